@@ -1,0 +1,92 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+/// Every target: Swift 6 mode, `any` spelled out, imports said at each file.
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Targets with loops over tensor bytes: a debug build of these is 40 to 140 times slower without it,
+/// and `-O` keeps overflow and bounds traps.
+let hot: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let collections = Target.Dependency.product(
+  name: "OrderedCollections", package: "swift-collections")
+
+let package = Package(
+  name: "weighbridge",
+  platforms: [.macOS(.v15)],
+  products: [
+    .executable(name: "weighbridge", targets: ["weighbridge"]),
+    .library(name: "WeighbridgeKit", targets: ["WeighbridgeKit"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // Values and bytes.
+    .target(name: "Tensors", dependencies: [collections], swiftSettings: hot),
+    .systemLibrary(
+      name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .target(name: "Checkpoints", dependencies: ["Tensors", "CHDF5"], swiftSettings: hot),
+    // Names, shapes and configs, as data.
+    .target(
+      name: "Layouts", dependencies: ["Tensors", "Yams", collections], swiftSettings: strict,
+      plugins: ["EmbedFormats"]),
+    .executableTarget(
+      name: "embed-formats", path: "Sources/Plugins/embed-formats", swiftSettings: strict),
+    .plugin(
+      name: "EmbedFormats", capability: .buildTool(), dependencies: ["embed-formats"],
+      path: "Sources/Plugins/EmbedFormats"),
+    // Source to plan to destination.
+    .target(
+      name: "Conversion", dependencies: ["Tensors", "Checkpoints", "Layouts", collections],
+      swiftSettings: hot),
+    // The forward pass.
+    .systemLibrary(
+      name: "COpenBLAS", path: "Sources/COpenBLAS", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev"])]),
+    .target(
+      name: "Inference", dependencies: ["Tensors", "Layouts", "COpenBLAS"], swiftSettings: hot),
+    .target(name: "Parity", dependencies: ["Tensors", "Layouts", "Inference"], swiftSettings: hot),
+    // The facade and the tool.
+    .target(
+      name: "WeighbridgeKit",
+      dependencies: [
+        "Tensors", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity", collections,
+      ], swiftSettings: strict),
+    .target(
+      name: "Commands", dependencies: ["WeighbridgeKit", "Tensors", argumentParser, collections],
+      swiftSettings: strict),
+    .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
+    // Tests.
+    .target(
+      name: "TestSupport", dependencies: ["Tensors", "Checkpoints"], path: "Tests/TestSupport",
+      swiftSettings: strict),
+    .testTarget(
+      name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "LayoutsTests", dependencies: ["Layouts", "Inference", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ConversionTests",
+      dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "InferenceTests", dependencies: ["Inference", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport"],
+      swiftSettings: strict),
+  ]
+)

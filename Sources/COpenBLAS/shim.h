@@ -1,0 +1,3 @@
+// OpenBLAS's C interface for Swift.
+#pragma once
+#include <cblas.h>

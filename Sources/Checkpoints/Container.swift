@@ -1,0 +1,9 @@
+/// The file formats that hold tensors.
+public enum Container: String, Sendable, Hashable, CaseIterable {
+  /// Hugging Face's safetensors, single or sharded.
+  case safetensors
+  /// PyTorch's zip checkpoints (`torch.save`).
+  case pytorch
+  /// HDF5, through libhdf5.
+  case hdf5
+}

@@ -1,0 +1,74 @@
+public import Tensors
+
+/// A tensor to be written.
+public struct OutputTensor: Sendable, Hashable {
+  /// The name in the file.
+  public var name: TensorName
+  /// The element type.
+  public var dtype: DType
+  /// The shape, outermost extent first.
+  public var shape: Shape
+  /// Bytes of the dense tensor.
+  public var byteCount: Int
+  /// The earlier tensor of the list whose storage this one shares (PyTorch's tied weights);
+  /// such a tensor is never written itself.
+  public var sharesStorageWith: Int?
+
+  /// A tensor; `byteCount` must be `shape.byteCount(of: dtype)`.
+  public init(
+    name: TensorName, dtype: DType, shape: Shape, byteCount: Int, sharesStorageWith: Int? = nil
+  ) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.byteCount = byteCount
+    self.sharesStorageWith = sharesStorageWith
+  }
+}
+
+/// What a sink is told before the first byte.
+public struct OutputManifest: Sendable {
+  /// Every tensor, in the order in which the file should list them.
+  public var tensors: [OutputTensor]
+  /// Texts kept beside the tensors.
+  public var metadata: [String: String]
+  /// The model's config, for containers that hold it inside (HDF5's `config` attribute).
+  public var config: JSONValue
+  /// For PyTorch: the key under which the state dict stands in the pickled dict (`model`), or `nil`
+  /// for a bare state dict.
+  public var nesting: String?
+
+  /// A manifest.
+  public init(
+    tensors: [OutputTensor], metadata: [String: String] = [:], config: JSONValue = .null,
+    nesting: String? = nil
+  ) {
+    self.tensors = tensors
+    self.metadata = metadata
+    self.config = config
+    self.nesting = nesting
+  }
+}
+
+/// A checkpoint being written. Sizes and places of all tensors are known from the manifest on, so
+/// that bytes may arrive in any order and from several threads.
+///
+/// A sink writes into a directory that its caller moves into place or removes; it never renames.
+public protocol TensorSink: Sendable {
+  /// Where each tensor's dense little-endian bytes go: the file (by its place in `outputs`) and the
+  /// offset there; `nil` where only `write` can place them.
+  var extents: [TensorInfo.Extent?] { get }
+  /// The paths of the files being written.
+  var outputs: [String] { get }
+
+  /// Writes `bytes` at byte `offset` of tensor number `index`.
+  ///
+  /// - Throws: `io.write` with the system's reason, or the container's own diagnostic.
+  func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic)
+
+  /// Completes the files (trailers, checksums, the shard index), and closes them.
+  ///
+  /// - Parameter sync: whether the bytes must be on the disk when it returns (`fsync`).
+  /// - Throws: `io.write`.
+  func finish(sync: Bool) throws(Diagnostic)
+}

@@ -1,0 +1,99 @@
+#if canImport(Glibc)
+  public import Glibc
+#elseif canImport(Musl)
+  public import Musl
+#else
+  public import Darwin
+#endif
+
+/// A file open for reading at any offset, by several threads at once (`pread`).
+public final class RandomAccessFile: Sendable {
+  /// The path as given.
+  public let path: String
+  /// Bytes in the file when it was opened.
+  public let byteCount: Int
+  /// The descriptor, for calls that move bytes inside the kernel; owned by this object.
+  public let descriptor: Int32
+
+  /// Opens a regular file.
+  ///
+  /// - Throws: `io.open` with the system's reason; `io.not-a-file` for a directory or device.
+  public init(path: String) throws(Diagnostic) {
+    let fd = open(path, O_RDONLY | O_CLOEXEC)
+    guard fd >= 0 else { throw Diagnostic.system("io.open", path, "cannot be opened") }
+    var info = stat()
+    guard fstat(fd, &info) == 0 else {
+      let error = Diagnostic.system("io.open", path, "cannot be examined")
+      close(fd)
+      throw error
+    }
+    guard info.st_mode & S_IFMT == S_IFREG else {
+      close(fd)
+      throw Diagnostic(
+        code: "io.not-a-file", subject: path, message: "is not a regular file",
+        help: "give a checkpoint file, or the directory that holds one")
+    }
+    self.path = path
+    self.descriptor = fd
+    self.byteCount = Int(info.st_size)
+  }
+
+  deinit { close(descriptor) }
+
+  /// The last component of the path.
+  public var name: String { String(path.split(separator: "/").last ?? "") }
+
+  /// Fills `buffer` with the bytes from `offset` on.
+  ///
+  /// - Throws: `io.read`; `io.truncated` when the file ends first.
+  public func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(Diagnostic) {
+    var done = 0
+    while done < buffer.count {
+      let count = pread(
+        descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset + done))
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw Diagnostic.system("io.read", path, "cannot be read at byte \(offset + done)")
+      }
+      guard count > 0 else {
+        throw Diagnostic(
+          code: "io.truncated", subject: path,
+          message: "ends at byte \(offset + done), but \(buffer.count - done) more were expected",
+          notes: ["the file had \(byteCount) bytes when it was opened"],
+          help: "the file is incomplete or changed while it was read; fetch it again")
+      }
+      done += count
+    }
+  }
+
+  /// The bytes `offset ..< offset + count`.
+  ///
+  /// - Throws: as `read(at:into:)`; `io.truncated` for a range past the end, before allocating.
+  public func bytes(at offset: Int, count: Int) throws(Diagnostic) -> [UInt8] {
+    guard offset >= 0, count >= 0, let end = offset.checkedPlus(count), end <= byteCount else {
+      throw Diagnostic(
+        code: "io.truncated", subject: path,
+        message: "has \(byteCount) bytes, but \(count) from byte \(offset) on were expected",
+        help: "the file is incomplete; fetch it again")
+    }
+    var failure: Diagnostic?
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      do throws(Diagnostic) {
+        try read(at: offset, into: UnsafeMutableRawBufferPointer(buffer))
+        initialized = count
+      } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+}
+
+extension Diagnostic {
+  /// An error with the system's own reason (`errno`) behind `message`.
+  public static func system(
+    _ code: String, _ subject: String, _ message: String, help: String? = nil
+  ) -> Diagnostic {
+    let reason = String(cString: strerror(errno))
+    return Diagnostic(code: code, subject: subject, message: "\(message): \(reason)", help: help)
+  }
+}
