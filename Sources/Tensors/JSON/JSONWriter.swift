@@ -1,0 +1,145 @@
+import OrderedCollections
+
+/// Writes JSON texts byte for byte as Python's `json.dumps` does.
+///
+/// Doubles are the shortest text that reads back as the same double, in Python's `repr` style.
+public struct JSONWriter {
+  private let indent: Int?
+  private let ascii: Bool
+  private var out: [UInt8] = []
+
+  /// A writer.
+  ///
+  /// - Parameters:
+  ///   - indent: spaces a level; `nil` for one line (`{"a": 1, "b": [1, 2]}`).
+  ///   - ascii: whether other characters become `\uXXXX` (Python's `ensure_ascii`).
+  public init(indent: Int?, ascii: Bool = true) {
+    self.indent = indent
+    self.ascii = ascii
+  }
+
+  /// The text of `value`, without a line break at the end.
+  public static func text(_ value: JSONValue, indent: Int?, ascii: Bool = true) -> String {
+    var writer = JSONWriter(indent: indent, ascii: ascii)
+    writer.write(value, level: 0)
+    return String(decoding: writer.out, as: UTF8.self)
+  }
+
+  private mutating func write(_ value: JSONValue, level: Int) {
+    switch value {
+    case .null: put("null")
+    case .bool(let value): put(value ? "true" : "false")
+    case .int(let value): put(String(value))
+    case .double(let value): put(Self.text(of: value))
+    case .string(let value): write(string: value)
+    case .array(let values):
+      bracket("[", "]", count: values.count, level: level) { writer, i in
+        writer.write(values[i], level: level + 1)
+      }
+    case .object(let members):
+      bracket("{", "}", count: members.count, level: level) { writer, i in
+        let member = members.elements[i]
+        writer.write(string: member.key)
+        writer.put(": ")
+        writer.write(member.value, level: level + 1)
+      }
+    }
+  }
+
+  private mutating func bracket(
+    _ open: String, _ close: String, count: Int, level: Int,
+    element: (inout JSONWriter, Int) -> Void
+  ) {
+    put(open)
+    for i in 0..<count {
+      if i > 0 { put(indent == nil ? ", " : ",") }
+      newline(level + 1)
+      element(&self, i)
+    }
+    if count > 0 { newline(level) }
+    put(close)
+  }
+
+  private mutating func newline(_ level: Int) {
+    guard let indent else { return }
+    put("\n")
+    out.append(contentsOf: repeatElement(UInt8(ascii: " "), count: indent * level))
+  }
+
+  private mutating func put(_ text: String) { out.append(contentsOf: text.utf8) }
+
+  private mutating func write(string: String) {
+    out.append(UInt8(ascii: "\""))
+    for scalar in string.unicodeScalars {
+      switch scalar {
+      case "\"": put("\\\"")
+      case "\\": put("\\\\")
+      case "\n": put("\\n")
+      case "\r": put("\\r")
+      case "\t": put("\\t")
+      case "\u{8}": put("\\b")
+      case "\u{C}": put("\\f")
+      case "\u{20}"..."\u{7E}": out.append(UInt8(truncatingIfNeeded: scalar.value))
+      case _ where ascii || scalar.value < 0x20:
+        for unit in UTF16.encode(scalar).map(Array.init) ?? [] {
+          let digits = String(unit, radix: 16)
+          put("\\u" + String(repeating: "0", count: 4 - digits.utf8.count) + digits)
+        }
+      default: out.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
+      }
+    }
+    out.append(UInt8(ascii: "\""))
+  }
+
+  /// The shortest text of a double in Python's style: `1.0`, `1e-05`, `1.5e+16`, `NaN`, `-Infinity`.
+  public static func text(of value: Double) -> String {
+    if value.isNaN { return "NaN" }
+    if value.isInfinite { return value < 0 ? "-Infinity" : "Infinity" }
+    if value == 0 { return value.sign == .minus ? "-0.0" : "0.0" }
+    // Swift's own text has the same digits but other limits between the two notations.
+    var digits: [UInt8] = []
+    var point = 0
+    var afterPoint = false
+    var exponent = 0
+    let text = value.magnitude.description.utf8
+    var rest = text[...]
+    while let byte = rest.popFirst() {
+      switch byte {
+      case UInt8(ascii: "."): afterPoint = true
+      case UInt8(ascii: "e"):
+        exponent = Int(Substring(rest)) ?? 0
+        rest = rest[rest.endIndex...]
+      default:
+        digits.append(byte)
+        if !afterPoint { point += 1 }
+      }
+    }
+    point += exponent
+    let zeros = digits.prefix { $0 == UInt8(ascii: "0") }.count
+    digits.removeFirst(zeros)
+    point -= zeros
+    while digits.last == UInt8(ascii: "0") { digits.removeLast() }
+    let sign = value < 0 ? "-" : ""
+    let all = String(decoding: digits, as: UTF8.self)
+    func zeroes(_ count: Int) -> String { String(repeating: "0", count: count) }
+    if point > 16 || point < -3 {
+      let power = point - 1
+      let magnitude = String(power.magnitude)
+      let fraction = digits.count > 1 ? "." + all.dropFirst() : ""
+      return sign + all.prefix(1) + fraction + "e" + (power < 0 ? "-" : "+")
+        + zeroes(max(0, 2 - magnitude.utf8.count)) + magnitude
+    }
+    if point <= 0 { return sign + "0." + zeroes(-point) + all }
+    if digits.count <= point { return sign + all + zeroes(point - digits.count) + ".0" }
+    return sign + all.prefix(point) + "." + all.dropFirst(point)
+  }
+}
+
+extension JSONValue {
+  /// The value as `json.dumps(value, indent=indent)` writes it; keys in order.
+  ///
+  ///     JSONValue.object(["eps": 1e-5]).text(indent: nil)  // {"eps": 1e-05}
+  public func text(indent: Int?, ascii: Bool = true) -> String {
+    JSONWriter.text(self, indent: indent, ascii: ascii)
+  }
+}
