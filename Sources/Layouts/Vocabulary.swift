@@ -1,0 +1,103 @@
+public import Tensors
+
+/// What may be said of a model: the kinds of sub-layers with their attributes and pieces.
+///
+/// Each mixer declares its own `MixerKind` beside its kernel; layouts only refer to it by name.
+public struct Vocabulary: Sendable {
+  /// The model as a whole: embeddings, final norm, head.
+  public var model: MixerKind
+  /// The kinds of sub-layers, by name.
+  public var kinds: [String: MixerKind]
+
+  /// A vocabulary of these kinds.
+  public init(model: MixerKind, kinds: [MixerKind]) {
+    self.model = model
+    self.kinds = [String: MixerKind](uniqueKeysWithValues: kinds.map { ($0.name, $0) })
+  }
+}
+
+/// The declaration of one kind of sub-layer.
+public struct MixerKind: Sendable {
+  /// An attribute that changes the mathematics.
+  public struct Attribute: Sendable {
+    /// The name, as in papers: `d_state`, `n_kv_heads`, `rope_base`.
+    public var name: String
+    /// Its value where a layout does not speak of it; `nil` means that a layout must.
+    public var initial: JSONValue?
+    /// What it is, in a few words.
+    public var summary: String
+
+    /// An attribute.
+    public init(_ name: String, default initial: JSONValue? = nil, _ summary: String) {
+      self.name = name
+      self.initial = initial
+      self.summary = summary
+    }
+  }
+
+  /// The value of a piece under which it has no effect, so that it may be left out or filled in.
+  public enum Neutral: Sendable, Hashable {
+    /// Zeros: a bias.
+    case zero
+    /// Ones: the weight of a norm.
+    case one
+  }
+
+  /// A smallest piece of weight.
+  public struct Piece: Sendable {
+    /// The role, unique within the kind: `in_x.weight`.
+    public var role: String
+    /// The shape: an expression for each extent over the kind's and the model's attributes.
+    public var shape: [Expression]
+    /// The value that stands for its absence, if there is one.
+    public var neutral: Neutral?
+    /// Whether it stays float32 when the rest is cast down (`A_log`, `D`, dt biases).
+    public var keepsFloat32: Bool
+    /// What it is, in a few words.
+    public var summary: String
+
+    /// A piece; each extent is written as an expression, `"2 * d_inner"`.
+    public init(
+      _ role: String, _ shape: [String], neutral: Neutral? = nil, keepsFloat32: Bool = false,
+      _ summary: String
+    ) {
+      self.role = role
+      self.shape = shape.map { Expression(literal: $0) }
+      self.neutral = neutral
+      self.keepsFloat32 = keepsFloat32
+      self.summary = summary
+    }
+  }
+
+  /// The name: `mamba`, `attention`, `gla`, `retention`, `mlp`…
+  public var name: String
+  /// One sentence.
+  public var summary: String
+  /// The attributes, in the order in which they are shown.
+  public var attributes: [Attribute]
+  /// The pieces, in the order in which they are shown.
+  public var pieces: [Piece]
+
+  /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`.
+  public init(
+    name: String, summary: String, attributes: [Attribute], pieces: [Piece], hasNorm: Bool = true
+  ) {
+    self.name = name
+    self.summary = summary
+    self.attributes = (hasNorm ? MixerKind.normAttributes : []) + attributes
+    self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
+  }
+
+  /// The piece called `role`.
+  public func piece(_ role: String) -> Piece? { pieces.first { $0.role == role } }
+
+  private static let normAttributes: [Attribute] = [
+    Attribute("norm", default: "rms", "norm before the mixer: rms, layer, or shared with the sub-layer before"),
+    Attribute("norm_eps", "epsilon of that norm"),
+  ]
+
+  private static let normPieces: [Piece] = [
+    Piece("norm.weight", ["d_model"], neutral: .one, "weight of the norm before the mixer"),
+    Piece("norm.bias", ["d_model"], neutral: .zero, "its bias (LayerNorm)"),
+  ]
+}
