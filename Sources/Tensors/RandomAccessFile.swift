@@ -1,9 +1,9 @@
 #if canImport(Glibc)
-  public import Glibc
+  import Glibc
 #elseif canImport(Musl)
-  public import Musl
+  import Musl
 #else
-  public import Darwin
+  import Darwin
 #endif
 
 /// A file open for reading at any offset, by several threads at once (`pread`).

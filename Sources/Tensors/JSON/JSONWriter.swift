@@ -139,7 +139,7 @@ extension JSONValue {
   /// The value as `json.dumps(value, indent=indent)` writes it; keys in order.
   ///
   ///     JSONValue.object(["eps": 1e-5]).text(indent: nil)  // {"eps": 1e-05}
-  public func text(indent: Int?, ascii: Bool = true) -> String {
+  public func text(indent: Int? = nil, ascii: Bool = true) -> String {
     JSONWriter.text(self, indent: indent, ascii: ascii)
   }
 }
