@@ -1,0 +1,244 @@
+public import OrderedCollections
+public import Tensors
+
+/// A checkpoint seen through a layout: the model that it is, and where each piece lies.
+public struct BoundModel: Sendable {
+  /// Where a piece lies: runs of rows of tensors.
+  public struct Location: Sendable, Hashable {
+    /// Some rows of a piece, as they stand together in a tensor.
+    public struct Run: Sendable, Hashable {
+      /// The tensor's number in the checkpoint.
+      public var tensor: Int
+      /// The first row in the tensor.
+      public var tensorRow: Int
+      /// The first row in the piece.
+      public var pieceRow: Int
+      /// How many rows.
+      public var count: Int
+    }
+
+    /// The shape of the piece.
+    public var shape: Shape
+    /// The element type.
+    public var dtype: DType
+    /// The runs, in the order of the piece's rows; they cover all of them.
+    public var runs: [Run]
+
+    /// Bytes of a row: everything behind the first extent.
+    public var rowBytes: Int {
+      shape.dims.dropFirst().reduce(1, *) * dtype.bitWidth / 8
+    }
+  }
+
+  /// The layout.
+  public var layout: Layout
+  /// The framework's own config.
+  public var config: JSONObject
+  /// The model.
+  public var spec: ModelSpec
+  /// The checkpoint's tensors, by number, under their names without prefixes.
+  public var inventory: Inventory
+  /// Where each piece lies.
+  public var pieces: [PieceID: Location]
+  /// The layout's tensors that the checkpoint has: the expected one and its number.
+  public var tensors: [(expected: Expansion.Expected, number: Int)]
+  /// Tensors that carry no weight (buffers).
+  public var ignored: [Int]
+  /// Groups of names that hold one and the same tensor.
+  public var ties: [[String]]
+  /// Everything noticed; errors here mean that the pieces are not complete.
+  public var problems: [Diagnostic]
+
+  /// Whether the model can be used: no error among the problems.
+  public var isSound: Bool { !problems.contains { $0.severity == .error } }
+}
+
+extension Layout {
+  /// Binds a checkpoint to this layout: evaluates the config and matches every tensor.
+  public func bind(_ whole: Inventory, config: JSONObject, vocabulary: Vocabulary) -> BoundModel {
+    let inventory = whole.stripping(detect.strip)
+    let expansion = expand(config: config, vocabulary: vocabulary, inventory: inventory)
+    var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
+    binder.bind(vocabulary)
+    return BoundModel(
+      layout: self, config: config, spec: binder.spec, inventory: inventory,
+      pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
+      problems: binder.problems)
+  }
+}
+
+private struct Binder {
+  let layout: Layout
+  let inventory: Inventory
+  let expansion: Expansion
+  var spec: ModelSpec
+  var pieces: [PieceID: BoundModel.Location] = [:]
+  var matched: [(expected: Expansion.Expected, number: Int)] = []
+  var ignored: [Int] = []
+  var ties: [[String]] = []
+  var problems: [Diagnostic]
+
+  init(layout: Layout, inventory: Inventory, expansion: Expansion) {
+    self.layout = layout
+    self.inventory = inventory
+    self.expansion = expansion
+    spec = expansion.spec
+    problems = expansion.problems
+  }
+
+  mutating func bind(_ vocabulary: Vocabulary) {
+    var used: Set<Int> = []
+    var headIsThere = false
+    for expected in expansion.tensors {
+      guard let number = inventory[expected.name] else {
+        if expected.tied == nil { missing(expected) }
+        continue
+      }
+      used.insert(number)
+      let info = inventory.infos[number]
+      guard info.shape == expected.shape else {
+        problems.append(
+          Diagnostic(
+            code: "layout.shape", subject: info.name.string,
+            message: "has the shape \(info.shape), but the config asks for \(expected.shape)",
+            help: "give the config that belongs to this checkpoint with --config"))
+        continue
+      }
+      matched.append((expected, number))
+      if expected.tied != nil, isTied(head: number) {
+        headIsThere = true
+        continue
+      }
+      if expected.tied != nil { headIsThere = true }
+      add(expected, number)
+    }
+    decideTie(headIsThere)
+    findStrays(used)
+    completePieces(vocabulary)
+  }
+
+  private mutating func missing(_ expected: Expansion.Expected) {
+    // A config that does not fit asks for everything under other names; the first few tell enough.
+    problems.append(
+      Diagnostic(
+        code: "layout.missing-tensor", subject: expected.name,
+        message: "is not in the checkpoint; \(layout.name) expects it with the shape \(expected.shape)",
+        help: "the checkpoint is incomplete, or the config belongs to another one"))
+  }
+
+  private func embedding() -> Int? {
+    matched.first { $0.expected.sublayer == nil && $0.expected.segments.first?.role == "embed.weight" }?
+      .number
+  }
+
+  private func isTied(head: Int) -> Bool {
+    embedding().map { inventory.isSame($0, head) } ?? false
+  }
+
+  /// Absent: tied. Present and equal: tied. Present and different: untied, which the config must
+  /// not contradict.
+  private mutating func decideTie(_ headIsThere: Bool) {
+    guard let head = expansion.tensors.first(where: { $0.tied != nil }) else { return }
+    let configured = spec["tied"].bool ?? false
+    let headPiece = pieces[PieceID(nil, "head.weight")]
+    let tied = headPiece == nil
+    spec.attributes["tied"] = .bool(tied)
+    if tied, let embedding = embedding() {
+      if headIsThere {
+        ties.append([
+          inventory.infos[embedding].name.string,
+          inventory.infos[inventory[head.name]!].name.string,
+        ])
+      } else if !configured {
+        problems.append(
+          Diagnostic(
+            .warning, code: "layout.head-absent", subject: head.name,
+            message: "is not in the checkpoint, though the config does not tie it to the embedding; taken as tied"
+          ))
+      }
+    } else if configured, headIsThere {
+      problems.append(
+        Diagnostic(
+          code: "layout.tie-conflict", subject: head.name,
+          message: "differs from the embedding, though the config ties the two",
+          help: "the framework would use one for both; correct the config, or drop the wrong tensor"
+        ))
+    }
+  }
+
+  private mutating func add(_ expected: Expansion.Expected, _ number: Int) {
+    let info = inventory.infos[number]
+    let rowShape = Array(info.shape.dims.dropFirst())
+    var row = 0
+    for segment in expected.segments {
+      let id = PieceID(expected.sublayer, segment.role)
+      var location =
+        pieces[id]
+        ?? BoundModel.Location(shape: Shape([0] + rowShape), dtype: info.dtype, runs: [])
+      if location.dtype != info.dtype {
+        problems.append(
+          Diagnostic(
+            code: "layout.mixed-dtypes", subject: info.name.string,
+            message: "is \(info.dtype.rawValue), but another part of \(id) is \(location.dtype.rawValue)",
+            help: "convert the checkpoint to one type first"))
+      }
+      let run = BoundModel.Location.Run(
+        tensor: number, tensorRow: row, pieceRow: segment.start, count: segment.count)
+      // A duplicated row is taken once; `completePieces` sorts and checks the cover.
+      if !location.runs.contains(where: {
+        $0.pieceRow <= run.pieceRow && run.pieceRow < $0.pieceRow + $0.count
+      }) {
+        location.runs.append(run)
+      }
+      pieces[id] = location
+      row += segment.count
+    }
+  }
+
+  private mutating func findStrays(_ used: Set<Int>) {
+    let globs = layout.ignore.map { Glob($0.glob) }
+    for number in inventory.infos.indices where !used.contains(number) {
+      let name = inventory.names[number]
+      if globs.contains(where: { $0.matches(name) }) {
+        ignored.append(number)
+      } else {
+        problems.append(
+          Diagnostic(
+            code: "layout.unexpected-tensor", subject: inventory.infos[number].name.string,
+            message: "has no place in \(layout.name) under this config",
+            notes: ["found \(inventory.infos[number].dtype.rawValue) \(inventory.infos[number].shape)"],
+            help: "the config may belong to another checkpoint, or the model has parts that this layout does not know"
+          ))
+      }
+    }
+  }
+
+  /// Gives each piece its own shape and its runs in order.
+  private mutating func completePieces(_ vocabulary: Vocabulary) {
+    for (id, location) in pieces {
+      var location = location
+      location.runs.sort { $0.pieceRow < $1.pieceRow }
+      let rows = location.runs.reduce(0) { $0 + $1.count }
+      let kind =
+        id.sublayer.map { vocabulary.kinds[spec.sublayers[$0].kind]! } ?? vocabulary.model
+      var scope = Scope()
+      for (name, value) in spec.attributes { scope.values[name] = value }
+      if let sublayer = id.sublayer {
+        for (name, value) in spec.sublayers[sublayer].attributes { scope.values[name] = value }
+      } else if let first = spec.sublayers.first {
+        // A table for all layers has the shape that any of them gives it.
+        for (name, value) in first.attributes where scope.values[name] == nil {
+          scope.values[name] = value
+        }
+      }
+      if let shape = try? kind.piece(id.role)?.shape(in: scope),
+        shape.elementCount == Shape([rows] + location.shape.dims.dropFirst()).elementCount
+      {
+        location.shape = shape
+      } else {
+        location.shape.dims[0] = rows
+      }
+      pieces[id] = location
+    }
+  }
+}

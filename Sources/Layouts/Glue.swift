@@ -1,0 +1,134 @@
+public import Tensors
+
+/// How a tensor is put together from pieces, along its rows (axis 0). Every glue is a bijection of
+/// rows, so one text serves both directions.
+public indirect enum Glue: Sendable, Hashable {
+  /// The piece itself.
+  case piece(String)
+  /// One after the other.
+  case concat([Glue])
+  /// In `groups` groups, each holding its share of every part in turn: lit_gpt's fused q, k, v.
+  case interleave([Glue], groups: Expression)
+  /// Rotary pairs of each of `heads` heads lie side by side, `(2i, 2i + 1)`; the hub has them half a
+  /// head apart, `(i, i + d/2)`.
+  case rotaryPairs(Glue, heads: Expression)
+  /// Every row `times` times in a row: torchscale's angle, each frequency twice.
+  case duplicate(Glue, times: Expression)
+
+  /// The roles that it is made of, in order.
+  public var roles: [String] {
+    switch self {
+    case .piece(let role): [role]
+    case .concat(let parts), .interleave(let parts, _): parts.flatMap(\.roles)
+    case .rotaryPairs(let part, _), .duplicate(let part, _): part.roles
+    }
+  }
+}
+
+/// Some rows of a piece, standing next to each other.
+public struct RowSegment: Sendable, Hashable {
+  /// The piece's role.
+  public var role: String
+  /// The first row of the piece.
+  public var start: Int
+  /// How many.
+  public var count: Int
+}
+
+extension Glue {
+  /// The rows of the tensor, as runs of rows of its pieces, in order.
+  ///
+  /// - Parameters:
+  ///   - rows: the number of rows of each piece.
+  ///   - scope: what the glue's expressions see.
+  /// - Throws: `layout.glue` when the rows do not divide as they must; `expression.value`.
+  public func segments(rows: [String: Int], scope: Scope) throws(Diagnostic) -> [RowSegment] {
+    var merged: [RowSegment] = []
+    for segment in try pieces(rows, scope) where segment.count > 0 {
+      if let last = merged.last, last.role == segment.role,
+        last.start + last.count == segment.start
+      {
+        merged[merged.count - 1].count += segment.count
+      } else {
+        merged.append(segment)
+      }
+    }
+    return merged
+  }
+
+  private func pieces(_ rows: [String: Int], _ scope: Scope) throws(Diagnostic) -> [RowSegment] {
+    switch self {
+    case .piece(let role):
+      guard let count = rows[role] else {
+        throw Diagnostic(code: "layout.glue", subject: role, message: "is no piece of this mixer")
+      }
+      return [RowSegment(role: role, start: 0, count: count)]
+    case .concat(let parts):
+      var all: [RowSegment] = []
+      for part in parts { all += try part.pieces(rows, scope) }
+      return all
+    case .interleave(let parts, let groups):
+      let groups = try groups.int(in: scope)
+      var shares: [[RowSegment]] = []
+      for part in parts { shares.append(try part.pieces(rows, scope)) }
+      var all: [RowSegment] = []
+      guard groups > 0 else { throw uneven(groups, "groups") }
+      for group in 0..<groups {
+        for share in shares {
+          let total = share.reduce(0) { $0 + $1.count }
+          guard total % groups == 0 else { throw uneven(groups, "groups of \(total) rows") }
+          all += Glue.slice(share, group * (total / groups), total / groups)
+        }
+      }
+      return all
+    case .rotaryPairs(let part, let heads):
+      let heads = try heads.int(in: scope)
+      let share = try part.pieces(rows, scope)
+      let total = share.reduce(0) { $0 + $1.count }
+      guard heads > 0, total % heads == 0, (total / heads) % 2 == 0 else {
+        throw uneven(heads, "heads of \(total) rows")
+      }
+      let width = total / heads
+      var all: [RowSegment] = []
+      for head in 0..<heads {
+        for pair in 0..<width / 2 {
+          all += Glue.slice(share, head * width + pair, 1)
+          all += Glue.slice(share, head * width + pair + width / 2, 1)
+        }
+      }
+      return all
+    case .duplicate(let part, let times):
+      let times = try times.int(in: scope)
+      let share = try part.pieces(rows, scope)
+      let total = share.reduce(0) { $0 + $1.count }
+      guard times > 0 else { throw uneven(times, "copies") }
+      var all: [RowSegment] = []
+      for row in 0..<total {
+        for _ in 0..<times { all += Glue.slice(share, row, 1) }
+      }
+      return all
+    }
+  }
+
+  private func uneven(_ count: Int, _ what: String) -> Diagnostic {
+    Diagnostic(
+      code: "layout.glue", subject: roles.joined(separator: "+"),
+      message: "cannot be divided into \(count) \(what)")
+  }
+
+  /// `count` rows from row `start` on of the rows that `segments` list.
+  private static func slice(_ segments: [RowSegment], _ start: Int, _ count: Int) -> [RowSegment] {
+    var result: [RowSegment] = []
+    var position = 0
+    for segment in segments {
+      let from = max(start, position)
+      let to = min(start + count, position + segment.count)
+      if from < to {
+        result.append(
+          RowSegment(role: segment.role, start: segment.start + from - position, count: to - from))
+      }
+      position += segment.count
+    }
+    return result
+  }
+}

@@ -1,0 +1,97 @@
+public import Tensors
+
+/// What a checkpoint holds, as layouts look at it: names without wrappers' prefixes, types, shapes,
+/// and the values of small tensors on call.
+public struct Inventory: Sendable {
+  /// The tensors as the file has them.
+  public let infos: [TensorInfo]
+  /// Their names without the prefixes that training wrappers add.
+  public let names: [String]
+  private let index: [TensorName: Int]
+  private let readValues: @Sendable (Int) -> [Double]?
+  private let compareBytes: @Sendable (Int, Int) -> Bool
+
+  /// Module names that FSDP, DeepSpeed, DDP, activation checkpointing and torch.compile put into
+  /// parameter names, anywhere in them.
+  public static let wrappers: Set<Substring> = [
+    "_forward_module", "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module",
+  ]
+
+  /// An inventory.
+  ///
+  /// - Parameters:
+  ///   - infos: the tensors.
+  ///   - values: the values of tensor number `i`; `nil` when it is too large or no float.
+  ///   - sameBytes: whether two tensors of equal type and shape hold the same bytes.
+  /// - Throws: `layout.name-clash` when two names differ only in wrappers' prefixes.
+  public init(
+    infos: [TensorInfo], values: @escaping @Sendable (Int) -> [Double]?,
+    sameBytes: @escaping @Sendable (Int, Int) -> Bool
+  ) throws(Diagnostic) {
+    self.init(
+      infos: infos, names: infos.map { Inventory.unwrapped($0.name.string) }, values: values,
+      sameBytes: sameBytes)
+    guard index.count == infos.count else {
+      var seen: Set<TensorName> = []
+      for (name, info) in zip(names, infos) where !seen.insert(TensorName(name)).inserted {
+        throw Diagnostic(
+          code: "layout.name-clash", subject: info.name.string,
+          message: "is called '\(name)' without its wrapper's prefix, as is another tensor",
+          help: "keep one of the two in the file")
+      }
+      return
+    }
+  }
+
+  private init(
+    infos: [TensorInfo], names: [String], values: @escaping @Sendable (Int) -> [Double]?,
+    sameBytes: @escaping @Sendable (Int, Int) -> Bool
+  ) {
+    self.infos = infos
+    self.names = names
+    index = [TensorName: Int](
+      zip(names.map { TensorName($0) }, names.indices), uniquingKeysWith: { first, _ in first })
+    readValues = values
+    compareBytes = sameBytes
+  }
+
+  /// An inventory of nothing, for configs that are read without a checkpoint.
+  public static let empty = Inventory(
+    infos: [], names: [], values: { _ in nil }, sameBytes: { _, _ in false })
+
+  /// The same tensors with one of `prefixes` taken off the front of each name that has it.
+  public func stripping(_ prefixes: [String]) -> Inventory {
+    guard !prefixes.isEmpty else { return self }
+    let stripped = names.map { name in
+      prefixes.first { name.hasPrefix($0) }.map { String(name.dropFirst($0.count)) } ?? name
+    }
+    return Inventory(
+      infos: infos, names: stripped, values: readValues, sameBytes: compareBytes)
+  }
+
+  /// `name` without wrappers' prefixes.
+  public static func unwrapped(_ name: String) -> String {
+    // Nearly every name has none of them: look before taking it apart.
+    guard name.utf8.contains(UInt8(ascii: "_")) || name.utf8.starts(with: "module.".utf8) else {
+      return name
+    }
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.contains(where: { wrappers.contains($0) }) else { return name }
+    return parts.filter { !wrappers.contains($0) }.joined(separator: ".")
+  }
+
+  /// The number of the tensor called `name`.
+  public subscript(name: String) -> Int? { index[TensorName(name)] }
+
+  /// The values of tensor number `i`, when it is small.
+  public func values(_ i: Int) -> [Double]? { readValues(i) }
+
+  /// Whether two tensors hold the same bytes, type and shape.
+  public func isSame(_ a: Int, _ b: Int) -> Bool {
+    let x = infos[a]
+    let y = infos[b]
+    guard x.dtype == y.dtype, x.shape == y.shape else { return false }
+    if let e = x.extent, e == y.extent { return true }
+    return compareBytes(a, b)
+  }
+}

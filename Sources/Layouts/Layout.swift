@@ -1,0 +1,270 @@
+public import Tensors
+
+/// One framework's way to name, glue and configure one family of models: a file of `formats/`.
+///
+/// The same text serves both directions: reading binds a checkpoint's names and config to the hub's
+/// pieces and attributes, writing asks which names and which config express a given model, and then
+/// reads that config back to prove it.
+public struct Layout: Sendable {
+  /// The file's own name: `samba-fla`.
+  public var name: String
+  /// The framework, as `--to` has it: `fla`.
+  public var framework: String
+  /// The family, as an expression over the config.
+  public var family: Expression
+  /// One line: the framework's class.
+  public var title: String
+  /// Where the facts come from.
+  public var source: String
+  /// The files that the framework expects.
+  public var files: Files
+  /// How to tell this layout from others.
+  public var detect: Detect
+  /// The config's keys.
+  public var config: Config
+  /// Names for the expressions below, in order.
+  public var lets: [Binding]
+  /// The model as a whole.
+  public var model: Model
+  /// The layers.
+  public var layers: Layers
+  /// How each mixer is spelled, by the layout's own name for it.
+  public var mixers: [String: Mixer]
+  /// Tensors that carry no weight; absent ones are no problem.
+  public var ignore: [Ignored]
+  /// How a model is expressed in this layout; `nil` when it can only be read.
+  public var write: Write?
+
+  /// A name and what it stands for.
+  public struct Binding: Sendable {
+    /// The name.
+    public var name: String
+    /// Its value.
+    public var value: Expression
+  }
+
+  /// The files that the framework expects.
+  public struct Files: Sendable {
+    /// The container written by default, by `Container`'s names.
+    public var container: String
+    /// The weight file's name in each container, by the container's name.
+    public var weights: [String: String]
+    /// The config's file name.
+    public var config: String
+  }
+
+  /// How to tell this layout from others.
+  public struct Detect: Sendable {
+    /// Globs of which each must match a tensor.
+    public var tensors: [String]
+    /// Globs of which none may match a tensor.
+    public var absent: [String]
+    /// Prefixes taken off the front of names.
+    public var strip: [String]
+    /// What must hold of the raw config, when there is one.
+    public var config: Expression?
+  }
+
+  /// The config's keys.
+  public struct Config: Sendable {
+    /// A key that the mathematics depends on.
+    public struct Key: Sendable {
+      /// The key.
+      public var name: String
+      /// What the framework takes when it is missing; `nil` when it must be there.
+      public var initial: JSONValue?
+      /// Older names of the same key.
+      public var aliases: [String]
+    }
+    /// A fact that must hold for the engine and the transforms to be right.
+    public struct Requirement: Sendable {
+      /// The fact.
+      public var that: Expression
+      /// The key that is to blame otherwise.
+      public var key: String
+      /// Why.
+      public var why: String
+    }
+    /// Keys that the mathematics depends on.
+    public var keys: [Key]
+    /// Globs of keys that change nothing in the forward pass.
+    public var inert: [String]
+    /// Facts that must hold.
+    public var requirements: [Requirement]
+  }
+
+  /// A tensor of the layout and the pieces that it is glued from.
+  public struct Tensor: Sendable {
+    /// The name, behind the mixer's prefix.
+    public var name: NameTemplate
+    /// The pieces.
+    public var glue: Glue
+    /// The shape, where it is not simply the pieces' own.
+    public var shape: [Expression]?
+    /// When it is there; `nil` for always.
+    public var when: Expression?
+    /// For the head: what becomes of it when it is the embedding.
+    public var tied: Tied?
+  }
+
+  /// What becomes of the head's tensor when the head is the embedding.
+  public enum Tied: String, Sendable {
+    /// The file has no such tensor.
+    case absent
+    /// The file has both, sharing storage where the container can.
+    case both
+  }
+
+  /// The model as a whole.
+  public struct Model: Sendable {
+    /// The number of layers.
+    public var layerCount: Expression
+    /// Whether the framework itself ties the head to the embedding under this config.
+    public var tied: Expression
+    /// The model's attributes.
+    public var attributes: [Binding]
+    /// The model's tensors.
+    public var tensors: [Tensor]
+  }
+
+  /// The layers.
+  public struct Layers: Sendable {
+    /// What every tensor of a layer begins with.
+    public var prefix: NameTemplate
+    /// Names for the expressions below; `i` is the layer's index.
+    public var lets: [Binding]
+    /// Attributes of every sub-layer.
+    public var attributes: [Binding]
+    /// The sub-layers of a layer, in the order of computation.
+    public var slots: [Slot]
+  }
+
+  /// A place for one sub-layer in a layer.
+  public struct Slot: Sendable {
+    /// When the place is there.
+    public var when: Expression?
+    /// What may stand in it: the first whose `when` holds.
+    public var options: [Option]
+  }
+
+  /// A sub-layer that may stand in a slot.
+  public struct Option: Sendable {
+    /// When it does.
+    public var when: Expression?
+    /// The layout's mixer.
+    public var mixer: String
+    /// The name of the norm's module, behind the layer's prefix; `nil` when it has none of its own.
+    public var norm: NameTemplate?
+    /// What the mixer's tensors begin with, behind the layer's prefix.
+    public var prefix: NameTemplate
+    /// Attributes of the sub-layer besides the mixer's.
+    public var attributes: [Binding]
+  }
+
+  /// How a mixer is spelled.
+  public struct Mixer: Sendable {
+    /// The vocabulary's kind.
+    public var kind: String
+    /// The kind's attributes.
+    public var attributes: [Binding]
+    /// The mixer's tensors.
+    public var tensors: [Tensor]
+  }
+
+  /// A tensor that carries no weight.
+  public struct Ignored: Sendable {
+    /// A glob of names.
+    public var glob: String
+    /// Why it carries none.
+    public var why: String
+    /// Whether the framework misses it when it is absent: then this shape is written as zeros, once
+    /// for each layer if the name holds `{i}`.
+    public var write: Written?
+
+    /// A buffer that the framework wants in the file.
+    public struct Written: Sendable {
+      /// The name.
+      public var name: NameTemplate
+      /// The shape.
+      public var shape: [Int]
+      /// When it is there.
+      public var when: Expression?
+    }
+  }
+
+  /// How a model is expressed in this layout.
+  public struct Write: Sendable {
+    /// A way in which sub-layers fall into layers.
+    public struct Pattern: Sendable {
+      /// Its name, for the config's expressions (`pattern`).
+      public var name: String
+      /// The slots of one layer.
+      public var slots: [PatternSlot]
+    }
+
+    /// A slot of a pattern.
+    public struct PatternSlot: Sendable {
+      /// The kinds that may stand in it.
+      public var kinds: [String]
+      /// Whether zeros may stand in it when the model has nothing there.
+      public var fill: Bool
+    }
+
+    /// An attribute in which the target may differ from the source, at a stated price.
+    public struct Acceptance: Sendable {
+      /// The kind, or `model`.
+      public var kind: String
+      /// The attribute.
+      public var attribute: String
+      /// The price, for the user.
+      public var reason: String
+    }
+
+    /// A width that the target allows only in multiples.
+    public struct Padding: Sendable {
+      /// The kind.
+      public var kind: String
+      /// The attribute that is the width.
+      public var attribute: String
+      /// The multiple.
+      public var multiple: Int
+    }
+
+    /// A config value with expressions at its leaves.
+    public indirect enum Template: Sendable {
+      /// A constant.
+      case constant(JSONValue)
+      /// An expression.
+      case expression(Expression)
+      /// A list.
+      case list([Template])
+      /// An object.
+      case object([Entry])
+    }
+
+    /// A key of a config template.
+    public struct Entry: Sendable {
+      /// The key.
+      public var key: String
+      /// Its value.
+      public var value: Template
+      /// Whether the key is left out when the value is null (written `key?:`).
+      public var omitsNull: Bool
+    }
+
+    /// The ways in which sub-layers fall into layers, in the order in which they are tried.
+    public var patterns: [Pattern]
+    /// Names for the config's expressions, in order.
+    public var lets: [Binding]
+    /// The config.
+    public var config: [Entry]
+    /// Keys of the source's config that are copied when it has them.
+    public var carry: [String]
+    /// Exact rewrites of the model that the target needs, by name.
+    public var rewrites: [String]
+    /// Widths that must be padded.
+    public var paddings: [Padding]
+    /// Differences that are no refusal.
+    public var accepts: [Acceptance]
+  }
+}

@@ -1,0 +1,101 @@
+public import Tensors
+
+/// A tensor name with expressions in braces: `transformer.h.{i}.norm_1`.
+public struct NameTemplate: Sendable, Hashable, CustomStringConvertible {
+  enum Segment: Sendable, Hashable {
+    case literal(String)
+    case hole(Expression)
+  }
+
+  /// The text it was parsed from.
+  public let text: String
+  let segments: [Segment]
+
+  /// Parses `text`.
+  ///
+  /// - Throws: `layout.name` for a brace without its partner; `expression.syntax`.
+  public init(parsing text: String) throws(Diagnostic) {
+    self.text = text
+    var segments: [Segment] = []
+    var literal = ""
+    var hole: String?
+    for character in text {
+      switch (character, hole) {
+      case ("{", nil):
+        if !literal.isEmpty { segments.append(.literal(literal)) }
+        literal = ""
+        hole = ""
+      case ("}", .some(let inner)):
+        segments.append(.hole(try Expression(parsing: inner)))
+        hole = nil
+      case ("}", nil), ("{", .some):
+        throw Diagnostic(
+          code: "layout.name", subject: "'\(text)'", message: "has a brace without its partner")
+      case (_, .some(let inner)): hole = inner + String(character)
+      case (_, nil): literal.append(character)
+      }
+    }
+    guard hole == nil else {
+      throw Diagnostic(
+        code: "layout.name", subject: "'\(text)'", message: "has a brace without its partner")
+    }
+    if !literal.isEmpty { segments.append(.literal(literal)) }
+    self.segments = segments
+  }
+
+  /// The text it was parsed from.
+  public var description: String { text }
+
+  /// The name in `scope`.
+  ///
+  /// - Throws: `expression.value`.
+  public func expand(in scope: Scope) throws(Diagnostic) -> String {
+    var name = ""
+    for segment in segments {
+      switch segment {
+      case .literal(let text): name += text
+      case .hole(let expression):
+        let value = try expression.value(in: scope)
+        name += value.string ?? value.text()
+      }
+    }
+    return name
+  }
+}
+
+/// A pattern in which `*` stands for any run of characters, dots included.
+public struct Glob: Sendable, Hashable {
+  private let pattern: [UInt8]
+
+  /// A pattern.
+  public init(_ pattern: String) { self.pattern = Array(pattern.utf8) }
+
+  /// Whether all of `text` matches.
+  public func matches(_ text: String) -> Bool {
+    var copy = text
+    return copy.withUTF8 { text in
+      var p = 0
+      var t = 0
+      var star = -1
+      var mark = 0
+      while t < text.count {
+        if p < pattern.count, pattern[p] == UInt8(ascii: "*") {
+          star = p
+          mark = t
+          p += 1
+        } else if p < pattern.count, pattern[p] == text[t] || pattern[p] == UInt8(ascii: "?") {
+          p += 1
+          t += 1
+        } else if star >= 0 {
+          p = star + 1
+          mark += 1
+          t = mark
+        } else {
+          return false
+        }
+      }
+      while p < pattern.count, pattern[p] == UInt8(ascii: "*") { p += 1 }
+      return p == pattern.count
+    }
+  }
+}

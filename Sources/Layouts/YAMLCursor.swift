@@ -1,0 +1,129 @@
+import Tensors
+import Yams
+
+/// A node of a YAML file with where it stands, for strict reading: every key must be asked for.
+struct YAMLCursor {
+  let node: Node
+  let file: String
+  let path: String
+
+  init(text: String, file: String) throws(Diagnostic) {
+    do {
+      guard let node = try Yams.compose(yaml: text) else {
+        throw Diagnostic(code: "layout.yaml", subject: file, message: "is empty")
+      }
+      self.init(node: node, file: file, path: "")
+    } catch let error as Diagnostic {
+      throw error
+    } catch {
+      throw Diagnostic(code: "layout.yaml", subject: file, message: "\(error)")
+    }
+  }
+
+  private init(node: Node, file: String, path: String) {
+    self.node = node
+    self.file = file
+    self.path = path
+  }
+
+  func error(_ message: String, help: String? = nil) -> Diagnostic {
+    let mark = node.mark.map { ":\($0.line):\($0.column)" } ?? ""
+    return Diagnostic(
+      code: "layout.schema", subject: "\(file)\(mark)",
+      message: "\(path.isEmpty ? "the file" : path) \(message)", help: help)
+  }
+
+  private func child(_ node: Node, _ key: String) -> YAMLCursor {
+    YAMLCursor(node: node, file: file, path: path.isEmpty ? key : "\(path).\(key)")
+  }
+
+  var isMapping: Bool { node.mapping != nil }
+  var isSequence: Bool { node.sequence != nil }
+  var isNull: Bool { node.scalar != nil && node.tag == Tag(.null) }
+
+  /// The members of a mapping, in order.
+  func members() throws(Diagnostic) -> [(key: String, value: YAMLCursor)] {
+    guard let mapping = node.mapping else { throw error("should be a mapping") }
+    var members: [(key: String, value: YAMLCursor)] = []
+    for (key, value) in mapping {
+      guard let name = key.scalar?.string else { throw error("has a key that is no text") }
+      members.append((name, child(value, name)))
+    }
+    return members
+  }
+
+  /// The members by key; a key that is not in `known` is an error that lists them.
+  func fields(_ known: [String]) throws(Diagnostic) -> [String: YAMLCursor] {
+    var fields: [String: YAMLCursor] = [:]
+    for (key, value) in try members() {
+      guard known.contains(key) else {
+        throw value.error(
+          "is no key of the schema", help: "known here: \(known.joined(separator: ", "))")
+      }
+      fields[key] = value
+    }
+    return fields
+  }
+
+  /// The elements of a sequence.
+  func elements() throws(Diagnostic) -> [YAMLCursor] {
+    guard let sequence = node.sequence else { throw error("should be a list") }
+    return sequence.enumerated().map { child($1, "[\($0)]") }
+  }
+
+  func string() throws(Diagnostic) -> String {
+    guard let scalar = node.scalar else { throw error("should be a text") }
+    return scalar.string
+  }
+
+  func strings() throws(Diagnostic) -> [String] {
+    var texts: [String] = []
+    for element in try elements() { texts.append(try element.string()) }
+    return texts
+  }
+
+  /// An expression: a text as it stands; numbers, truth values and null are themselves.
+  func expression() throws(Diagnostic) -> Expression {
+    let text = try string()
+    do { return try Expression(parsing: isNull ? "null" : text) } catch {
+      throw self.error("is no expression: \(error.message)")
+    }
+  }
+
+  func template() throws(Diagnostic) -> NameTemplate {
+    let text = try string()
+    do { return try NameTemplate(parsing: text) } catch { throw self.error(error.message) }
+  }
+
+  func bindings() throws(Diagnostic) -> [Layout.Binding] {
+    var bindings: [Layout.Binding] = []
+    for (key, value) in try members() {
+      bindings.append(Layout.Binding(name: key, value: try value.expression()))
+    }
+    return bindings
+  }
+
+  /// The plain value: quoted scalars are texts, others by YAML's own rules.
+  func json() throws(Diagnostic) -> JSONValue {
+    if let mapping = node.mapping {
+      var object = JSONObject()
+      for (key, value) in mapping {
+        object[key.scalar?.string ?? ""] = try child(value, key.scalar?.string ?? "").json()
+      }
+      return .object(object)
+    }
+    if let sequence = node.sequence {
+      var values: [JSONValue] = []
+      for (i, value) in sequence.enumerated() { values.append(try child(value, "[\(i)]").json()) }
+      return .array(values)
+    }
+    guard let scalar = node.scalar else { throw error("should be a value") }
+    switch node.tag {
+    case Tag(.null): return .null
+    case Tag(.bool): return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
+    case Tag(.int): return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
+    case Tag(.float): return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
+    default: return .string(scalar.string)
+    }
+  }
+}
