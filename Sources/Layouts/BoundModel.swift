@@ -15,6 +15,14 @@ public struct BoundModel: Sendable {
       public var pieceRow: Int
       /// How many rows.
       public var count: Int
+
+      /// A run.
+      public init(tensor: Int, tensorRow: Int, pieceRow: Int, count: Int) {
+        self.tensor = tensor
+        self.tensorRow = tensorRow
+        self.pieceRow = pieceRow
+        self.count = count
+      }
     }
 
     /// The shape of the piece.
@@ -23,6 +31,13 @@ public struct BoundModel: Sendable {
     public var dtype: DType
     /// The runs, in the order of the piece's rows; they cover all of them.
     public var runs: [Run]
+
+    /// A place.
+    public init(shape: Shape, dtype: DType, runs: [Run]) {
+      self.shape = shape
+      self.dtype = dtype
+      self.runs = runs
+    }
 
     /// Bytes of a row: everything behind the first extent.
     public var rowBytes: Int {

@@ -3,8 +3,11 @@ public import Tensors
 extension Layout {
   /// Parses a layout file; every key must be one of the schema's (`formats/README.md`).
   ///
+  /// - Parameter inertGroups: the lists that `config.inert` may name as `@group`.
   /// - Throws: `layout.yaml`, `layout.schema` with line and column.
-  public init(yaml text: String, file: String) throws(Diagnostic) {
+  public init(
+    yaml text: String, file: String, inertGroups: [String: [String]] = [:]
+  ) throws(Diagnostic) {
     let root = try YAMLCursor(text: text, file: file)
     let fields = try root.fields([
       "layout", "framework", "family", "title", "source", "files", "detect", "config", "let",
@@ -21,7 +24,7 @@ extension Layout {
     source = try need("source").string()
     files = try Files(need("files"))
     detect = try Detect(need("detect"))
-    config = try Config(need("config"))
+    config = try Config(need("config"), inertGroups)
     lets = try fields["let"]?.bindings() ?? []
     model = try Model(need("model"))
     layers = try Layers(need("layers"))
@@ -67,7 +70,7 @@ extension Layout.Detect {
 }
 
 extension Layout.Config {
-  init(_ cursor: YAMLCursor) throws(Diagnostic) {
+  init(_ cursor: YAMLCursor, _ inertGroups: [String: [String]]) throws(Diagnostic) {
     let fields = try cursor.fields(["keys", "inert", "require"])
     var keys: [Key] = []
     for (name, value) in try fields["keys"]?.members() ?? [] {
@@ -81,7 +84,18 @@ extension Layout.Config {
           aliases: try key["aliases"]?.strings() ?? []))
     }
     self.keys = keys
-    inert = try fields["inert"]?.strings() ?? []
+    var inert: [String] = []
+    for element in try fields["inert"]?.elements() ?? [] {
+      let name = try element.string()
+      if !name.hasPrefix("@") {
+        inert.append(name)
+      } else if let group = inertGroups[String(name.dropFirst())] {
+        inert += group
+      } else {
+        throw element.error("names no group of inert keys")
+      }
+    }
+    self.inert = inert
     var requirements: [Requirement] = []
     for element in try fields["require"]?.elements() ?? [] {
       let parts = try element.fields(["that", "key", "why"])

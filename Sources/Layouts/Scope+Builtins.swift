@@ -56,6 +56,9 @@ extension Scope {
     "flatten": { (v) throws(Diagnostic) in
       .array(try list(v).flatMap { $0.array ?? [$0] })
     },
+    "keys": { (v) throws(Diagnostic) in
+      .array(v.first?.object?.keys.map { .string($0) } ?? [])
+    },
     "is_list": { (v) throws(Diagnostic) in .bool(v.first?.array != nil) },
     "is_object": { (v) throws(Diagnostic) in .bool(v.first?.object != nil) },
     "is_number": { (v) throws(Diagnostic) in .bool(v.first?.double != nil) },

@@ -1,0 +1,210 @@
+import Checkpoints
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Puts the target's tensors together from a draft's pieces.
+struct Assembler {
+  var draft: Draft
+  let expansion: Expansion
+  let vocabulary: Vocabulary
+  let options: ConversionOptions
+  let reader: PieceReader
+  var tensors: [ConversionPlan.Tensor] = []
+  var problems: [Diagnostic] = []
+  private var used: Set<PieceID> = []
+
+  init(
+    draft: Draft, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions,
+    reader: PieceReader
+  ) {
+    self.draft = draft
+    self.expansion = expansion
+    self.vocabulary = vocabulary
+    self.options = options
+    self.reader = reader
+  }
+
+  mutating func assemble() throws(Diagnostic) {
+    let head = PieceID(nil, "head.weight")
+    let embed = PieceID(nil, "embed.weight")
+    // A head that is the embedding, for a framework that keeps the two apart.
+    if draft.spec["tied"].bool == true, expansion.spec["tied"].bool == false,
+      let value = draft.pieces[embed]
+    {
+      draft.pieces[head] = value
+      draft.spec.attributes["tied"] = false
+      draft.note(.bitwise, "the head, which was the embedding, is written as a copy of it")
+    }
+    let tied = draft.spec["tied"].bool == true
+    for expected in expansion.tensors {
+      if tied, expected.tied == .absent { continue }
+      if tied, expected.tied == .both {
+        shareEmbedding(expected)
+        continue
+      }
+      try add(expected)
+    }
+    for buffer in expansion.buffers {
+      let value = PieceValue.constant(0, buffer.shape)
+      append(
+        buffer.name, buffer.shape,
+        [
+          ConversionPlan.Part(
+            piece: PieceID(nil, buffer.name), value: value, start: 0, count: buffer.shape.rows)
+        ], keepsFloat32: true)
+    }
+    try checkLeftovers()
+  }
+
+  /// The head's tensor as another name for the embedding's storage.
+  private mutating func shareEmbedding(_ expected: Expansion.Expected) {
+    guard
+      let number = tensors.firstIndex(where: {
+        $0.parts.first?.piece == PieceID(nil, "embed.weight")
+      })
+    else { return }
+    var output = tensors[number].output
+    output.name = TensorName(expected.name)
+    var parts = tensors[number].parts
+    if SameLayoutPlan.sharesStorage(options.container) {
+      output.sharesStorageWith = number
+      parts = []
+    }
+    tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
+  }
+
+  private mutating func add(_ expected: Expansion.Expected) throws(Diagnostic) {
+    var parts: [ConversionPlan.Part] = []
+    var keepsFloat32 = false
+    for segment in expected.segments {
+      let id = PieceID(expected.sublayer, segment.role)
+      guard let value = try value(of: id, for: expected.name) else { return }
+      used.insert(id)
+      if kind(of: id).piece(id.role)?.keepsFloat32 == true { keepsFloat32 = true }
+      parts.append(
+        ConversionPlan.Part(piece: id, value: value, start: segment.start, count: segment.count))
+    }
+    append(expected.name, expected.shape, parts, keepsFloat32: keepsFloat32)
+  }
+
+  private mutating func append(
+    _ name: String, _ shape: Shape, _ parts: [ConversionPlan.Part], keepsFloat32: Bool
+  ) {
+    let natural = SameLayoutPlan.widest(parts.map(\.value)) ?? modelDType
+    let dtype = SameLayoutPlan.cast(natural, options, keepsFloat32: keepsFloat32)
+    if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
+      natural != .f64
+    {
+      draft.note(
+        .rounding, "changed weights are rounded to \(dtype.rawValue), as the others are stored")
+    }
+    if dtype != natural {
+      draft.note(
+        SameLayoutPlan.isWider(dtype, than: natural) ? .exact : .rounding,
+        SameLayoutPlan.isWider(dtype, than: natural)
+          ? "\(natural.rawValue) is widened to \(dtype.rawValue); the values stay"
+          : "\(natural.rawValue) is rounded to \(dtype.rawValue), to nearest even")
+    }
+    guard let bytes = shape.byteCount(of: dtype) else {
+      problems.append(
+        Diagnostic(code: "convert.size", subject: name, message: "\(shape) is too large"))
+      return
+    }
+    tensors.append(
+      ConversionPlan.Tensor(
+        output: OutputTensor(
+          name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes),
+        parts: parts))
+  }
+
+  /// The type of new pieces that stand alone: that of the embedding.
+  private var modelDType: DType {
+    draft.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
+  }
+
+  private func kind(of id: PieceID) -> MixerKind {
+    id.sublayer.flatMap { vocabulary.kinds[draft.spec.sublayers[$0].kind] } ?? vocabulary.model
+  }
+
+  /// What the target's piece is made of: the model's own, or the neutral value of one it lacks.
+  private mutating func value(of id: PieceID, for tensor: String) throws(Diagnostic) -> PieceValue?
+  {
+    if let value = draft.pieces[id] { return value }
+    let kind = kind(of: id)
+    guard let piece = kind.piece(id.role), let shape = try shape(of: id) else {
+      missing(id, tensor)
+      return nil
+    }
+    if let numbers = Neutral.table(id.role, draft.spec) {
+      draft.note(.exact, "\(tensor) is written from the formula that the source computes it by")
+      return .table(numbers, Shape([numbers.count]))
+    }
+    switch piece.neutral {
+    case .zero:
+      draft.note(.exact, "\(id.role) is written as zeros where the source has none")
+      return .constant(0, shape)
+    case .one:
+      draft.note(.exact, "\(id.role) is written as ones where the source has none")
+      return .constant(1, shape)
+    case nil:
+      missing(id, tensor)
+      return nil
+    }
+  }
+
+  private func shape(of id: PieceID) throws(Diagnostic) -> Shape? {
+    var scope = Scope()
+    for (name, value) in draft.spec.attributes { scope.values[name] = value }
+    let sublayer = id.sublayer.map { draft.spec.sublayers[$0] } ?? draft.spec.sublayers.first
+    for (name, value) in sublayer?.attributes ?? [:] where scope.values[name] == nil {
+      scope.values[name] = value
+    }
+    return try kind(of: id).piece(id.role)?.shape(in: scope)
+  }
+
+  private mutating func missing(_ id: PieceID, _ tensor: String) {
+    problems.append(
+      Diagnostic(
+        code: "convert.missing-piece", subject: tensor,
+        message: "needs \(id), which the source does not have"))
+  }
+
+  /// Pieces for which the target has no place must be without effect.
+  private mutating func checkLeftovers() throws(Diagnostic) {
+    for (id, value) in draft.pieces.sorted(by: { $0.key < $1.key }) where !used.contains(id) {
+      if id == PieceID(nil, "head.weight"), draft.spec["tied"].bool == true { continue }
+      if let numbers = Neutral.table(id.role, draft.spec) {
+        // The file's float32 table and the formula differ by its rounding.
+        let same =
+          numbers.count == value.shape.elementCount
+          ? try reader.all(value) { abs($1 - numbers[$0]) <= 2e-6 * abs(numbers[$0]) + 1e-8 }
+          : false
+        if same {
+          draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
+          continue
+        }
+      }
+      switch kind(of: id).piece(id.role)?.neutral {
+      case .zero? where try reader.all(value) { $1 == 0 }:
+        draft.note(.exact, "\(id.role) is left out: it is zero")
+      case .one? where try reader.all(value) { $1 == 1 }:
+        draft.note(.exact, "\(id.role) is left out: it is one")
+      default:
+        problems.append(
+          Diagnostic(
+            code: "convert.no-place", subject: name(of: id),
+            message: "has no place in the target, and it is not without effect",
+            help: "choose a target that has \(id.role)"))
+      }
+    }
+  }
+
+  /// The source tensor that a piece comes from, as the user knows it.
+  private func name(of id: PieceID) -> String {
+    if case .stored(let location) = draft.pieces[id], let run = location.runs.first {
+      return reader.source.tensors[run.tensor].name.string
+    }
+    return id.description
+  }
+}

@@ -1,0 +1,93 @@
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Writes a target's config from a model.
+struct ConfigWriter {
+  let layout: Layout
+  let write: Layout.Write
+  let source: JSONObject
+
+  /// The config.
+  ///
+  /// - Throws: `expression.value` for a mistake in the layout.
+  func config(
+    for draft: Draft, pattern: String, options: ConversionOptions
+  ) throws(Diagnostic) -> JSONObject {
+    var scope = scope(for: draft, pattern: pattern, options: options)
+    for binding in write.lets {
+      scope.values[binding.name] = try binding.value.value(in: scope)
+    }
+    var config = try object(write.config, scope)
+    for key in write.carry {
+      if let value = source[key], config[key] == nil { config[key] = value }
+    }
+    return config
+  }
+
+  private func scope(
+    for draft: Draft, pattern: String, options: ConversionOptions
+  ) -> Scope {
+    var scope = Scope()
+    for (name, value) in draft.spec.attributes { scope.values[name] = value }
+    scope.values["n_layer"] = .int(draft.spec.layerCount)
+    scope.values["pattern"] = .string(pattern)
+    scope.values["source"] = .object(source)
+    scope.values["dtype"] = .string(SameLayoutPlan.dtypeName(draft, options))
+    let sublayers: [JSONValue] = draft.spec.sublayers.enumerated().map { i, sublayer in
+      var object = sublayer.attributes
+      object["kind"] = .string(sublayer.kind)
+      object["layer"] = .int(sublayer.layer)
+      object["slot"] = .int(draft.slots[i])
+      return .object(object)
+    }
+    scope.values["sublayers"] = .array(sublayers)
+    let spec = draft.spec
+    let roles = Set(
+      draft.pieces.keys.compactMap { id in
+        id.sublayer.map { "\(spec.sublayers[$0].kind)/\(id.role)" }
+      })
+    scope.functions = [
+      // common(kind, attribute): of the first sub-layer of the kind; reading back shows whether the
+      // others agree.
+      "common": { (v) throws(Diagnostic) in
+        guard v.count == 2, let kind = v[0].string, let name = v[1].string else { return .null }
+        return spec.sublayers.first { $0.kind == kind }?[name] ?? .null
+      },
+      "has": { (v) throws(Diagnostic) in
+        guard v.count == 2, let kind = v[0].string, let role = v[1].string else { return false }
+        return .bool(roles.contains("\(kind)/\(role)"))
+      },
+      "count": { (v) throws(Diagnostic) in
+        .int(spec.sublayers.count { $0.kind == v.first?.string })
+      },
+    ]
+    return scope
+  }
+
+  private func object(_ entries: [Layout.Write.Entry], _ scope: Scope) throws(Diagnostic)
+    -> JSONObject
+  {
+    var object = JSONObject()
+    for entry in entries {
+      let value = try self.value(entry.value, scope)
+      if entry.omitsNull, value == .null { continue }
+      object[entry.key] = value
+    }
+    return object
+  }
+
+  private func value(_ template: Layout.Write.Template, _ scope: Scope) throws(Diagnostic)
+    -> JSONValue
+  {
+    switch template {
+    case .constant(let value): return value
+    case .expression(let expression): return try expression.value(in: scope)
+    case .object(let entries): return .object(try object(entries, scope))
+    case .list(let templates):
+      var values: [JSONValue] = []
+      for template in templates { values.append(try value(template, scope)) }
+      return .array(values)
+    }
+  }
+}

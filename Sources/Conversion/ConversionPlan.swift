@@ -1,0 +1,85 @@
+public import Checkpoints
+public import Layouts
+public import OrderedCollections
+public import Tensors
+
+/// A conversion, decided to the last byte range, before anything is written.
+public struct ConversionPlan: Sendable {
+  /// Where the rows of an output tensor come from.
+  public struct Part: Sendable {
+    /// The piece.
+    public var piece: PieceID
+    /// What it is made of.
+    public var value: PieceValue
+    /// The first row of the piece.
+    public var start: Int
+    /// How many rows, which follow on the part before.
+    public var count: Int
+  }
+
+  /// A tensor of the destination.
+  public struct Tensor: Sendable {
+    /// What the sink is told.
+    public var output: OutputTensor
+    /// Its rows; empty for one that shares storage, zeros for a buffer.
+    public var parts: [Part]
+
+    /// Bytes of a row.
+    public var rowBytes: Int {
+      output.shape.rows == 0 ? 0 : output.byteCount / output.shape.rows
+    }
+  }
+
+  /// The layout that the source has.
+  public var from: Layout
+  /// The layout that the destination gets.
+  public var to: Layout
+  /// The model that the destination will be read as.
+  public var spec: ModelSpec
+  /// The worst of the reasons.
+  public var exactness: Exactness
+  /// What was done.
+  public var reasons: [Reason]
+  /// The destination's config.
+  public var config: JSONObject
+  /// The tensors, in the order of the file.
+  public var tensors: [Tensor]
+  /// What the user should know.
+  public var warnings: [Diagnostic]
+
+  /// Bytes of all tensors that are stored.
+  public var byteCount: Int {
+    tensors.reduce(0) { $0 + ($1.output.sharesStorageWith == nil ? $1.output.byteCount : 0) }
+  }
+}
+
+/// What the user asks for besides the layout.
+public struct ConversionOptions: Sendable {
+  /// The float type of the weights; `nil` keeps each tensor's own.
+  public var dtype: DType?
+  /// Whether `A_log`, `D` and dt biases are cast down like the rest.
+  public var castsAll: Bool
+  /// The number of embedding rows wanted; `nil` keeps them.
+  public var vocabularyRows: Int?
+  /// The container, which decides how tied tensors are stored.
+  public var container: Container
+
+  /// These options.
+  public init(
+    dtype: DType? = nil, castsAll: Bool = false, vocabularyRows: Int? = nil,
+    container: Container = .safetensors
+  ) {
+    self.dtype = dtype
+    self.castsAll = castsAll
+    self.vocabularyRows = vocabularyRows
+    self.container = container
+  }
+}
+
+/// Why a target layout cannot express a model.
+public struct Refusal: Error, Sendable {
+  /// The layout that came closest.
+  public var layout: Layout
+  /// Every reason.
+  public var problems: [Diagnostic]
+}

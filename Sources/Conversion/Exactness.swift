@@ -1,0 +1,34 @@
+/// What a conversion preserves.
+public enum Exactness: String, Sendable, Hashable, Comparable, Codable {
+  /// Renames and byte moves: every value has its bits.
+  case bitwise
+  /// The same function in real arithmetic; other rounding.
+  case exact
+  /// A stated rounding.
+  case rounding
+
+  /// From the most to the least exact.
+  public static func < (a: Exactness, b: Exactness) -> Bool { a.rank < b.rank }
+
+  private var rank: Int {
+    switch self {
+    case .bitwise: 0
+    case .exact: 1
+    case .rounding: 2
+    }
+  }
+}
+
+/// Why a conversion is no better than it is.
+public struct Reason: Sendable, Hashable {
+  /// What this leaves.
+  public var exactness: Exactness
+  /// What was done, and why that is so.
+  public var text: String
+
+  /// A reason.
+  public init(_ exactness: Exactness, _ text: String) {
+    self.exactness = exactness
+    self.text = text
+  }
+}

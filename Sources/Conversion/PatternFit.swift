@@ -1,0 +1,92 @@
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Lays a flat list of sub-layers out as layers of a target.
+enum PatternFit {
+  /// The draft with each sub-layer's layer and slot, or `nil` when the pattern does not hold it.
+  ///
+  /// A slot that may be filled takes zeros where the model has nothing for it.
+  static func fold(
+    _ draft: Draft, into pattern: Layout.Write.Pattern, vocabulary: Vocabulary
+  ) -> Draft? {
+    var result = draft
+    result.slots = []
+    var place = 0
+    var layer = 0
+    var filled = 0
+    while place < result.spec.sublayers.count {
+      for (slot, rule) in pattern.slots.enumerated() {
+        let here = place < result.spec.sublayers.count ? result.spec.sublayers[place] : nil
+        if here.map({ rule.kinds.contains($0.kind) }) != true {
+          guard rule.fill, let zero = zero(rule, near: place, in: result, vocabulary) else {
+            return nil
+          }
+          result.insert(zero.sublayer, pieces: zero.pieces, at: place)
+          filled += 1
+        }
+        result.spec.sublayers[place].layer = layer
+        result.slots.append(slot)
+        place += 1
+      }
+      layer += 1
+    }
+    result.spec.layerCount = layer
+    if filled > 0 {
+      result.note(.exact, "\(filled) MLPs of zeros are added, which add exactly nothing")
+    }
+    return result
+  }
+
+  /// An MLP of zeros, shaped like the model's others.
+  private static func zero(
+    _ rule: Layout.Write.PatternSlot, near place: Int, in draft: Draft, _ vocabulary: Vocabulary
+  ) -> (sublayer: ModelSpec.Sublayer, pieces: [String: PieceValue])? {
+    guard rule.kinds == ["mlp"], let kind = vocabulary.kinds["mlp"] else { return nil }
+    let likeness = draft.spec.sublayers.first { $0.kind == "mlp" }
+    var attributes = likeness?.attributes ?? [:]
+    if likeness == nil {
+      attributes = [
+        "norm": "rms", "norm_eps": draft.spec["final_norm_eps"], "d_ff": 256, "activation": "silu",
+      ]
+    }
+    var scope = Scope()
+    for (name, value) in draft.spec.attributes { scope.values[name] = value }
+    for (name, value) in attributes { scope.values[name] = value }
+    var pieces: [String: PieceValue] = [:]
+    for piece in kind.pieces {
+      guard piece.neutral != .zero, let shape = try? piece.shape(in: scope) else { continue }
+      pieces[piece.role] = .constant(piece.neutral == .one ? 1 : 0, shape)
+    }
+    return (ModelSpec.Sublayer(layer: 0, kind: "mlp", attributes: attributes), pieces)
+  }
+
+  /// Why no pattern holds the draft.
+  static func explain(_ draft: Draft, _ target: Layout, _ write: Layout.Write) -> [Diagnostic] {
+    let kinds = Set(write.patterns.flatMap { $0.slots.flatMap(\.kinds) })
+    var seen: Set<String> = []
+    var problems: [Diagnostic] = []
+    for sublayer in draft.spec.sublayers
+    where !kinds.contains(sublayer.kind) && seen.insert(sublayer.kind).inserted {
+      problems.append(
+        Diagnostic(
+          code: "convert.no-such-mixer", subject: "layer \(sublayer.layer) (\(sublayer.kind))",
+          message:
+            "\(target.title) has no \(sublayer.kind); its layers are made of \(kinds.sorted().joined(separator: ", "))",
+          help: "another target may have it: `weighbridge layouts` lists what converts to what"))
+    }
+    if problems.isEmpty {
+      var stack = ""
+      for sublayer in draft.spec.sublayers.prefix(8) { stack += " " + sublayer.kind }
+      problems.append(
+        Diagnostic(
+          code: "convert.stack", subject: "the stack of sub-layers",
+          message: "\(target.title) cannot hold the order\(stack)\(draft.spec.sublayers.count > 8 ? " …" : "")",
+          notes: write.patterns.map { pattern in
+            "its layers are " + pattern.slots.map { $0.kinds.joined(separator: " or ") }
+              .joined(separator: ", then ")
+          }))
+    }
+    return problems
+  }
+}

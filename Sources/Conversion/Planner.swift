@@ -1,0 +1,143 @@
+import Checkpoints
+public import Layouts
+import OrderedCollections
+import Tensors
+
+/// Decides how a model is expressed in another layout.
+///
+/// The target's config is written from the model and then read back by the target's own rules; what
+/// reads back differently is what the target cannot express. So no refusal is a special case.
+public struct Planner: Sendable {
+  /// The mixers' declarations.
+  public let vocabulary: Vocabulary
+
+  /// A planner.
+  public init(vocabulary: Vocabulary) { self.vocabulary = vocabulary }
+
+  /// A plan to express `bound` in one of `targets`, the first that can.
+  ///
+  /// - Parameters:
+  ///   - reader: the source's bytes, for the few facts that depend on them (a bias of zeros).
+  /// - Throws: `Refusal` of the closest target; `Diagnostic` when reading fails.
+  public func plan(
+    _ bound: BoundModel, to targets: [Layout], options: ConversionOptions, reader: PieceReader
+  ) throws -> ConversionPlan {
+    var closest: Refusal?
+    for target in ordered(targets, for: bound) {
+      do {
+        return try plan(bound, to: target, options: options, reader: reader)
+      } catch let refusal as Refusal {
+        if closest == nil || refusal.problems.count < closest!.problems.count { closest = refusal }
+      }
+    }
+    throw closest
+      ?? Refusal(
+        layout: bound.layout,
+        problems: [
+          Diagnostic(
+            code: "convert.no-target", subject: bound.layout.name,
+            message: "no layout of this framework can be written")
+        ])
+  }
+
+  /// The source's own layout first, then those of its family.
+  private func ordered(_ targets: [Layout], for bound: BoundModel) -> [Layout] {
+    func rank(_ layout: Layout) -> Int {
+      if layout.name == bound.layout.name { return 0 }
+      return layout.name.hasPrefix(bound.spec.family) ? 1 : 2
+    }
+    return targets.enumerated().sorted { (rank($0.1), $0.0) < (rank($1.1), $1.0) }.map(\.1)
+  }
+
+  private func plan(
+    _ bound: BoundModel, to target: Layout, options: ConversionOptions, reader: PieceReader
+  ) throws -> ConversionPlan {
+    var draft = Draft(bound)
+    if let rows = options.vocabularyRows {
+      try VocabularyResize.apply(&draft, rows: rows, reader: reader)
+    }
+    if target.name == bound.layout.name {
+      return SameLayoutPlan.make(bound, draft, vocabulary, options: options)
+    }
+    guard let write = target.write else {
+      throw Refusal(
+        layout: target,
+        problems: [
+          Diagnostic(
+            code: "convert.read-only", subject: target.name, message: "can be read, not written")
+        ])
+    }
+    // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
+    // shape of layers.
+    var drafts = [draft]
+    if write.rewrites.contains("drop_zero_mlp"),
+      let fewer = try ZeroMLP.dropped(from: draft, reader: reader)
+    {
+      drafts.insert(fewer, at: 0)
+    }
+    var firstRefusal: Refusal?
+    for draft in drafts {
+      do {
+        return try express(draft, bound, target, write, options, reader)
+      } catch let refusal as Refusal {
+        firstRefusal = refusal
+      }
+    }
+    throw firstRefusal!
+  }
+
+  /// Finds a pattern that holds the draft's sub-layers, and expresses it so.
+  private func express(
+    _ draft: Draft, _ bound: BoundModel, _ target: Layout, _ write: Layout.Write,
+    _ options: ConversionOptions, _ reader: PieceReader
+  ) throws -> ConversionPlan {
+    var refusal: Refusal?
+    for pattern in write.patterns {
+      guard var folded = PatternFit.fold(draft, into: pattern, vocabulary: vocabulary) else {
+        continue
+      }
+      Padding.apply(&folded, write.paddings, vocabulary)
+      do {
+        return try finish(folded, pattern.name, bound, target, write, options, reader)
+      } catch let other as Refusal {
+        if refusal == nil || other.problems.count < refusal!.problems.count { refusal = other }
+      }
+    }
+    throw refusal ?? Refusal(layout: target, problems: PatternFit.explain(draft, target, write))
+  }
+
+  private func finish(
+    _ folded: Draft, _ pattern: String, _ bound: BoundModel, _ target: Layout,
+    _ write: Layout.Write, _ options: ConversionOptions, _ reader: PieceReader
+  ) throws -> ConversionPlan {
+    var draft = folded
+    let writer = ConfigWriter(layout: target, write: write, source: bound.config)
+    func readBack() throws(Diagnostic) -> (JSONObject, Expansion) {
+      let config = try writer.config(for: draft, pattern: pattern, options: options)
+      return (config, target.expand(config: config, vocabulary: vocabulary, inventory: nil))
+    }
+    var (config, expansion) = try readBack()
+    var changed = false
+    for name in write.rewrites {
+      guard let rewrite = Rewrite.all[name] else { continue }
+      if try rewrite.apply(&draft, expansion.spec, reader) { changed = true }
+    }
+    if changed { (config, expansion) = try readBack() }
+    let found = expansion.problems.filter { $0.severity == .error }
+    guard found.isEmpty else { throw Refusal(layout: target, problems: found) }
+
+    var comparison = SpecComparison(target: target, write: write, vocabulary: vocabulary)
+    comparison.compare(&draft, expansion.spec)
+    var assembler = Assembler(
+      draft: draft, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
+    try assembler.assemble()
+    let problems = comparison.problems + assembler.problems
+    guard problems.isEmpty else { throw Refusal(layout: target, problems: problems) }
+    let reasons = assembler.draft.reasons
+    return ConversionPlan(
+      from: bound.layout, to: target, spec: expansion.spec,
+      exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
+      tensors: assembler.tensors,
+      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings)
+  }
+}

@@ -1,0 +1,23 @@
+import Layouts
+import Tensors
+
+/// A change of a model that leaves its function as it is, so that a target can express it.
+///
+/// A layout names the rewrites that it needs (`write.rewrites`); a new one is a file beside this and
+/// a line in `all`.
+struct Rewrite: Sendable {
+  /// The name, as layouts have it.
+  var name: String
+  /// Changes the draft towards what the target's config was read back as; returns whether it did.
+  var apply:
+    @Sendable (_ draft: inout Draft, _ target: ModelSpec, _ reader: PieceReader) throws(Diagnostic)
+      -> Bool
+
+  /// Every rewrite, by name.
+  static let all: [String: Rewrite] = {
+    let list = [
+      foldEmbedScale, expandKVHeads, foldGroupNorm, scaleKeys, centerValues,
+    ]
+    return [String: Rewrite](uniqueKeysWithValues: list.map { ($0.name, $0) })
+  }()
+}

@@ -1,0 +1,158 @@
+import Checkpoints
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// A conversion that keeps the layout: another container, other shards, another type.
+enum SameLayoutPlan {
+  static func make(
+    _ bound: BoundModel, _ resized: Draft, _ vocabulary: Vocabulary, options: ConversionOptions
+  ) -> ConversionPlan {
+    var draft = resized
+    var tensors: [ConversionPlan.Tensor] = []
+    let inventory = bound.inventory
+    var byExtent: [TensorInfo.Extent: Int] = [:]
+    let roles = roles(of: bound, vocabulary)
+    for (number, info) in inventory.infos.enumerated() {
+      var value = stored(number, info)
+      let (id, keepsFloat32) = roles[number] ?? (PieceID(nil, inventory.names[number]), true)
+      if id.sublayer == nil, let changed = draft.pieces[id], changed != bound.pieces[id].map({ .stored($0) })
+      {
+        value = changed
+      } else if id.role == "head.weight", bound.spec["tied"].bool == true,
+        let embed = draft.pieces[PieceID(nil, "embed.weight")]
+      {
+        value = embed
+      }
+      let dtype = info.dtype.isFloat ? cast(info.dtype, options, keepsFloat32: keepsFloat32) : info.dtype
+      if dtype != info.dtype {
+        draft.note(
+          isWider(dtype, than: info.dtype) ? .exact : .rounding,
+          isWider(dtype, than: info.dtype)
+            ? "\(info.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
+            : "\(info.dtype.rawValue) is rounded to \(dtype.rawValue), to nearest even")
+      }
+      let shape = value.shape.elementCount == info.shape.elementCount ? info.shape : value.shape
+      var output = OutputTensor(
+        name: TensorName(inventory.names[number]), dtype: dtype, shape: shape,
+        byteCount: shape.byteCount(of: dtype) ?? info.byteCount)
+      var parts = [
+        ConversionPlan.Part(piece: id, value: value, start: 0, count: value.shape.rows)
+      ]
+      if let extent = info.extent, info.byteCount > 0, sharesStorage(options.container) {
+        if let first = byExtent[extent], tensors[first].output.shape == shape,
+          tensors[first].output.dtype == dtype
+        {
+          output.sharesStorageWith = first
+          parts = []
+        } else {
+          byExtent[extent] = tensors.count
+        }
+      }
+      tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
+    }
+    shareTiedHead(bound, &tensors, roles, options)
+    var config = bound.config
+    for key in ["dtype", "torch_dtype"] where config[key] != nil && options.dtype != nil {
+      config[key] = .string(dtypeName(draft, options))
+    }
+    if let rows = options.vocabularyRows {
+      for key in ["vocab_size", "padded_vocab_size"] where config[key] != nil {
+        config[key] = .int(rows)
+      }
+      if config["pad_vocab_size_multiple"] != nil { config["pad_vocab_size_multiple"] = 1 }
+    }
+    return ConversionPlan(
+      from: bound.layout, to: bound.layout, spec: draft.spec,
+      exactness: draft.reasons.map(\.exactness).max() ?? .bitwise, reasons: draft.reasons,
+      config: config, tensors: tensors,
+      warnings: bound.problems.filter { $0.severity == .warning } + draft.warnings)
+  }
+
+  /// A head that equals the embedding byte for byte shares its storage where the framework's own
+  /// files do.
+  private static func shareTiedHead(
+    _ bound: BoundModel, _ tensors: inout [ConversionPlan.Tensor],
+    _ roles: [Int: (PieceID, Bool)], _ options: ConversionOptions
+  ) {
+    guard bound.spec["tied"].bool == true, sharesStorage(options.container),
+      let head = roles.first(where: { $0.value.0.role == "head.weight" })?.key,
+      let embed = roles.first(where: { $0.value.0.role == "embed.weight" })?.key
+    else { return }
+    let (first, second) = (min(head, embed), max(head, embed))
+    guard tensors[first].output.sharesStorageWith == nil,
+      tensors[second].output.sharesStorageWith == nil,
+      tensors[first].output.dtype == tensors[second].output.dtype,
+      tensors[first].output.shape == tensors[second].output.shape
+    else { return }
+    tensors[second].output.sharesStorageWith = first
+    tensors[second].parts = []
+  }
+
+  /// What each tensor of the source is, for its type's sake.
+  private static func roles(of bound: BoundModel, _ vocabulary: Vocabulary)
+    -> [Int: (PieceID, Bool)]
+  {
+    var roles: [Int: (PieceID, Bool)] = [:]
+    for (expected, number) in bound.tensors {
+      guard let role = expected.segments.first?.role else { continue }
+      let kind =
+        expected.sublayer.flatMap { vocabulary.kinds[bound.spec.sublayers[$0].kind] }
+        ?? vocabulary.model
+      roles[number] = (
+        PieceID(expected.sublayer, role), kind.piece(role)?.keepsFloat32 == true
+      )
+    }
+    return roles
+  }
+
+  private static func stored(_ number: Int, _ info: TensorInfo) -> PieceValue {
+    .stored(
+      BoundModel.Location(
+        shape: info.shape, dtype: info.dtype,
+        runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
+  }
+
+  // MARK: Types
+
+  /// The type of a tensor under the options.
+  static func cast(_ natural: DType, _ options: ConversionOptions, keepsFloat32: Bool) -> DType {
+    guard natural.isFloat, let wanted = options.dtype else { return natural }
+    guard keepsFloat32, !options.castsAll, !isWider(wanted, than: natural), wanted != natural else {
+      return wanted
+    }
+    // What should stay float32 is not cast below it; what is narrower already keeps its values.
+    return natural == .f64 ? .f32 : natural
+  }
+
+  /// Whether every value of `b` is one of `a`.
+  static func isWider(_ a: DType, than b: DType) -> Bool {
+    switch (a, b) {
+    case (.f64, .f32), (.f64, .f16), (.f64, .bf16), (.f32, .f16), (.f32, .bf16): true
+    default: false
+    }
+  }
+
+  /// The type that holds all the values of `values`; `nil` when all of them are new.
+  static func widest(_ values: [PieceValue]) -> DType? {
+    let own = values.filter { !$0.isNew }.map(\.dtype)
+    guard let first = own.first else { return nil }
+    return own.dropFirst().reduce(first) { a, b in
+      a == b ? a : isWider(a, than: b) ? a : isWider(b, than: a) ? b : .f32
+    }
+  }
+
+  /// The name that configs have for the type of the weights.
+  static func dtypeName(_ draft: Draft, _ options: ConversionOptions) -> String {
+    let own = draft.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
+    switch options.dtype ?? own {
+    case .f64: return "float64"
+    case .f16: return "float16"
+    case .bf16: return "bfloat16"
+    default: return "float32"
+    }
+  }
+
+  /// Whether tied tensors share storage in the container, as they do in its framework's own files.
+  static func sharesStorage(_ container: Container) -> Bool { container != .safetensors }
+}

@@ -1,0 +1,107 @@
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Compares a model with what the target's config was read back as: every difference is something
+/// that the target cannot express.
+struct SpecComparison {
+  let target: Layout
+  let write: Layout.Write
+  let vocabulary: Vocabulary
+  var problems: [Diagnostic] = []
+
+  init(target: Layout, write: Layout.Write, vocabulary: Vocabulary) {
+    self.target = target
+    self.write = write
+    self.vocabulary = vocabulary
+  }
+
+  mutating func compare(_ draft: inout Draft, _ back: ModelSpec) {
+    compareModel(&draft, back)
+    guard draft.spec.sublayers.count == back.sublayers.count else {
+      problems.append(
+        Diagnostic(
+          code: "convert.stack", subject: "the stack of sub-layers",
+          message:
+            "has \(draft.spec.sublayers.count) sub-layers; as \(target.title) it would have \(back.sublayers.count)"
+        ))
+      return
+    }
+    var groups: OrderedDictionary<String, (Diagnostic, [Int])> = [:]
+    for (i, (own, other)) in zip(draft.spec.sublayers, back.sublayers).enumerated() {
+      if own.kind != other.kind {
+        report(
+          "kind", "\(own.kind)", .string(own.kind), .string(other.kind), layer: own.layer, &groups)
+        continue
+      }
+      for attribute in vocabulary.kinds[own.kind]?.attributes ?? [] {
+        let a = own[attribute.name]
+        let b = other[attribute.name]
+        if same(a, b) { continue }
+        if accepts(own.kind, attribute.name, &draft) { continue }
+        report(attribute.name, own.kind, a, b, layer: own.layer, &groups)
+      }
+      _ = i
+    }
+    for (diagnostic, layers) in groups.values {
+      var diagnostic = diagnostic
+      let shown = layers.prefix(6).map(String.init).joined(separator: ", ")
+      diagnostic.notes.append(
+        "in layer\(layers.count > 1 ? "s" : "") \(shown)\(layers.count > 6 ? " …" : "")")
+      problems.append(diagnostic)
+    }
+  }
+
+  private mutating func compareModel(_ draft: inout Draft, _ back: ModelSpec) {
+    for attribute in vocabulary.model.attributes {
+      let a = draft.spec[attribute.name]
+      let b = back[attribute.name]
+      // The number of meaningful tokens changes nothing that is computed.
+      if attribute.name == "vocab_size" || same(a, b) { continue }
+      if attribute.name == "tied" {
+        if a == true, b == false { continue }
+        problems.append(
+          Diagnostic(
+            code: "convert.inexpressible", subject: "tied",
+            message: "the head differs from the embedding, but \(target.title) ties the two"))
+        continue
+      }
+      if accepts("model", attribute.name, &draft) { continue }
+      problems.append(inexpressible(attribute.name, "model", a, b))
+    }
+  }
+
+  private func same(_ a: JSONValue, _ b: JSONValue) -> Bool {
+    if let x = a.double, let y = b.double { return x == y }
+    return a == b
+  }
+
+  private func accepts(_ kind: String, _ attribute: String, _ draft: inout Draft) -> Bool {
+    guard let found = write.accepts.first(where: { $0.kind == kind && $0.attribute == attribute })
+    else { return false }
+    draft.note(.rounding, found.reason)
+    return true
+  }
+
+  private func report(
+    _ attribute: String, _ kind: String, _ a: JSONValue, _ b: JSONValue, layer: Int,
+    _ groups: inout OrderedDictionary<String, (Diagnostic, [Int])>
+  ) {
+    let key = "\(kind).\(attribute).\(a.text()).\(b.text())"
+    if groups[key] == nil { groups[key] = (inexpressible(attribute, kind, a, b), []) }
+    groups[key]!.1.append(layer)
+  }
+
+  private func inexpressible(
+    _ attribute: String, _ kind: String, _ a: JSONValue, _ b: JSONValue
+  ) -> Diagnostic {
+    let summary =
+      (vocabulary.kinds[kind] ?? vocabulary.model).attributes.first { $0.name == attribute }?
+      .summary
+    return Diagnostic(
+      code: "convert.inexpressible", subject: "\(kind).\(attribute)",
+      message: "is \(a.text()) in the source; \(target.title) can only express \(b.text())",
+      notes: summary.map { ["\(attribute): \($0)"] } ?? [],
+      help: "no config of \(target.name) says this; choose another target")
+  }
+}
