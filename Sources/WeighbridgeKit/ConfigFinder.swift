@@ -1,0 +1,64 @@
+import Checkpoints
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Finds the config of a checkpoint: the one given, the one inside the file, the one beside it, or
+/// the preset that the file names.
+struct ConfigFinder {
+  let library: LayoutLibrary
+
+  func find(
+    _ input: CheckpointInput, _ location: CheckpointLocation, _ source: any TensorSource
+  ) throws(Diagnostic) -> JSONObject? {
+    if let path = input.configPath { return try read(path) }
+    if let name = input.preset { return try preset(name) }
+    // An HDF5 file carries its own.
+    if let own = source.attachments["config"]?.object, source.container == .hdf5 { return own }
+    if let path = location.config { return try read(path) }
+    return try attached(source.attachments)
+  }
+
+  private func read(_ path: String) throws(Diagnostic) -> JSONObject {
+    let file = try RandomAccessFile(path: path)
+    guard file.byteCount <= 64 << 20 else {
+      throw Diagnostic(
+        code: "config.too-large", subject: path, message: "has \(file.byteCount) bytes")
+    }
+    let bytes = try file.bytes(at: 0, count: file.byteCount)
+    if path.hasSuffix(".yaml") || path.hasSuffix(".yml") {
+      return try YAMLConfig.parse(String(decoding: bytes, as: UTF8.self), file: path)
+    }
+    guard let config = try JSONParser.parse(bytes, file: path, mode: .python).object else {
+      throw Diagnostic(code: "config.not-an-object", subject: path, message: "holds no object")
+    }
+    return config
+  }
+
+  private func preset(_ name: String) throws(Diagnostic) -> JSONObject {
+    if let preset = library.presets[name] { return preset }
+    let names = library.presets.keys.sorted()
+    throw Diagnostic(
+      code: "preset.unknown", subject: name, message: "is none of microsoft/Samba's configurations",
+      help: Suggestion.nearest(name, names).map { "did you mean \($0)?" }
+        ?? "presets: \(names.joined(separator: ", "))")
+  }
+
+  /// What a pickled checkpoint says of its own config.
+  private func attached(_ attachments: JSONValue) throws(Diagnostic) -> JSONObject? {
+    // fairseq: cfg.model, or args of older versions.
+    for candidate in [attachments["cfg"]?["model"], attachments["args"], attachments["config"]] {
+      if let config = candidate?.object, config["decoder_embed_dim"] != nil || config["n_embd"] != nil
+      {
+        return config
+      }
+    }
+    // lit_gpt's trainer: hparams.model_name.
+    if let name = attachments["hparams"]?["model_name"]?.string ?? attachments["hparams"]?["name"]?.string,
+      let preset = library.presets[name]
+    {
+      return preset
+    }
+    return nil
+  }
+}

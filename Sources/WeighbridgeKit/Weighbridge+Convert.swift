@@ -1,0 +1,165 @@
+public import Checkpoints
+public import Conversion
+import Layouts
+import OrderedCollections
+public import Tensors
+
+/// What a conversion should do.
+public struct ConversionRequest: Sendable {
+  /// The source.
+  public var input: CheckpointInput
+  /// The directory to be written.
+  public var destination: String
+  /// The target framework.
+  public var to: String
+  /// The container; `nil` for the framework's own.
+  public var container: Container?
+  /// The float type; `nil` keeps each tensor's.
+  public var dtype: DType?
+  /// Whether `A_log`, `D` and dt biases are cast down like the rest.
+  public var castsAll = false
+  /// The number of embedding rows wanted.
+  public var vocabularyRows: Int?
+  /// Bytes at which a shard is closed; `nil` for one file.
+  public var maxShardBytes: Int?
+  /// Whether an existing destination is replaced.
+  public var force = false
+  /// Whether the bytes are brought to the disk before the destination appears.
+  public var sync = true
+
+  /// A conversion.
+  public init(input: CheckpointInput, destination: String, to: String) {
+    self.input = input
+    self.destination = destination
+    self.to = to
+  }
+}
+
+/// What a conversion did, or would do.
+public struct ConversionResult: Sendable {
+  /// The plan.
+  public var plan: ConversionPlan
+  /// The paths of the files written, or to be written.
+  public var outputs: [String]
+  /// Everything noticed.
+  public var problems: [Diagnostic]
+}
+
+extension Weighbridge {
+  /// Opens the source and decides the conversion.
+  ///
+  /// - Throws: `Problems` for a source that cannot be used, `Refusal` for what the target cannot
+  ///   express, `Diagnostic` for failures while reading.
+  public func plan(_ request: ConversionRequest) throws -> (LoadedCheckpoint, ConversionPlan) {
+    let targets = library.layouts.filter { $0.framework == request.to }
+    guard !targets.isEmpty else {
+      throw Diagnostic(
+        code: "layout.unknown-name", subject: request.to, message: "is no layout",
+        help: Suggestion.nearest(request.to, library.frameworks).map { "did you mean \($0)?" }
+          ?? "layouts: \(library.frameworks.joined(separator: ", "))")
+    }
+    let loaded = try load(request.input)
+    let bound = try usable(loaded, targets)
+    let container = request.container ?? Container(rawValue: targets[0].files.container)!
+    let plan = try Planner(vocabulary: vocabulary).plan(
+      bound, to: targets,
+      options: ConversionOptions(
+        dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
+        container: container), reader: PieceReader(source: loaded.source))
+    return (loaded, plan)
+  }
+
+  /// The source's model. A config key that changes the mathematics and is not understood matters
+  /// only when the layout changes: otherwise the config goes along as it is.
+  private func usable(_ loaded: LoadedCheckpoint, _ targets: [Layout]) throws -> BoundModel {
+    let errors = loaded.problems.filter { $0.severity == .error }
+    guard var bound = loaded.bound else { throw Problems(errors) }
+    if errors.isEmpty { return bound }
+    let harmless = ["config.unknown-key", "config.unsupported"]
+    guard targets.contains(where: { $0.name == bound.layout.name }),
+      errors.allSatisfy({ harmless.contains($0.code) })
+    else {
+      // What only the mathematics of a target could miss is a refusal; the rest is bad input.
+      if errors.allSatisfy({ harmless.contains($0.code) }) {
+        throw Refusal(layout: targets[0], problems: errors)
+      }
+      throw Problems(errors)
+    }
+    bound.problems = bound.problems.map {
+      var problem = $0
+      if problem.severity == .error { problem.severity = .warning }
+      return problem
+    }
+    return bound
+  }
+
+  /// Converts a checkpoint. The destination appears whole or not at all.
+  ///
+  /// - Parameters:
+  ///   - dryRun: decides everything and writes nothing.
+  ///   - check: looks at what was written before the destination appears; throwing leaves nothing.
+  ///   - progress: called now and then, from any thread.
+  /// - Throws: as `plan(_:)`; `output.*`, `io.*`.
+  public func convert(
+    _ request: ConversionRequest, dryRun: Bool = false,
+    check: ((_ directory: String, _ source: LoadedCheckpoint) throws -> Void)? = nil,
+    progress: (@Sendable (Executor.Progress) -> Void)? = nil
+  ) throws -> ConversionResult {
+    let (loaded, plan) = try plan(request)
+    let container = request.container ?? Container(rawValue: plan.to.files.container)!
+    let name = plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
+    var problems = loaded.problems.filter { $0.severity != .error } + plan.warnings
+    var unique: [Diagnostic] = []
+    for problem in problems where !unique.contains(problem) { unique.append(problem) }
+    problems = unique
+    if dryRun {
+      return ConversionResult(
+        plan: plan, outputs: [name, plan.to.files.config].map { "\(request.destination)/\($0)" },
+        problems: problems)
+    }
+    let directory = try OutputDirectory(
+      destination: request.destination,
+      sources: [loaded.location.path, loaded.location.directory], force: request.force)
+    problems += directory.notes
+    do {
+      let sink = try makeSink(
+        container: container, manifest: manifest(loaded, plan, container),
+        directory: directory.path, fileName: name, maxShardBytes: request.maxShardBytes)
+      problems += try Executor().run(plan, from: loaded.source, to: sink, progress: progress)
+      try sink.finish(sync: request.sync)
+      try TextFile.write(
+        JSONValue.object(plan.config).text(indent: 2) + "\n",
+        to: "\(directory.path)/\(plan.to.files.config)")
+      try copyCompanions(loaded.location, to: directory.path, configName: plan.to.files.config)
+      try check?(directory.path, loaded)
+      let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }
+      problems += try directory.commit(sync: request.sync)
+      return ConversionResult(plan: plan, outputs: outputs, problems: problems)
+    } catch {
+      directory.discard()
+      throw error
+    }
+  }
+
+  private func manifest(
+    _ loaded: LoadedCheckpoint, _ plan: ConversionPlan, _ container: Container
+  ) -> OutputManifest {
+    var metadata = loaded.source.metadata
+    metadata["config"] = nil
+    metadata["format"] = container == .safetensors ? "pt" : nil
+    return OutputManifest(
+      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config))
+  }
+
+  /// Tokenizer and generation files go along.
+  private func copyCompanions(
+    _ location: CheckpointLocation, to directory: String, configName: String
+  ) throws(Diagnostic) {
+    for path in location.companions {
+      let file = try RandomAccessFile(path: path)
+      guard file.name != configName else { continue }
+      try TextFile.write(
+        bytes: try file.bytes(at: 0, count: file.byteCount), to: "\(directory)/\(file.name)")
+    }
+  }
+}

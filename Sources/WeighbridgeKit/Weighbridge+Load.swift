@@ -1,0 +1,136 @@
+public import Checkpoints
+import Conversion
+import Layouts
+import OrderedCollections
+public import Tensors
+
+extension Weighbridge {
+  /// Opens a checkpoint and finds its layout; headers only are read, and tensors of which a few
+  /// values decide something.
+  ///
+  /// What does not fit is among the result's problems.
+  ///
+  /// - Throws: when the files themselves cannot be read.
+  public func load(_ input: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
+    let location: CheckpointLocation
+    do throws(Diagnostic) { location = try CheckpointLocation(finding: input.path) } catch {
+      throw Problems([error])
+    }
+    let source = try openCheckpoint(location, rules: input.compat ? .compat : .strict)
+    do throws(Diagnostic) {
+      let config = try ConfigFinder(library: library).find(input, location, source)
+      return try match(input, location, source, config)
+    } catch { throw Problems([error]) }
+  }
+
+  private func match(
+    _ input: CheckpointInput, _ location: CheckpointLocation, _ source: any TensorSource,
+    _ config: JSONObject?
+  ) throws(Diagnostic) -> LoadedCheckpoint {
+    let reader = PieceReader(source: source)
+    let inventory = try Inventory(
+      infos: source.tensors,
+      values: { SourceFacts.values($0, reader) }, sameBytes: { SourceFacts.isSame($0, $1, source) })
+    var loaded = LoadedCheckpoint(
+      location: location, source: source, config: config, bound: nil, closest: [],
+      problems: location.notes + source.warnings)
+    let candidates = library.candidates(
+      for: inventory, config: config, framework: input.framework)
+    let fitting = candidates.filter { $0.obstacles.isEmpty }
+    guard let first = fitting.first else {
+      loaded.closest = Array(candidates.prefix(3))
+      loaded.problems.append(unknown(input, candidates))
+      return loaded
+    }
+    guard let config else {
+      loaded.closest = fitting
+      loaded.problems.append(
+        Diagnostic(
+          code: "config.missing", subject: input.path,
+          message: "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
+          help: first.layout.framework == "lit_gpt"
+            ? "give one with --config, or --preset for microsoft/Samba's named configurations"
+            : "give one with --config"))
+      return loaded
+    }
+    let bounds = fitting.prefix(while: { $0.matches == first.matches }).map {
+      $0.layout.bind(inventory, config: config, vocabulary: vocabulary)
+    }
+    // Where names fit several layouts, the one whose every tensor fits.
+    let bound = bounds.first(where: \.isSound) ?? bounds[0]
+    loaded.bound = bound
+    loaded.problems += bound.problems
+    return loaded
+  }
+
+  private func unknown(
+    _ input: CheckpointInput, _ candidates: [LayoutLibrary.Candidate]
+  ) -> Diagnostic {
+    if let framework = input.framework, !library.frameworks.contains(framework) {
+      return Diagnostic(
+        code: "layout.unknown-name", subject: framework, message: "is no layout",
+        help: Suggestion.nearest(framework, library.frameworks).map { "did you mean \($0)?" }
+          ?? "layouts: \(library.frameworks.joined(separator: ", "))")
+    }
+    return Diagnostic(
+      code: "layout.unknown", subject: input.path, message: "fits no layout that is known",
+      notes: candidates.prefix(3).map {
+        "closest: \($0.layout.name): \($0.obstacles.prefix(3).joined(separator: "; "))"
+      },
+      help: "a layout of your own can be given with --layout-file; see formats/README.md")
+  }
+}
+
+/// Facts about tensors that layouts ask for.
+enum SourceFacts {
+  /// The values of a small float tensor.
+  static func values(_ number: Int, _ reader: PieceReader) -> [Double]? {
+    let info = reader.source.tensors[number]
+    guard info.dtype.isFloat, info.byteCount <= 1 << 20,
+      let bytes = try? reader.source.bytes(of: number)
+    else { return nil }
+    let count = info.byteCount * 8 / info.dtype.bitWidth
+    return [Double](unsafeUninitializedCapacity: count) { buffer, initialized in
+      bytes.withUnsafeBytes {
+        if info.dtype == .f64 {
+          UnsafeMutableRawBufferPointer(buffer).copyMemory(from: $0)
+        } else {
+          _ = DType.convert(
+            from: info.dtype, to: .f64, source: $0,
+            destination: UnsafeMutableRawBufferPointer(buffer))
+        }
+      }
+      initialized = count
+    }
+  }
+
+  /// Whether two tensors hold the same bytes; the first difference ends it.
+  static func isSame(_ a: Int, _ b: Int, _ source: any TensorSource) -> Bool {
+    let total = source.tensors[a].byteCount
+    guard total == source.tensors[b].byteCount else { return false }
+    var block = 4096
+    var start = 0
+    while start < total {
+      let range = start..<min(start + block, total)
+      guard let x = bytes(a, range, source), let y = bytes(b, range, source), x == y else {
+        return false
+      }
+      start = range.upperBound
+      block = 4 << 20
+    }
+    return true
+  }
+
+  private static func bytes(_ number: Int, _ range: Range<Int>, _ source: any TensorSource)
+    -> [UInt8]?
+  {
+    var failed = false
+    let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
+      do throws(Diagnostic) {
+        try source.read(number, bytes: range, into: UnsafeMutableRawBufferPointer(buffer))
+        count = range.count
+      } catch { failed = true }
+    }
+    return failed ? nil : bytes
+  }
+}

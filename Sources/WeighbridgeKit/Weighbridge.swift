@@ -1,0 +1,80 @@
+public import Checkpoints
+public import Conversion
+public import Inference
+public import Layouts
+public import OrderedCollections
+public import Tensors
+
+/// The tool as a library: loads, inspects, converts and compares checkpoints.
+public struct Weighbridge: Sendable {
+  /// The layouts at hand.
+  public var library: LayoutLibrary
+  /// The mixers' declarations.
+  public let vocabulary: Vocabulary
+
+  /// The tool with the layouts that the binary carries, and those of further files.
+  ///
+  /// - Parameter layoutFiles: paths of layout files.
+  /// - Throws: `layout.*`, `io.*`.
+  public init(layoutFiles: [String] = []) throws(Diagnostic) {
+    library = try LayoutLibrary.bundled()
+    vocabulary = .standard
+    for path in layoutFiles {
+      let file = try RandomAccessFile(path: path)
+      let bytes = try file.bytes(at: 0, count: file.byteCount)
+      try library.add(yaml: String(decoding: bytes, as: UTF8.self), file: path)
+    }
+  }
+}
+
+/// Where a checkpoint is and what else is known of it.
+public struct CheckpointInput: Sendable {
+  /// A file or a directory.
+  public var path: String
+  /// A config to be used instead of the one beside it.
+  public var configPath: String?
+  /// A named configuration of microsoft/Samba.
+  public var preset: String?
+  /// Only layouts of this framework.
+  public var framework: String?
+  /// Whether safetensors is read as its implementation does, not as its specification says.
+  public var compat: Bool
+
+  /// A checkpoint.
+  public init(
+    path: String, configPath: String? = nil, preset: String? = nil, framework: String? = nil,
+    compat: Bool = false
+  ) {
+    self.path = path
+    self.configPath = configPath
+    self.preset = preset
+    self.framework = framework
+    self.compat = compat
+  }
+}
+
+/// A checkpoint opened and matched against the layouts; its tensors are still on the disk.
+public struct LoadedCheckpoint: Sendable {
+  /// Where its parts are.
+  public var location: CheckpointLocation
+  /// Its tensors.
+  public var source: any TensorSource
+  /// Its config; `nil` when there is none.
+  public var config: JSONObject?
+  /// What it is; `nil` when no layout fits.
+  public var bound: BoundModel?
+  /// The layouts that come closest, when none fits.
+  public var closest: [LayoutLibrary.Candidate]
+  /// Everything noticed.
+  public var problems: [Diagnostic]
+
+  /// The bound model, which must be sound.
+  ///
+  /// - Throws: every problem when no layout fits or something is missing.
+  public func model() throws(Problems) -> BoundModel {
+    guard let bound, !problems.contains(where: { $0.severity == .error }) else {
+      throw Problems(problems.filter { $0.severity == .error })
+    }
+    return bound
+  }
+}
