@@ -58,6 +58,7 @@ struct CheckpointLocationTests {
     builder.add("input_ids", .i64, [0], [])
     builder.add("logits", [1], [0])
     Files.write(builder.bytes, to: directory.file("trace.safetensors"))
+    #expect(failure([])?.code == "checkpoint.none")
     #expect(try find(["w.pth"]).weights == .file(directory.file("w.pth")))
   }
 

@@ -222,7 +222,6 @@ struct SafetensorsReaderTests {
     #expect(reader.tensors.count == 10_000)
     #expect(reader.tensors[9_999].name == "model.layers.9999.mixer.in_proj.weight")
     #expect(time < .milliseconds(500), "\(time)")
-    print("10,000 tensors: \(time)")
   }
 
   @Test("a file that is not there is told by name")
