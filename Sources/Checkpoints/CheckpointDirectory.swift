@@ -115,9 +115,7 @@ public struct CheckpointLocation: Sendable, Hashable {
         && index(ofShard: name, names) == nil
         && FilePath.kind(join(directory, name)) != .directory
     }
-    if candidates.count > 1 {
-      candidates.removeAll { $0.hasSuffix(".safetensors") && isTrace(join(directory, $0)) }
-    }
+    candidates.removeAll { $0.hasSuffix(".safetensors") && isTrace(join(directory, $0)) }
     if candidates.count == 1 { return (candidates[0], []) }
     if candidates.isEmpty {
       throw Diagnostic(

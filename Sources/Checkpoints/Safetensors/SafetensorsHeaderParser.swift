@@ -31,6 +31,9 @@ struct SafetensorsHeaderParser {
   mutating func parse(_ bytes: [UInt8]) {
     do throws(JSONError) {
       var scanner = try JSONScanner(bytes)
+      // An entry takes about a hundred bytes.
+      tensors.reserveCapacity(bytes.count / 128)
+      places.reserveCapacity(bytes.count / 128)
       try root(&scanner)
       checkCoverage()
     } catch {
@@ -398,15 +401,25 @@ struct SafetensorsHeaderParser {
 
   /// Why a name is refused by the strict rules, or `nil`.
   static func nameFault(_ name: String) -> String? {
+    var name = name
+    // One pass over the bytes: nearly every name ends here.
+    let (odd, nul) = name.withUTF8 { bytes in
+      var slash = false
+      var nul = false
+      for byte in bytes {
+        slash = slash || byte == UInt8(ascii: "/")
+        nul = nul || byte == 0
+      }
+      return (slash || bytes.count < 3, nul)
+    }
+    guard odd || nul else { return nil }
     if name.isEmpty { return "is empty" }
-    if name.utf8.contains(0) { return "holds a NUL character" }
+    if nul { return "holds a NUL character" }
     if name.utf8.first == UInt8(ascii: "/") { return "begins with \"/\"" }
-    if name.utf8.contains(UInt8(ascii: "/")),
-      name.split(separator: "/").contains(where: { $0 == ".." || $0 == "." })
-    {
+    if name.split(separator: "/").contains(where: { $0 == ".." || $0 == "." }) {
       return "holds \".\" or \"..\" as a path component"
     }
-    return name == ".." || name == "." ? "is a path" : nil
+    return nil
   }
 
   // MARK: Reporting
