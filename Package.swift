@@ -62,7 +62,10 @@ let package = Package(
         "Tensors", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity", collections,
       ], swiftSettings: strict),
     .target(
-      name: "Commands", dependencies: ["WeighbridgeKit", "Tensors", argumentParser, collections],
+      name: "Commands",
+      dependencies: [
+        "WeighbridgeKit", "Tensors", "Checkpoints", "Conversion", "Layouts", argumentParser, collections,
+      ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
     // Tests.

@@ -82,4 +82,10 @@ public struct Refusal: Error, Sendable {
   public var layout: Layout
   /// Every reason.
   public var problems: [Diagnostic]
+
+  /// A refusal.
+  public init(layout: Layout, problems: [Diagnostic]) {
+    self.layout = layout
+    self.problems = problems
+  }
 }

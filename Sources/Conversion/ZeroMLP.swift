@@ -1,10 +1,10 @@
 import Layouts
-import Tensors
+public import Tensors
 
 /// MLPs whose down projection is zero: they add exactly nothing.
-enum ZeroMLP {
+public enum ZeroMLP {
   /// The draft without its zero MLPs, or `nil` when it has none.
-  static func dropped(from draft: Draft, reader: PieceReader) throws(Diagnostic) -> Draft? {
+  public static func dropped(from draft: Draft, reader: PieceReader) throws(Diagnostic) -> Draft? {
     var zero: Set<Int> = []
     for i in draft.sublayers("mlp") {
       guard let down = draft.pieces[PieceID(i, "down.weight")] else { continue }

@@ -1,6 +1,6 @@
 import Conversion
 import Layouts
-public import Tensors
+import Tensors
 
 /// Extremes, mean and spread of a tensor.
 public struct TensorStatistics: Sendable {

@@ -1,4 +1,4 @@
-import Checkpoints
+public import Checkpoints
 import Conversion
 public import Layouts
 public import OrderedCollections

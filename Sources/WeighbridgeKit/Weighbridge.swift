@@ -1,6 +1,5 @@
 public import Checkpoints
-public import Conversion
-public import Inference
+import Inference
 public import Layouts
 public import OrderedCollections
 public import Tensors

@@ -1,0 +1,183 @@
+public import ArgumentParser
+public import Checkpoints
+import Conversion
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+extension Container: ExpressibleByArgument {}
+
+struct Convert: Command {
+  static let configuration = CommandConfiguration(
+    abstract: "Convert a checkpoint to another framework's layout, container or type.",
+    discussion: """
+      DST is a directory that the framework loads as it is. It appears whole or not at all. What the \
+      target cannot express is refused, by name.
+
+      Examples:
+        weighbridge convert iter-100000-ckpt.pth samba-fla --to fla
+        weighbridge convert mamba-2.8b mamba-2.8b-bf16 --to hf --dtype bfloat16 --max-shard-size 5GB
+      """)
+
+  @Argument(help: "The source: a file or a directory.")
+  var source: String
+
+  @Argument(help: "The directory to write.")
+  var destination: String
+
+  @Option(help: ArgumentHelp("The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"))
+  var to: String
+
+  @Option(help: ArgumentHelp("The source's layout, where it is not to be found out.", valueName: "layout"))
+  var from: String?
+
+  @Option(help: "safetensors, pytorch or hdf5; by default the target's own.")
+  var container: Container?
+
+  @Option(help: "keep, float32, float16 or bfloat16.")
+  var dtype: FloatChoice = .keep
+
+  @Flag(help: "Cast A_log, D and dt biases down as well, which otherwise stay float32.")
+  var castAll = false
+
+  @Option(help: ArgumentHelp("Pad or trim embedding and head to this many rows.", valueName: "rows"))
+  var vocabSize: Int?
+
+  @Option(help: ArgumentHelp("Close a shard before it is larger than this: 5GB, 500MiB, 1000000.", valueName: "size"))
+  var maxShardSize: ByteSize?
+
+  @Flag(help: "Decide everything, write nothing.")
+  var dryRun = false
+
+  @Flag(help: "Replace the destination if it exists.")
+  var force = false
+
+  @Flag(help: "Read back what was written and compare it with the source before it appears.")
+  var verify = false
+
+  @Flag(name: .customLong("no-fsync"), help: "Do not wait until the bytes are on the disk.")
+  var noFsync = false
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var output: OutputOptions
+  @OptionGroup var progressOptions: ProgressOptions
+
+  var emptyDocument: JSONObject {
+    [
+      "exactness": .null, "reasons": [], "from": .null, "to": .string(to), "family": .null,
+      "tensors": 0, "bytes": 0, "outputs": [],
+    ]
+  }
+
+  func validate() throws {
+    if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
+  }
+
+  func work() throws -> Outcome {
+    let weighbridge = try input.weighbridge()
+    var request = ConversionRequest(
+      input: input.input(source, framework: from), destination: destination, to: to)
+    request.container = container
+    request.dtype = dtype.value
+    request.castsAll = castAll
+    request.vocabularyRows = vocabSize
+    request.maxShardBytes = maxShardSize?.bytes
+    request.force = force
+    request.sync = !noFsync
+    let shown = progressOptions.progress ?? Standard.errorIsTerminal
+    let line = shown ? ProgressLine() : nil
+    defer { line?.clear() }
+    var check: ((String, LoadedCheckpoint) throws -> Void)?
+    if verify {
+      check = { (path: String, source: LoadedCheckpoint) in
+        try weighbridge.verify(written: path, against: source)
+      }
+    }
+    var progress: (@Sendable (Executor.Progress) -> Void)?
+    if let line { progress = { line.show($0) } }
+    let result = try weighbridge.convert(
+      request, dryRun: dryRun, check: check, progress: progress)
+    line?.clear()
+    Standard.problems(result.problems)
+    if output.json {
+      Standard.output(JSONReport.document(document(result)))
+    } else {
+      Standard.output(text(result))
+    }
+    return .yes
+  }
+
+  private func document(_ result: ConversionResult) -> JSONObject {
+    [
+      "exactness": .string(result.plan.exactness.rawValue),
+      "reasons": .array(result.plan.reasons.map { .string($0.text) }),
+      "from": .string(result.plan.from.framework),
+      "to": .string(result.plan.to.framework),
+      "family": .string(result.plan.spec.family),
+      "tensors": .int(result.plan.tensors.count),
+      "bytes": .int(result.plan.byteCount),
+      "outputs": .array(result.outputs.map { .string($0) }),
+      "problems": JSONReport.problems(result.problems),
+    ]
+  }
+
+  private func text(_ result: ConversionResult) -> String {
+    let plan = result.plan
+    var lines = [
+      "\(dryRun ? "would convert" : "converted") \(plan.from.title) to \(plan.to.title)",
+      "  exactness   \(plan.exactness.rawValue)\(plan.reasons.isEmpty ? ": every value has its bits" : "")",
+    ]
+    lines += plan.reasons.map { "    \($0.exactness.rawValue): \($0.text)" }
+    lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
+    if verify, !dryRun { lines.append("  verified    read back and compared with the source") }
+    lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote")       \($0)" }
+    if dryRun {
+      var table = Table([("tensor", .left), ("dtype", .left), ("shape", .left), ("from", .left)])
+      for tensor in plan.tensors {
+        var pieces: [String] = []
+        for part in tensor.parts where !pieces.contains(part.piece.description) {
+          pieces.append(part.piece.description)
+        }
+        table.add([
+          tensor.output.name.string, tensor.output.dtype.rawValue, tensor.output.shape.description,
+          tensor.output.sharesStorageWith.map { "shares \(plan.tensors[$0].output.name)" }
+            ?? pieces.joined(separator: " + "),
+        ])
+      }
+      lines += ["", table.text(width: Standard.width), "", JSONValue.object(plan.config).text(indent: 2)]
+    }
+    return lines.joined(separator: "\n")
+  }
+}
+
+/// What `--dtype` takes.
+enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
+  case keep, float32, float16, bfloat16
+
+  var value: DType? {
+    switch self {
+    case .keep: nil
+    case .float32: .f32
+    case .float16: .f16
+    case .bfloat16: .bf16
+    }
+  }
+}
+
+/// A number of bytes: `5GB` in powers of ten, `5GiB` in powers of two.
+struct ByteSize: ExpressibleByArgument {
+  var bytes: Int
+
+  init?(argument: String) {
+    let units: [(String, Double)] = [
+      ("KIB", 1024), ("MIB", 1_048_576), ("GIB", 1_073_741_824), ("KB", 1e3), ("MB", 1e6),
+      ("GB", 1e9), ("TB", 1e12), ("B", 1),
+    ]
+    let text = argument.uppercased()
+    let unit = units.first { text.hasSuffix($0.0) }
+    let digits = text.dropLast(unit?.0.count ?? 0)
+    guard let number = Double(digits), number > 0, number * (unit?.1 ?? 1) < 9e18 else { return nil }
+    bytes = Int(number * (unit?.1 ?? 1))
+    if bytes < 1 { return nil }
+  }
+}

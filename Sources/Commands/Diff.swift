@@ -1,0 +1,125 @@
+import ArgumentParser
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+struct Diff: Command {
+  static let configuration = CommandConfiguration(
+    abstract: "Compare two checkpoints tensor by tensor, whatever their layouts.",
+    discussion: """
+      Both are mapped to the same smallest pieces first. Exit status 1 when anything differs.
+
+      Examples:
+        weighbridge diff iter-100000-ckpt.pth samba-fla
+        weighbridge diff mamba-hf mamba-bf16 --json
+      """)
+
+  @Argument(help: "A checkpoint: a file or a directory.")
+  var a: String
+
+  @Argument(help: "Another.")
+  var b: String
+
+  @Option(help: ArgumentHelp("The config of B.", valueName: "file"))
+  var configB: String?
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var output: OutputOptions
+
+  var emptyDocument: JSONObject { ["equal": .null, "pieces": [], "attributes": []] }
+
+  func work() throws -> Outcome {
+    var second = CheckpointInput(path: b, configPath: configB, compat: input.compat)
+    second.preset = nil
+    let diff = try input.weighbridge().diff(input.input(a), second)
+    Standard.problems(diff.problems)
+    if output.json {
+      Standard.output(JSONReport.document(document(diff)))
+    } else {
+      Standard.output(text(diff))
+    }
+    return diff.isEqual ? .yes : .no
+  }
+
+  private func document(_ diff: CheckpointDiff) -> JSONObject {
+    [
+      "equal": .bool(diff.isEqual),
+      "pieces": .array(
+        diff.pieces.map { piece in
+          var object: JSONObject = [
+            "piece": .string(piece.id.description), "status": .string(name(piece.status)),
+          ]
+          switch piece.status {
+          case .differs(let maxAbs, let count, let total):
+            object["max_abs"] = .double(maxAbs)
+            object["differing"] = .int(count)
+            object["of"] = .int(total)
+          case .cast(let from, let to):
+            object["from"] = .string(from.rawValue)
+            object["to"] = .string(to.rawValue)
+          case .shapes(let x, let y):
+            object["shapes"] = [JSONReport.shape(x), JSONReport.shape(y)]
+          default: break
+          }
+          object["a"] = .array(piece.tensorsA.map { .string($0) })
+          object["b"] = .array(piece.tensorsB.map { .string($0) })
+          return .object(object)
+        }),
+      "attributes": .array(
+        diff.attributes.map {
+          [
+            "place": .string($0.place), "name": .string($0.name), "a": $0.a, "b": $0.b,
+            "rounding_only": .bool($0.isRounding),
+          ]
+        }),
+      "problems": JSONReport.problems(diff.problems),
+    ]
+  }
+
+  private func name(_ status: CheckpointDiff.Status) -> String {
+    switch status {
+    case .equal: "equal"
+    case .cast: "cast"
+    case .differs, .shapes: "differs"
+    case .onlyInA: "only in a"
+    case .onlyInB: "only in b"
+    case .neutral: "neutral"
+    }
+  }
+
+  private func text(_ diff: CheckpointDiff) -> String {
+    var lines: [String] = []
+    var table = Table([("piece", .left), ("a", .left), ("b", .left), ("", .left)])
+    var counts: OrderedDictionary<String, Int> = [:]
+    for piece in diff.pieces {
+      counts[name(piece.status), default: 0] += 1
+      let told: String
+      switch piece.status {
+      case .equal, .neutral: continue
+      case .cast(let from, let to): told = "\(from.rawValue) against \(to.rawValue), equal when rounded"
+      case .differs(let maxAbs, let count, let total):
+        told = "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
+      case .shapes(let x, let y): told = "\(x) against \(y)"
+      case .onlyInA: told = "only in a"
+      case .onlyInB: told = "only in b"
+      }
+      table.add([
+        piece.id.description, piece.tensorsA.joined(separator: "+"),
+        piece.tensorsB.joined(separator: "+"), told,
+      ])
+    }
+    if counts.contains(where: { $0.key != "equal" && $0.key != "neutral" }) {
+      lines += [table.text(width: Standard.width), ""]
+    }
+    for attribute in diff.attributes {
+      lines.append(
+        "\(attribute.place): \(attribute.name) is \(attribute.a.text()) in a, \(attribute.b.text()) in b\(attribute.isRounding ? " (rounding only)" : "")"
+      )
+    }
+    lines.append(
+      "\(diff.pieces.count) pieces: "
+        + counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+    lines.append(diff.isEqual ? "equal" : "different")
+    return lines.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,90 @@
+import ArgumentParser
+import Layouts
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+struct Inspect: Command {
+  static let configuration = CommandConfiguration(
+    abstract: "Tell what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
+    discussion: """
+      Reads headers only, unless --stats is given.
+
+      Examples:
+        weighbridge inspect checkpoints/samba-421m
+        weighbridge inspect model.safetensors --stats --filter '*A_log'
+      """)
+
+  @Argument(help: "A checkpoint: a file or a directory.")
+  var path: String
+
+  @Flag(help: "Add min, max, mean, std, NaN, inf and zeros of each tensor.")
+  var stats = false
+
+  @Option(help: ArgumentHelp("Consider only this framework's layouts.", valueName: "layout"))
+  var layout: String?
+
+  @Option(help: ArgumentHelp("List only tensors whose name matches, * standing for anything.", valueName: "glob"))
+  var filter: String?
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var output: OutputOptions
+
+  func work() throws -> Outcome {
+    let inspection = try input.weighbridge().inspect(
+      input.input(path, framework: layout), withStatistics: stats, filter: filter)
+    if output.json {
+      Standard.output(JSONReport.document(document(inspection)))
+    } else {
+      Standard.output(InspectionText(inspection: inspection, withStatistics: stats).text)
+    }
+    Standard.problems(inspection.problems)
+    return .yes
+  }
+
+  private func document(_ inspection: Inspection) -> JSONObject {
+    let sublayers: [JSONValue] = (inspection.spec?.sublayers ?? []).enumerated().map { i, sublayer in
+      var object: JSONObject = [
+        "index": .int(i), "kind": .string(sublayer.kind), "layer": .int(sublayer.layer),
+      ]
+      object.merge(sublayer.attributes) { own, _ in own }
+      return .object(object)
+    }
+    return [
+      "path": .string(inspection.path),
+      "container": .string(inspection.container.rawValue),
+      "layout": inspection.framework.map { .string($0) } ?? .null,
+      "layout_file": inspection.layoutName.map { .string($0) } ?? .null,
+      "family": inspection.family.map { .string($0) } ?? .null,
+      "parameters": .int(inspection.parameters),
+      "bytes": .int(inspection.bytes),
+      "parameters_by_kind": .object(inspection.parametersByKind.mapValues { .int($0) }),
+      "config": .object(inspection.config),
+      "sublayers": .array(sublayers),
+      "tied": .array(inspection.tied.map { .array($0.map { .string($0) }) }),
+      "tensors": .array(inspection.tensors.map(tensor)),
+      "problems": JSONReport.problems(inspection.problems),
+    ]
+  }
+
+  private func tensor(_ tensor: Inspection.Tensor) -> JSONValue {
+    var object: JSONObject = [
+      "name": .string(tensor.info.name.string),
+      "dtype": .string(tensor.info.dtype.rawValue),
+      "shape": JSONReport.shape(tensor.info.shape),
+      "bytes": .int(tensor.info.byteCount),
+      "file": .string(tensor.info.file),
+      "piece": tensor.piece.map { .string($0) } ?? .null,
+    ]
+    if stats {
+      object["min"] = JSONReport.number(tensor.stats?.min)
+      object["max"] = JSONReport.number(tensor.stats?.max)
+      object["mean"] = JSONReport.number(tensor.stats?.mean)
+      object["std"] = JSONReport.number(tensor.stats?.std)
+      object["nan"] = tensor.stats.map { .int($0.nan) } ?? .null
+      object["inf"] = tensor.stats.map { .int($0.inf) } ?? .null
+      object["zeros"] = tensor.stats.map { .int($0.zeros) } ?? .null
+    }
+    return .object(object)
+  }
+}

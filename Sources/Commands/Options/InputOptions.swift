@@ -1,0 +1,36 @@
+import ArgumentParser
+import WeighbridgeKit
+
+/// Options of every command that reads a checkpoint.
+struct InputOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("The config to use instead of the one beside the weights.", valueName: "file"))
+  var config: String?
+
+  @Option(help: ArgumentHelp("One of microsoft/Samba's named configurations.", valueName: "name"))
+  var preset: String?
+
+  @Option(help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
+  var layoutFile: [String] = []
+
+  @Flag(help: "Read safetensors as laxly as its reference implementation does.")
+  var compat = false
+
+  func input(_ path: String, framework: String? = nil) -> CheckpointInput {
+    CheckpointInput(
+      path: path, configPath: config, preset: preset, framework: framework, compat: compat)
+  }
+
+  func weighbridge() throws -> Weighbridge { try Weighbridge(layoutFiles: layoutFile) }
+}
+
+/// Options of every command that reports.
+struct OutputOptions: ParsableArguments {
+  @Flag(help: "Print one JSON document to standard output.")
+  var json = false
+}
+
+/// Whether progress is shown.
+struct ProgressOptions: ParsableArguments {
+  @Flag(inversion: .prefixedNo, help: "Show progress; by default only on a terminal.")
+  var progress: Bool?
+}

@@ -1,0 +1,41 @@
+import Conversion
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+/// The JSON documents.
+enum JSONReport {
+  /// The text of a document.
+  static func document(_ object: JSONObject) -> String {
+    strict(.object(object)).text(indent: 2)
+  }
+
+  /// Every problem with its five members.
+  static func problems(_ problems: [Diagnostic]) -> JSONValue {
+    .array(
+      problems.map {
+        [
+          "code": .string($0.code), "severity": .string($0.severity.rawValue),
+          "subject": .string($0.subject),
+          "message": .string(([$0.message] + $0.notes).joined(separator: "; ")),
+          "help": $0.help.map { .string($0) } ?? .null,
+        ]
+      })
+  }
+
+  static func number(_ value: Double?) -> JSONValue {
+    value.map { .double($0) } ?? .null
+  }
+
+  static func shape(_ shape: Shape) -> JSONValue { .array(shape.dims.map { .int($0) }) }
+
+  /// JSON has no infinities; they become null.
+  private static func strict(_ value: JSONValue) -> JSONValue {
+    switch value {
+    case .double(let number): number.isFinite ? value : .null
+    case .array(let values): .array(values.map(strict))
+    case .object(let object): .object(object.mapValues(strict))
+    default: value
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// Standard output and standard error.
+enum Standard {
+  /// Writes a text and a line break to standard output; a reader that went away is no error.
+  static func output(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
+
+  /// Writes a text and a line break to standard error.
+  static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+
+  /// Writes diagnostics to standard error.
+  static func problems(_ problems: [Diagnostic]) {
+    for problem in problems { error(problem.description) }
+  }
+
+  /// Whether standard error is a terminal.
+  static var errorIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+
+  /// The width of the terminal; 100 where there is none.
+  static var width: Int {
+    var size = winsize()
+    if isatty(STDOUT_FILENO) == 1, ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0,
+      size.ws_col > 20
+    {
+      return Int(size.ws_col)
+    }
+    return 100
+  }
+
+  static func write(_ text: String, to descriptor: Int32) {
+    var text = text
+    text.withUTF8 { bytes in
+      var done = 0
+      while done < bytes.count {
+        let count = put(descriptor, bytes.baseAddress! + done, bytes.count - done)
+        if count < 0 {
+          if errno == EINTR { continue }
+          return
+        }
+        done += count
+      }
+    }
+  }
+}
+
+/// The C library's `write`, which the functions above would hide.
+private func put(_ descriptor: Int32, _ bytes: UnsafePointer<UInt8>, _ count: Int) -> Int {
+  write(descriptor, bytes, count)
+}

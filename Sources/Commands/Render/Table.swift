@@ -1,0 +1,83 @@
+/// Columns of text.
+struct Table {
+  /// Where a column's text stands.
+  enum Alignment { case left, right }
+
+  private let columns: [(title: String, alignment: Alignment)]
+  private var rows: [[String]] = []
+
+  init(_ columns: [(title: String, alignment: Alignment)]) { self.columns = columns }
+
+  mutating func add(_ row: [String]) { rows.append(row) }
+
+  /// The table, at most `width` characters wide: the first column gives way, in its middle.
+  func text(width: Int) -> String {
+    var widths = columns.enumerated().map { i, column in
+      max(column.title.count, rows.map { $0[i].count }.max() ?? 0)
+    }
+    let total = widths.reduce(0, +) + 2 * (columns.count - 1)
+    if total > width { widths[0] = max(16, widths[0] - (total - width)) }
+    let lines = ([columns.map(\.title)] + rows).map { row in
+      row.enumerated().map { i, cell in
+        pad(shorten(cell, widths[i]), widths[i], columns[i].alignment, last: i == row.count - 1)
+      }.joined(separator: "  ")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private func shorten(_ text: String, _ width: Int) -> String {
+    guard text.count > width else { return text }
+    let half = (width - 1) / 2
+    return "\(text.prefix(half))…\(text.suffix(width - 1 - half))"
+  }
+
+  private func pad(_ text: String, _ width: Int, _ alignment: Alignment, last: Bool) -> String {
+    let space = String(repeating: " ", count: max(0, width - text.count))
+    return alignment == .right ? space + text : last ? text : text + space
+  }
+}
+
+/// Numbers for people.
+enum Shown {
+  /// `1.24 GB`, in powers of ten.
+  static func bytes(_ count: Int) -> String {
+    scaled(Double(count), [("B", 1), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)])
+  }
+
+  /// `421.4 M`.
+  static func count(_ count: Int) -> String {
+    scaled(Double(count), [("", 1), ("k", 1e3), ("M", 1e6), ("G", 1e9)])
+  }
+
+  private static func scaled(_ value: Double, _ units: [(String, Double)]) -> String {
+    let unit = units.last { value >= $0.1 } ?? units[0]
+    if unit.1 == 1 { return "\(Int(value))\(unit.0.isEmpty ? "" : " \(unit.0)")" }
+    let hundredths = Int((value / unit.1 * 100).rounded())
+    let fraction = hundredths % 100
+    return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) \(unit.0)"
+  }
+
+  /// Four significant digits.
+  static func number(_ value: Double?) -> String {
+    guard let value else { return "-" }
+    if !value.isFinite || value == 0 { return "\(value)" }
+    var exponent = 0
+    var mantissa = abs(value)
+    while mantissa >= 10 {
+      mantissa /= 10
+      exponent += 1
+    }
+    while mantissa < 1 {
+      mantissa *= 10
+      exponent -= 1
+    }
+    let digits = (mantissa * 1000).rounded() / 1000
+    let sign = value < 0 ? "-" : ""
+    if (-3...3).contains(exponent) {
+      var scale = 1.0
+      for _ in 0..<abs(exponent) { scale *= 10 }
+      return sign + "\(exponent < 0 ? (digits / scale * 1e6).rounded() / 1e6 : digits * scale)"
+    }
+    return "\(sign)\(digits)e\(exponent)"
+  }
+}

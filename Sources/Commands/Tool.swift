@@ -1,0 +1,39 @@
+public import ArgumentParser
+import Tensors
+
+/// `weighbridge`: one sub-command a file.
+public struct Tool: ParsableCommand {
+  /// The command's name, help and sub-commands.
+  public static let configuration = CommandConfiguration(
+    commandName: "weighbridge",
+    abstract: "Convert checkpoints of sub-quadratic language models, and prove that nothing changed.",
+    discussion: """
+      Layouts: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino. Containers: safetensors, PyTorch, HDF5.
+
+      Exit status: 0 done or equal; 1 it ran, and the answer is no (files differ, a conversion is \
+      refused); 2 failure (bad input, I/O); 64 usage.
+      """,
+    version: "0.1.0",
+    subcommands: [Inspect.self, Convert.self, Diff.self, Layouts.self])
+
+  /// The tool.
+  public init() {}
+
+  /// Runs the tool with the process's arguments and exits.
+  public static func start() -> Never {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+      exit()
+    } catch {
+      // A script that asked for JSON gets JSON for a wrong option too.
+      if exitCode(for: error) == .validationFailure, CommandLine.arguments.contains("--json") {
+        let problem = Diagnostic(
+          code: "usage", subject: "weighbridge", message: message(for: error),
+          help: "see weighbridge --help")
+        Standard.output(JSONReport.document(["problems": JSONReport.problems([problem])]))
+      }
+      exit(withError: error)
+    }
+  }
+}
