@@ -127,9 +127,10 @@ struct Attachments {
     if let state = object.state, let pair = graph.tuple(state), pair.count == 2 {
       states = Array(pair)
     }
-    for state in states { add(graph.items(state) ?? [], to: &result, depth) }
+    let dicts = states.compactMap { graph.items($0) }
+    for items in dicts { add(items, to: &result, depth) }
     add(object.items, to: &result, depth)
-    return result.isEmpty && object.state == nil ? .null : .object(result)
+    return result.isEmpty && dicts.isEmpty ? .null : .object(result)
   }
 
   /// Texts and numbers joined: `a/b`, `cuda:0`.

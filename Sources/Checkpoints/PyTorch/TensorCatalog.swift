@@ -47,7 +47,9 @@ struct TensorCatalog {
           TensorInfo(
             name: TensorName(name), dtype: dtype, shape: shape, byteCount: byteCount,
             file: fileName,
-            extent: view.isDense ? TensorInfo.Extent(file: 0, offset: view.base) : nil))
+            // Empty tensors have no bytes that they could share with another.
+            extent: view.isDense && byteCount > 0
+              ? TensorInfo.Extent(file: 0, offset: view.base) : nil))
         views.append(view)
       } catch { problems.add(error) }
     }
