@@ -22,7 +22,7 @@ struct StorageTable {
   /// - Throws: `pytorch.persistent-id`, `pytorch.dtype`, `pytorch.storage-key`,
   ///   `pytorch.storage-missing`, `pytorch.storage-size`.
   func storage(
-    _ ref: PickleRef, in graph: PickleGraph, subject: String
+    _ ref: PickleRef, in graph: PickleGraph, subject: TensorSubject
   ) throws(Diagnostic) -> Storage {
     guard case .persistent(let id) = graph[ref] else {
       throw bad(subject, "its first argument is \(graph.kind(ref)), not a storage")
@@ -44,7 +44,8 @@ struct StorageTable {
     case .untyped: dtype = nil
     case .unsupported:
       throw .pytorch(
-        "dtype", subject, "is of \(type.qualified), a type that has no place in a checkpoint here",
+        "dtype", subject.text,
+        "is of \(type.qualified), a type that has no place in a checkpoint here",
         help: "convert the tensor to a plain type in Python and save again")
     }
     guard !key.isEmpty, key.utf8.count <= 255,
@@ -52,12 +53,12 @@ struct StorageTable {
       key != ".", key != ".."
     else {
       throw .pytorch(
-        "storage-key", subject, "names its storage \(quoted(key)), which is no plain name",
+        "storage-key", subject.text, "names its storage \(quoted(key)), which is no plain name",
         help: "PyTorch writes no such names; do not trust the file")
     }
     guard let entry = directory[name: prefix + "data/" + key] else {
       throw .pytorch(
-        "storage-missing", subject,
+        "storage-missing", subject.text,
         "needs storage \(quoted(key)), but the file has no entry \(quoted(prefix + "data/" + key))",
         help: Diagnostic.fetchAgain)
     }
@@ -65,7 +66,7 @@ struct StorageTable {
     guard count >= 0, let expected = count.checkedTimes(itemSize), expected == entry.byteCount
     else {
       throw .pytorch(
-        "storage-size", subject,
+        "storage-size", subject.text,
         "says that its storage \(quoted(key)) has \(count) elements of \(itemSize) bytes, but the"
           + " entry has \(entry.byteCount) bytes",
         help: Diagnostic.fetchAgain)
@@ -73,7 +74,7 @@ struct StorageTable {
     return Storage(offset: entry.dataOffset, byteCount: entry.byteCount, dtype: dtype)
   }
 
-  private func bad(_ subject: String, _ message: String) -> Diagnostic {
-    .pytorch("persistent-id", subject, message, help: Diagnostic.saveAgain)
+  private func bad(_ subject: TensorSubject, _ message: String) -> Diagnostic {
+    .pytorch("persistent-id", subject.text, message, help: Diagnostic.saveAgain)
   }
 }

@@ -20,7 +20,7 @@ struct TensorCatalog {
     var claimed = 0
     let fileName = file.name
     for (name, value) in state.entries {
-      let subject = "\(fileName): tensor \(quoted(name))"
+      let subject = TensorSubject(file: fileName, name: name)
       let kind = decoder.kind(value)
       // What get_extra_state() returns is a module's own business, never a parameter.
       if kind == .plain || kind == .opaque && name.hasSuffix("_extra_state") {
@@ -31,13 +31,14 @@ struct TensorCatalog {
         let (dtype, view, storageBytes) = try decoder.tensor(value, subject: subject)
         guard !name.isEmpty, !name.utf8.contains(0) else {
           throw .pytorch(
-            "name", subject, "has a name that is empty or holds a NUL", help: Diagnostic.saveAgain)
+            "name", subject.text, "has a name that is empty or holds a NUL",
+            help: Diagnostic.saveAgain)
         }
         let shape = Shape(view.dims)
         let byteCount = shape.byteCount(of: dtype)!
         guard let total = claimed.checkedPlus(byteCount), total <= limit else {
           throw .pytorch(
-            "expanded", subject,
+            "expanded", subject.text,
             "claims \(byteCount) bytes from a storage of \(storageBytes) (size \(shape), stride"
               + " \(Shape(view.strides))); together the views claim far more than the file holds",
             help: "save the tensor as it is stored, before `expand`")

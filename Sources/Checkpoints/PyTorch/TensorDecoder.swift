@@ -1,5 +1,13 @@
 import Tensors
 
+/// Which tensor a message is about; put in words only when there is one.
+struct TensorSubject {
+  var file: String
+  var name: String
+
+  var text: String { "\(file): tensor \(quoted(name))" }
+}
+
 /// Turns the calls that would rebuild a tensor into a view of the file.
 struct TensorDecoder {
   let graph: PickleGraph
@@ -53,7 +61,7 @@ struct TensorDecoder {
   /// - Throws: `pytorch.unknown-global`, `pytorch.unsupported-tensor`, `pytorch.tensor-arguments`,
   ///   `pytorch.tensor-bounds`, `pytorch.dtype`, and what `StorageTable` throws.
   func tensor(
-    _ ref: PickleRef, subject: String
+    _ ref: PickleRef, subject: TensorSubject
   ) throws(Diagnostic) -> (dtype: DType, view: StridedView, storageBytes: Int) {
     var object = graph.object(ref)
     // A parameter wraps a tensor, a subclass wraps a call: few layers, but a file may nest many.
@@ -79,7 +87,7 @@ struct TensorDecoder {
         object = PickleObject(callee: items[0], arguments: items[2])
       case .unsupported:
         throw .pytorch(
-          "unsupported-tensor", subject,
+          "unsupported-tensor", subject.text,
           "is a kind of tensor that has no dense bytes in the file (\(callee.qualified))",
           help: "make it a plain dense tensor in Python and save again")
       }
@@ -88,7 +96,7 @@ struct TensorDecoder {
   }
 
   private func plain(
-    _ rebuild: Rebuild, _ items: [PickleRef], _ subject: String
+    _ rebuild: Rebuild, _ items: [PickleRef], _ subject: TensorSubject
   ) throws(Diagnostic) -> (dtype: DType, view: StridedView, storageBytes: Int) {
     let needed = rebuild == .v1 ? 4 : rebuild == .v2 ? 6 : 7
     guard items.count == needed || items.count == needed + 1 && rebuild != .v1 else {
@@ -99,7 +107,7 @@ struct TensorDecoder {
     if items.count == needed + 1, graph.items(items[needed])?.isEmpty == false {
       // {"conj": True} and {"neg": True}: values are to be conjugated or negated on every use.
       throw .pytorch(
-        "unsupported-tensor", subject, "is a lazily conjugated or negated view",
+        "unsupported-tensor", subject.text, "is a lazily conjugated or negated view",
         help: "save `tensor.resolve_conj().resolve_neg()` instead")
     }
     let storage = try storages.storage(items[0], in: graph, subject: subject)
@@ -108,7 +116,7 @@ struct TensorDecoder {
   }
 
   private func dtype(
-    _ ref: PickleRef?, _ storage: StorageTable.Storage, _ subject: String
+    _ ref: PickleRef?, _ storage: StorageTable.Storage, _ subject: TensorSubject
   ) throws(Diagnostic) -> DType {
     guard let ref else {
       guard let dtype = storage.dtype else {
@@ -121,7 +129,7 @@ struct TensorDecoder {
     }
     guard case .dtype(let dtype) = meaning else {
       throw .pytorch(
-        "dtype", subject,
+        "dtype", subject.text,
         "is of \(global.qualified), a type that has no place in a checkpoint here",
         help: "convert the tensor to another type in Python and save again")
     }
@@ -130,7 +138,7 @@ struct TensorDecoder {
 
   private func bounded(
     _ offset: Int, _ dims: [Int], _ strides: [Int], _ dtype: DType,
-    _ storage: StorageTable.Storage, _ subject: String
+    _ storage: StorageTable.Storage, _ subject: TensorSubject
   ) throws(Diagnostic) -> (dtype: DType, view: StridedView, storageBytes: Int) {
     guard dims.count == strides.count, dims.count <= Self.rankLimit else {
       throw arguments(subject, "it has \(dims.count) extents and \(strides.count) strides")
@@ -172,24 +180,24 @@ struct TensorDecoder {
     return result
   }
 
-  private func unknown(_ subject: String, _ global: PickleGlobal) -> Diagnostic {
+  private func unknown(_ subject: TensorSubject, _ global: PickleGlobal) -> Diagnostic {
     .pytorch(
-      "unknown-global", subject,
+      "unknown-global", subject.text,
       "is made by \(quoted(global.qualified)), which is not known here and is never called",
       help: "make it a plain tensor in Python and save again")
   }
 
-  private func arguments(_ subject: String, _ reason: String) -> Diagnostic {
+  private func arguments(_ subject: TensorSubject, _ reason: String) -> Diagnostic {
     .pytorch(
-      "tensor-arguments", subject, "is rebuilt in no way that PyTorch knows: \(reason)",
+      "tensor-arguments", subject.text, "is rebuilt in no way that PyTorch knows: \(reason)",
       help: Diagnostic.saveAgain)
   }
 
   private func bounds(
-    _ subject: String, _ dims: [Int], _ strides: [Int], _ offset: Int, _ reason: String
+    _ subject: TensorSubject, _ dims: [Int], _ strides: [Int], _ offset: Int, _ reason: String
   ) -> Diagnostic {
     .pytorch(
-      "tensor-bounds", subject,
+      "tensor-bounds", subject.text,
       "has size \(Shape(dims)), stride \(Shape(strides)) and offset \(offset), which do not fit its"
         + " storage: \(reason)",
       help: Diagnostic.fetchAgain)

@@ -81,7 +81,7 @@ struct ZipDirectoryParser {
     var offset = UInt64(bytes.u32(at + 42))
     let extra = nameStart + nameCount..<nameStart + nameCount + extraCount
     try Self.applyZip64(
-      bytes, extra, subject: subject(name), plain: &plain, packed: &packed, offset: &offset)
+      bytes, extra, subject: self.subject(name), plain: &plain, packed: &packed, offset: &offset)
     guard let plainCount = Int(exactly: plain), let packedCount = Int(exactly: packed),
       let headerOffset = Int(exactly: offset)
     else { throw range(name, "its place or size is beyond any file's size") }
@@ -93,7 +93,7 @@ struct ZipDirectoryParser {
 
   /// Replaces the values that stand at their maximum by those of the zip64 extra field.
   private static func applyZip64(
-    _ bytes: [UInt8], _ extra: Range<Int>, subject: String, plain: inout UInt64,
+    _ bytes: [UInt8], _ extra: Range<Int>, subject: @autoclosure () -> String, plain: inout UInt64,
     packed: inout UInt64, offset: inout UInt64
   ) throws(Diagnostic) {
     let most = UInt64(UInt32.max)
@@ -109,7 +109,8 @@ struct ZipDirectoryParser {
         func next() throws(Diagnostic) -> UInt64 {
           guard at + count - field >= 8 else {
             throw .pytorch(
-              "zip-extra", subject, "has a zip64 field of \(count) bytes, too short for its sizes",
+              "zip-extra", subject(),
+              "has a zip64 field of \(count) bytes, too short for its sizes",
               help: Diagnostic.fetchAgain)
           }
           defer { field += 8 }
@@ -128,20 +129,20 @@ struct ZipDirectoryParser {
   /// Checks an entry's own rules and its local header; `nil` for a folder.
   private func entry(_ central: Central) throws(Diagnostic) -> ZipEntry? {
     try checkName(central.name)
-    let subject = subject(central.name)
+    func subject() -> String { self.subject(central.name) }
     guard central.flags & 0x2041 == 0 else {
-      throw .pytorch("zip-encrypted", subject, "is encrypted", help: "decrypt the file first")
+      throw .pytorch("zip-encrypted", subject(), "is encrypted", help: "decrypt the file first")
     }
     guard central.method == 0 else {
       throw .pytorch(
-        "zip-compressed", subject,
+        "zip-compressed", subject(),
         "is compressed (method \(central.method)\(central.method == 8 ? ", deflate" : ""));"
           + " PyTorch stores its entries plainly",
         help: "unpack it and pack it again with `zip -0 -r`, or save it again with `torch.save`")
     }
     guard central.packedCount == central.byteCount else {
       throw .pytorch(
-        "zip-size", subject,
+        "zip-size", subject(),
         "is stored plainly, but the directory gives it \(central.packedCount) bytes in the file"
           + " and \(central.byteCount) unpacked",
         help: Diagnostic.fetchAgain)
