@@ -10,7 +10,7 @@ struct StridedGather {
   private let block: UnsafeMutableRawPointer
 
   private static let blockBytes = 1 << 20
-  /// Reading gaps is cheaper than another call up to this many bytes, however few are wanted.
+  /// Reading a gap is cheaper than another call up to this many bytes.
   private static let cheapBytes = 4096
 
   init(view: StridedView, file: RandomAccessFile) {
@@ -73,7 +73,9 @@ struct StridedGather {
     var inner = 0
     while inner < axes.count {
       let next = span + (axes[inner].count - 1) * axes[inner].source
-      guard worthwhile(next, count * axes[inner].count, limit) else { break }
+      guard worthwhile(next, count * axes[inner].count, limit, step: axes[inner].source) else {
+        break
+      }
       span = next
       count *= axes[inner].count
       inner += 1
@@ -85,7 +87,9 @@ struct StridedGather {
     var step = 1
     if cut.source == 0 || span + cut.source <= limit {
       let most = cut.source == 0 ? cut.count : min(cut.count, 1 + (limit - span) / cut.source)
-      if worthwhile(span + (most - 1) * cut.source, count * most, limit) { step = most }
+      if worthwhile(span + (most - 1) * cut.source, count * most, limit, step: cut.source) {
+        step = most
+      }
     }
     let outer = axes[(inner + 1)...]
     var odometer = [Int](repeating: 0, count: outer.count)
@@ -110,8 +114,10 @@ struct StridedGather {
     }
   }
 
-  private func worthwhile(_ span: Int, _ count: Int, _ limit: Int) -> Bool {
-    span <= limit && (span / 8 <= count || span * view.itemSize <= Self.cheapBytes)
+  /// Whether to read `span` elements at once for `count` wanted ones that lie `step` apart at the
+  /// outermost: a small gap is read faster than another call is made.
+  private func worthwhile(_ span: Int, _ count: Int, _ limit: Int, step: Int) -> Bool {
+    span <= limit && (span / 8 <= count || step * view.itemSize <= Self.cheapBytes)
   }
 
   private func advance(_ odometer: inout [Int], _ axes: ArraySlice<Axis>) -> Bool {

@@ -26,6 +26,7 @@ public final class TorchReader: TensorSource {
 
   private let directory: ZipDirectory
   private let views: [StridedView]
+  private let window = StridedWindow()
 
   /// Opens a checkpoint.
   ///
@@ -66,7 +67,7 @@ public final class TorchReader: TensorSource {
 
   /// Reads the bytes `range` of tensor number `index`, dense and row-major, into `buffer`.
   ///
-  /// Strided views are gathered in blocks of at most a mebibyte.
+  /// Strided views are gathered in blocks of a mebibyte, and read ahead by at most 32 mebibytes.
   ///
   /// - Throws: `io.*`.
   public func read(
@@ -75,7 +76,8 @@ public final class TorchReader: TensorSource {
     precondition(
       range.lowerBound >= 0 && range.upperBound <= tensors[index].byteCount
         && range.count == buffer.count, "a range of another tensor")
-    try views[index].read(range, from: files[0], into: buffer)
+    try window.read(
+      index, views[index], range, of: tensors[index].byteCount, from: files[0], into: buffer)
   }
 
   /// Reads the whole file and compares each entry with its CRC-32, where there is one.
