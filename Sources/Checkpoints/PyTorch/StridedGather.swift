@@ -81,7 +81,8 @@ struct StridedGather {
       inner += 1
     }
     if inner == axes.count {
-      return try copy(axes[...], source, span, out)
+      try load(source, span, at: 0)
+      return scatter(axes[...], out)
     }
     let cut = axes[inner]
     var step = 1
@@ -91,6 +92,10 @@ struct StridedGather {
         step = most
       }
     }
+    // Where the gaps are too wide, single runs are packed side by side: one block still fills whole
+    // lines of the output.
+    let isPacked = step == 1
+    if isPacked { step = min(cut.count, limit / span) }
     let outer = axes[(inner + 1)...]
     var odometer = [Int](repeating: 0, count: outer.count)
     while true {
@@ -105,9 +110,14 @@ struct StridedGather {
         let here = min(step, cut.count - at)
         var part = axes[...inner]
         part[inner].count = here
-        try copy(
-          part, from + at * cut.source, span + (here - 1) * cut.source,
-          out + (to + at * cut.target) * view.itemSize)
+        let first = from + at * cut.source
+        if isPacked {
+          part[inner].source = span
+          for run in 0..<here { try load(first + run * cut.source, span, at: run * span) }
+        } else {
+          try load(first, span + (here - 1) * cut.source, at: 0)
+        }
+        scatter(part, out + (to + at * cut.target) * view.itemSize)
         at += here
       }
       guard advance(&odometer, outer) else { return }
@@ -129,13 +139,16 @@ struct StridedGather {
     return false
   }
 
-  /// Reads `span` elements from element `source` on, and puts those of `axes` where they belong.
-  private func copy(
-    _ axes: ArraySlice<Axis>, _ source: Int, _ span: Int, _ out: UnsafeMutableRawPointer
-  ) throws(Diagnostic) {
+  /// Reads `span` elements from element `source` on to element `place` of the block.
+  private func load(_ source: Int, _ span: Int, at place: Int) throws(Diagnostic) {
     try file.read(
       at: view.base + source * view.itemSize,
-      into: UnsafeMutableRawBufferPointer(start: block, count: span * view.itemSize))
+      into: UnsafeMutableRawBufferPointer(
+        start: block + place * view.itemSize, count: span * view.itemSize))
+  }
+
+  /// Puts the elements of `axes` from the block to where they belong.
+  private func scatter(_ axes: ArraySlice<Axis>, _ out: UnsafeMutableRawPointer) {
     // Innermost here: the axis along which the output lies closest.
     let loop = axes.indices.min { axes[$0].target < axes[$1].target }!
     let others = axes.indices.filter { $0 != loop }.map { axes[$0] }
