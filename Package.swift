@@ -34,7 +34,8 @@ let package = Package(
     .target(name: "Tensors", dependencies: [collections], swiftSettings: hot),
     .systemLibrary(
       name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
-    .target(name: "Checkpoints", dependencies: ["Tensors", "CHDF5"], swiftSettings: hot),
+    .target(
+      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", collections], swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
       name: "Layouts", dependencies: ["Tensors", "Yams", collections], swiftSettings: strict,

@@ -1,0 +1,68 @@
+import Tensors
+
+/// The tensors of a state dict, checked together.
+struct TensorCatalog {
+  private(set) var tensors: [TensorInfo] = []
+  private(set) var views: [StridedView] = []
+  private(set) var warnings: [Diagnostic] = []
+
+  /// Decodes each entry of `state`.
+  ///
+  /// - Throws: what `TensorDecoder` throws, for every tensor; `pytorch.name`, `pytorch.expanded`.
+  init(
+    _ state: StateDict, _ graph: PickleGraph, _ decoder: TensorDecoder, _ file: RandomAccessFile
+  ) throws(Problems) {
+    var problems = ProblemList()
+    var passedOver: [String] = []
+    // Views may share and repeat bytes; a small file that claims terabytes of them is refused. Layers
+    // used 48 times over are still far within.
+    let limit = (file.byteCount.checkedTimes(64) ?? Int.max / 2) + (64 << 20)
+    var claimed = 0
+    let fileName = file.name
+    for (name, value) in state.entries {
+      let subject = TensorSubject(file: fileName, name: name)
+      let kind = decoder.kind(value)
+      // What get_extra_state() returns is a module's own business, never a parameter.
+      if kind == .plain || kind == .opaque && name.hasSuffix("_extra_state") {
+        if name != "_metadata", !name.hasSuffix("_extra_state") { passedOver.append(name) }
+        continue
+      }
+      do throws(Diagnostic) {
+        let (dtype, view, storageBytes) = try decoder.tensor(value, subject: subject)
+        guard !name.isEmpty, !name.utf8.contains(0) else {
+          throw .pytorch(
+            "name", subject.text, "has a name that is empty or holds a NUL",
+            help: Diagnostic.saveAgain)
+        }
+        let shape = Shape(view.dims)
+        let byteCount = shape.byteCount(of: dtype)!
+        guard let total = claimed.checkedPlus(byteCount), total <= limit else {
+          throw .pytorch(
+            "expanded", subject.text,
+            "claims \(byteCount) bytes from a storage of \(storageBytes) (size \(shape), stride"
+              + " \(Shape(view.strides))); together the views claim far more than the file holds",
+            help: "save the tensor as it is stored, before `expand`")
+        }
+        claimed = total
+        tensors.append(
+          TensorInfo(
+            name: TensorName(name), dtype: dtype, shape: shape, byteCount: byteCount,
+            file: fileName,
+            // Empty tensors have no bytes that they could share with another.
+            extent: view.isDense && byteCount > 0
+              ? TensorInfo.Extent(file: 0, offset: view.base) : nil))
+        views.append(view)
+      } catch { problems.add(error) }
+    }
+    try problems.check()
+    if !passedOver.isEmpty {
+      let names = passedOver.prefix(8).map(quoted).joined(separator: ", ")
+      warnings.append(
+        Diagnostic(
+          .warning, code: "pytorch.passed-over", subject: fileName,
+          message: "holds \(passedOver.count) entries in its state dict that are no tensors:"
+            + " \(names)\(passedOver.count > 8 ? ", …" : "")",
+          notes: ["they are not converted"]))
+    }
+  }
+}

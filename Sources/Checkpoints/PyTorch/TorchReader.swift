@@ -1,0 +1,95 @@
+import OrderedCollections
+public import Tensors
+
+/// A PyTorch zip checkpoint (`torch.save` since 1.6), read without running anything of it.
+///
+///     let reader = try TorchReader(path: "pytorch_model.bin")
+///     reader.tensors[0].name       // "backbone.embedding.weight"
+///     try reader.bytes(of: 0)      // dense and little-endian, whatever its strides
+///
+/// The state dict may stand bare or under `model`, `state_dict`, `model_state_dict` or `module`; its
+/// names are kept as they are. Opening reads the zip directory and `data.pkl`.
+public final class TorchReader: TensorSource {
+  /// `.pytorch`.
+  public let container = Container.pytorch
+  /// The one file.
+  public let files: [RandomAccessFile]
+  /// Every tensor, in the order of the state dict. `extent` is set where the bytes lie densely.
+  public let tensors: [TensorInfo]
+  /// Always empty: pickled checkpoints have no texts of their own beside the tensors.
+  public let metadata: [String: String] = [:]
+  /// What stands around the state dict: numbers, texts, lists, dicts, and objects
+  /// (`argparse.Namespace`) by their state; tensors and unknown things are `null`.
+  public let attachments: JSONValue
+  /// Entries of the state dict that are no tensors, and attachments that were cut.
+  public let warnings: [Diagnostic]
+
+  private let directory: ZipDirectory
+  private let views: [StridedView]
+  private let window = StridedWindow()
+
+  /// Opens a checkpoint.
+  ///
+  /// - Throws: every problem found, all with codes `pytorch.*` or `io.*`: `pytorch.legacy` for files
+  ///   older than the zip form, `pytorch.torchscript`, `pytorch.zip-*` and `pytorch.pickle-*` for
+  ///   broken files, `pytorch.dangerous-global` for those that would run code in Python,
+  ///   `pytorch.no-state-dict`, and one for each tensor that cannot be read.
+  public init(path: String) throws(Problems) {
+    let file: RandomAccessFile
+    do throws(Diagnostic) {
+      file = try RandomAccessFile(path: path)
+      try TorchArchive.checkKind(of: file)
+    } catch { throw Problems([error]) }
+    let archive = try TorchArchive(file: file)
+    let graph = try PickleMachine.run(
+      archive.pickle, subject: "\(file.name): \(archive.prefix)data.pkl")
+
+    let storages = StorageTable(file: file, directory: archive.directory, prefix: archive.prefix)
+    let decoder = TensorDecoder(graph: graph, storages: storages)
+    let state = try StateDict.find(in: graph, decoder, subject: file.name)
+    let catalog = try TensorCatalog(state, graph, decoder, file)
+    var attachments = Attachments(graph: graph, decoder: decoder, omitting: state.ref)
+
+    files = [file]
+    directory = archive.directory
+    tensors = catalog.tensors
+    views = catalog.views
+    self.attachments = attachments.json()
+    var warnings = catalog.warnings
+    if attachments.isCut {
+      warnings.append(
+        Diagnostic(
+          .warning, code: "pytorch.attachments", subject: file.name,
+          message: "holds more beside its weights than is kept; the rest is read as null"))
+    }
+    self.warnings = warnings
+  }
+
+  /// Reads the bytes `range` of tensor number `index`, dense and row-major, into `buffer`.
+  ///
+  /// Strided views are gathered in blocks of a mebibyte, and read ahead by at most 32 mebibytes.
+  ///
+  /// - Throws: `io.*`.
+  public func read(
+    _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Diagnostic) {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= tensors[index].byteCount
+        && range.count == buffer.count, "a range of another tensor")
+    try window.read(
+      index, views[index], range, of: tensors[index].byteCount, from: files[0], into: buffer)
+  }
+
+  /// Reads the whole file and compares each entry with its CRC-32, where there is one.
+  ///
+  /// - Throws: `pytorch.zip-checksum` for each damaged entry, or `io.*`.
+  public func verifyChecksums() throws(Problems) {
+    var problems = ProblemList()
+    for entry in directory.entries {
+      do throws(Diagnostic) {
+        try directory.verify(entry, in: files[0])
+      } catch { problems.add(error) }
+    }
+    try problems.check()
+  }
+}

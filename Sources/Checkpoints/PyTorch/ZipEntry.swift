@@ -1,0 +1,13 @@
+/// One stored (never compressed) entry of a zip file.
+package struct ZipEntry: Sendable, Hashable {
+  /// The name with its folders.
+  package var name: String
+  /// Where the entry's local header begins, in bytes from the start of the file.
+  package var headerOffset: Int
+  /// Where the entry's own bytes begin.
+  package var dataOffset: Int
+  /// Bytes of the entry.
+  package var byteCount: Int
+  /// The CRC-32 that the directory gives; 0 also where the writer computed none.
+  package var checksum: UInt32
+}

@@ -1,0 +1,62 @@
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A new file that bytes are written to at any offset, by several threads at once (`pwrite`).
+final class ZipOutput: Sendable {
+  let path: String
+  private let descriptor: Int32
+
+  /// Creates the file; one that exists is refused.
+  ///
+  /// - Throws: `io.create` with the system's reason.
+  init(path: String) throws(Diagnostic) {
+    descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw .system("io.create", path, "cannot be created") }
+    self.path = path
+  }
+
+  deinit { close(descriptor) }
+
+  /// Writes `bytes` from `offset` on.
+  ///
+  /// - Throws: `io.write` with the system's reason.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(Diagnostic) {
+    var done = 0
+    while done < bytes.count {
+      let count = pwrite(
+        descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw .system("io.write", path, "cannot be written at byte \(offset + done)")
+      }
+      done += count
+    }
+  }
+
+  /// Writes `bytes` from `offset` on.
+  ///
+  /// - Throws: `io.write`.
+  func write(_ bytes: [UInt8], at offset: Int) throws(Diagnostic) {
+    var failure: Diagnostic?
+    bytes.withUnsafeBytes { buffer in
+      do throws(Diagnostic) { try write(buffer, at: offset) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Waits until the bytes are on the disk.
+  ///
+  /// - Throws: `io.write`.
+  func sync() throws(Diagnostic) {
+    guard fsync(descriptor) == 0 else {
+      throw .system("io.write", path, "cannot be flushed to the disk")
+    }
+  }
+}
