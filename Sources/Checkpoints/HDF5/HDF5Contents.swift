@@ -61,6 +61,11 @@ struct HDF5Contents {
         }
       }
     } catch { throw error.diagnostic(file.name, path: "/") }
+    defer {
+      if let text = metadata.removeValue(forKey: HDF5Plan.configMetadata) {
+        metadata["config"] = text
+      }
+    }
     guard let text = metadata["config"] else { return }
     do throws(Diagnostic) {
       let config = try JSONParser.parse(text, file: "\(file.name): config", mode: .python)

@@ -14,7 +14,8 @@ enum HDF5Guard {
   /// Refuses every link but hard ones: others make a file's reader open what the file's writer
   /// chose, on the reader's machine.
   static func check(link: HDF5Link.Kind, _ file: String, path: String) throws(Diagnostic) {
-    let help = "copy the data itself into the file (in h5py: `f.copy` with expand_soft and "
+    let help =
+      "copy the data itself into the file (in h5py: `f.copy` with expand_soft and "
       + "expand_external)"
     switch link {
     case .hard: return

@@ -122,16 +122,14 @@ struct HDF5Session {
     return try check(H5Fopen(path, chdf5_read_only(), access), "open the file")
   }
 
-  /// Creates a file; raw data of at least `threshold` bytes starts at a multiple of `alignment`.
-  func createFile(
-    _ path: String, alignment: Int, threshold: Int
-  ) throws(HDF5Failure) -> Handle {
+  /// Creates a file; everything in it starts at a multiple of `alignment`.
+  func createFile(_ path: String, alignment: Int) throws(HDF5Failure) -> Handle {
     let attempt = "create the file"
     let access = try check(H5Pcreate(chdf5_p_file_access()), attempt)
     defer { close(access) }
     chdf5_lenient_locking(access)
     _ = try check(chdf5_modern(access), attempt)
-    _ = try check(H5Pset_alignment(access, hsize_t(threshold), hsize_t(alignment)), attempt)
+    _ = try check(H5Pset_alignment(access, 1, hsize_t(alignment)), attempt)
     let creation = try check(H5Pcreate(chdf5_p_file_create()), attempt)
     defer { close(creation) }
     _ = try check(H5Pset_link_creation_order(creation, chdf5_creation_order()), attempt)
