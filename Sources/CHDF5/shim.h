@@ -1,3 +1,210 @@
-// libhdf5 for Swift. Macros that Swift cannot import become `static inline` functions here.
+// libhdf5 for Swift. Macros that Swift cannot import become `static inline` functions here, and so
+// do calls whose form changed between libhdf5 1.10 and 2.0.
 #pragma once
 #include <hdf5.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+// --- constants ---------------------------------------------------------------------------------
+
+static inline hid_t chdf5_default(void) { return H5P_DEFAULT; }
+static inline hid_t chdf5_p_file_access(void) { return H5P_FILE_ACCESS; }
+static inline hid_t chdf5_p_file_create(void) { return H5P_FILE_CREATE; }
+static inline hid_t chdf5_p_group_create(void) { return H5P_GROUP_CREATE; }
+static inline hid_t chdf5_p_dataset_create(void) { return H5P_DATASET_CREATE; }
+static inline hid_t chdf5_p_link_create(void) { return H5P_LINK_CREATE; }
+static inline hid_t chdf5_p_attribute_create(void) { return H5P_ATTRIBUTE_CREATE; }
+static inline unsigned chdf5_read_only(void) { return H5F_ACC_RDONLY; }
+static inline unsigned chdf5_create_new(void) { return H5F_ACC_EXCL; }
+static inline unsigned chdf5_creation_order(void) {
+  return H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
+}
+static inline hid_t chdf5_i8(void) { return H5T_STD_I8LE; }
+static inline hid_t chdf5_i16(void) { return H5T_STD_I16LE; }
+static inline hid_t chdf5_i32(void) { return H5T_STD_I32LE; }
+static inline hid_t chdf5_i64(void) { return H5T_STD_I64LE; }
+static inline hid_t chdf5_u8(void) { return H5T_STD_U8LE; }
+static inline hid_t chdf5_u16(void) { return H5T_STD_U16LE; }
+static inline hid_t chdf5_u32(void) { return H5T_STD_U32LE; }
+static inline hid_t chdf5_u64(void) { return H5T_STD_U64LE; }
+static inline hid_t chdf5_f32(void) { return H5T_IEEE_F32LE; }
+static inline hid_t chdf5_f64(void) { return H5T_IEEE_F64LE; }
+static inline hid_t chdf5_c_string(void) { return H5T_C_S1; }
+static inline size_t chdf5_variable(void) { return H5T_VARIABLE; }
+static inline unsigned long long chdf5_undefined_address(void) { return (unsigned long long)HADDR_UNDEF; }
+
+// --- library -----------------------------------------------------------------------------------
+
+// No exit handler (files are closed by their owners), no filter plugins from the environment: a
+// file names filters by number, and whatever a plugin path offers under it would run.
+static inline void chdf5_start(void) {
+  H5dont_atexit();
+  H5open();
+  H5PLset_loading_state(0);
+}
+
+// Printing is a property of the thread in thread-safe builds, so it is silenced at every entry.
+static inline void chdf5_silence(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+
+typedef void (*chdf5_error_visitor)(const char *function, const char *text, void *context);
+struct chdf5_error_visit {
+  chdf5_error_visitor visitor;
+  void *context;
+};
+static herr_t chdf5_visit_error(unsigned n, const H5E_error2_t *error, void *data) {
+  struct chdf5_error_visit *visit = (struct chdf5_error_visit *)data;
+  (void)n;
+  visit->visitor(error->func_name ? error->func_name : "", error->desc ? error->desc : "",
+                 visit->context);
+  return 0;
+}
+// Calls `visitor` for each error of the stack, the outermost function first, and clears the stack.
+static inline void chdf5_each_error(chdf5_error_visitor visitor, void *context) {
+  struct chdf5_error_visit visit = {visitor, context};
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, chdf5_visit_error, &visit);
+  H5Eclear2(H5E_DEFAULT);
+}
+
+// --- files -------------------------------------------------------------------------------------
+
+// Locks where the file system can, and goes on where it cannot (read-only network mounts).
+static inline void chdf5_lenient_locking(hid_t access) {
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERS_MAJOR == 1 && H5_VERS_MINOR == 10 && H5_VERS_RELEASE >= 7)
+  H5Pset_file_locking(access, 1, 1);
+#else
+  (void)access;
+#endif
+}
+
+// New-style objects with checksummed headers, readable by every libhdf5 since 1.8.
+static inline herr_t chdf5_modern(hid_t access) {
+#if H5_VERSION_GE(1, 10, 2)
+  return H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
+#else
+  return H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+#endif
+}
+
+// --- objects and links -------------------------------------------------------------------------
+
+struct chdf5_object {
+  unsigned char key[16];  // the same for two links exactly when they lead to the same object
+  int kind;               // 0 group, 1 dataset, 2 anything else
+  unsigned attributes;
+};
+static inline herr_t chdf5_describe(hid_t object, struct chdf5_object *out) {
+  herr_t result;
+  int type;
+  memset(out, 0, sizeof *out);
+#if H5_VERSION_GE(1, 12, 0)
+  H5O_info2_t info;
+  result = H5Oget_info3(object, &info, H5O_INFO_BASIC | H5O_INFO_NUM_ATTRS);
+  if (result < 0) return result;
+  memcpy(out->key, &info.token, sizeof info.token);
+#else
+  H5O_info_t info;
+  result = H5Oget_info2(object, &info, H5O_INFO_BASIC | H5O_INFO_NUM_ATTRS);
+  if (result < 0) return result;
+  memcpy(out->key, &info.addr, sizeof info.addr);
+#endif
+  type = (int)info.type;
+  out->kind = type == H5O_TYPE_GROUP ? 0 : type == H5O_TYPE_DATASET ? 1 : 2;
+  out->attributes = (unsigned)info.num_attrs;
+  return 0;
+}
+
+// `kind`: 0 hard, 1 soft, 2 external, 3 user-defined. A negative result stops.
+typedef int (*chdf5_link_visitor)(const char *name, int kind, void *context);
+struct chdf5_link_visit {
+  chdf5_link_visitor visitor;
+  void *context;
+};
+#if H5_VERSION_GE(1, 12, 0)
+typedef H5L_info2_t chdf5_link_info;
+#else
+typedef H5L_info_t chdf5_link_info;
+#endif
+static herr_t chdf5_visit_link(hid_t group, const char *name, const chdf5_link_info *info,
+                               void *data) {
+  struct chdf5_link_visit *visit = (struct chdf5_link_visit *)data;
+  int kind = info->type == H5L_TYPE_HARD       ? 0
+             : info->type == H5L_TYPE_SOFT     ? 1
+             : info->type == H5L_TYPE_EXTERNAL ? 2
+                                               : 3;
+  (void)group;
+  return visit->visitor(name, kind, visit->context);
+}
+// Visits a group's links, in the order of their creation where the file recorded it, else by name.
+static inline herr_t chdf5_each_link(hid_t group, chdf5_link_visitor visitor, void *context) {
+  struct chdf5_link_visit visit = {visitor, context};
+  H5_index_t index = H5_INDEX_NAME;
+  hsize_t position = 0;
+  unsigned order = 0;
+  hid_t properties = H5Gget_create_plist(group);
+  if (properties < 0) return -1;
+  if (H5Pget_link_creation_order(properties, &order) >= 0 && (order & H5P_CRT_ORDER_TRACKED))
+    index = H5_INDEX_CRT_ORDER;
+  H5Pclose(properties);
+#if H5_VERSION_GE(1, 12, 0)
+  return H5Literate2(group, index, H5_ITER_INC, &position, chdf5_visit_link, &visit);
+#else
+  return H5Literate(group, index, H5_ITER_INC, &position, chdf5_visit_link, &visit);
+#endif
+}
+
+typedef int (*chdf5_attribute_visitor)(const char *name, void *context);
+struct chdf5_attribute_visit {
+  chdf5_attribute_visitor visitor;
+  void *context;
+};
+static herr_t chdf5_visit_attribute(hid_t object, const char *name, const H5A_info_t *info,
+                                    void *data) {
+  struct chdf5_attribute_visit *visit = (struct chdf5_attribute_visit *)data;
+  (void)object;
+  (void)info;
+  return visit->visitor(name, visit->context);
+}
+static inline herr_t chdf5_each_attribute(hid_t object, chdf5_attribute_visitor visitor,
+                                          void *context) {
+  struct chdf5_attribute_visit visit = {visitor, context};
+  hsize_t position = 0;
+  return H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, &position, chdf5_visit_attribute, &visit);
+}
+
+// H5T_COMPLEX came with libhdf5 2.0.
+static inline int chdf5_is_complex(hid_t type) {
+#if H5_VERSION_GE(2, 0, 0)
+  return H5Tget_class(type) == H5T_COMPLEX;
+#else
+  (void)type;
+  return 0;
+#endif
+}
+
+// --- zlib --------------------------------------------------------------------------------------
+
+// Inflates one zlib stream that must fill `output` exactly: 0, else what was wrong (1 corrupt,
+// 2 shorter than `output`, 3 longer).
+static inline int chdf5_inflate(const void *input, size_t input_count, void *output,
+                                size_t output_count) {
+  z_stream stream;
+  int result;
+  memset(&stream, 0, sizeof stream);
+  if (input_count > 0xffffffffu || output_count > 0xffffffffu) return 1;
+  if (inflateInit(&stream) != Z_OK) return 1;
+  stream.next_in = (Bytef *)(uintptr_t)input;
+  stream.avail_in = (uInt)input_count;
+  stream.next_out = (Bytef *)output;
+  stream.avail_out = (uInt)output_count;
+  result = inflate(&stream, Z_FINISH);
+  inflateEnd(&stream);
+  if (result == Z_STREAM_END) return stream.avail_out == 0 ? 0 : 2;
+  if (stream.avail_out == 0 && (result == Z_BUF_ERROR || result == Z_OK)) return 3;
+  return 1;
+}

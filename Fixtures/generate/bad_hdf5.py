@@ -1,0 +1,430 @@
+"""Writes Fixtures/bad/hdf5: files that must be refused, each named <error-code>__<what>.h5.
+
+    python3 bad_hdf5.py             # needs h5py (these were made with 3.16, HDF5 2.0) and numpy
+
+The code is the diagnostic's without `hdf5.`; opening the file or reading its tensors must give it,
+and no other. What libhdf5 would not write is patched into the bytes of a good file.
+"""
+
+import pathlib
+import struct
+import zlib
+
+import h5py
+import numpy as np
+
+OUT = pathlib.Path(__file__).resolve().parent.parent / "bad" / "hdf5"
+FLOATS = np.arange(12, dtype="<f4").reshape(3, 4)
+
+
+def make(name, libver=None):
+    """A decorator: the function fills an open file, which also holds one good tensor."""
+
+    def run(fill):
+        with h5py.File(OUT / f"{name}.h5", "w", libver=libver) as file:
+            file["good"] = FLOATS
+            fill(file)
+        return fill
+
+    return run
+
+
+def patched(name, base, change):
+    """The file `base` (already written) under a new name, its bytes changed."""
+    data = bytearray((OUT / base).read_bytes())
+    (OUT / base).unlink()
+    data = change(data) or data
+    (OUT / f"{name}.h5").write_bytes(data)
+
+
+def scratch(fill, libver=None):
+    with h5py.File(OUT / "scratch.h5", "w", libver=libver) as file:
+        fill(file)
+    return "scratch.h5"
+
+
+def plain(file):
+    file["a"] = FLOATS
+    file["b"] = FLOATS + 100
+
+
+OUT.mkdir(parents=True, exist_ok=True)
+for old in OUT.glob("*.h5"):
+    old.unlink()
+
+# --- the start of the file -----------------------------------------------------------------------
+
+(OUT / "signature__text.h5").write_bytes(b"this is no HDF5 file\n" * 40)
+(OUT / "signature__empty.h5").write_bytes(b"")
+(OUT / "signature__seven_bytes.h5").write_bytes(b"\x89HDF\r\n\x1a")
+# A user block of 100 bytes: signatures are looked for at 0, 512, 1024, …
+patched("signature__at_byte_100", scratch(plain), lambda d: bytearray(100) + d)
+
+
+def text_mode(data):
+    return bytearray(bytes(data).replace(b"\r\n", b"\n"))
+
+
+patched("signature__line_ends_converted", scratch(plain), text_mode)
+patched("truncated__half", scratch(plain), lambda d: d[: len(d) // 2])
+patched("truncated__last_byte", scratch(plain), lambda d: d[:-1])
+patched("truncated__after_signature", scratch(plain), lambda d: d[:12])
+
+
+def set_byte(position, value):
+    def change(data):
+        data[position] = value
+
+    return change
+
+
+patched("version__superblock_9", scratch(plain), set_byte(8, 9))
+patched("corrupt__addresses_of_4_bytes", scratch(plain), set_byte(13, 4))
+patched("corrupt__superblock_checksum", scratch(plain, "v110"), set_byte(44, 0x55))
+
+
+def root_address(data):
+    # Superblock version 0: the root's symbol table entry is at byte 56, its header's address at 64.
+    data[64:72] = struct.pack("<Q", 1 << 40)
+
+
+patched("corrupt__root_past_the_end", scratch(plain), root_address)
+
+
+def btree_signature(data):
+    at = data.index(b"TREE")
+    data[at : at + 4] = b"EERT"
+
+
+patched("corrupt__btree_signature", scratch(plain), btree_signature)
+
+
+# --- links ---------------------------------------------------------------------------------------
+
+
+@make("external-link__other_file")
+def _(file):
+    file["leak"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+@make("external-link__relative")
+def _(file):
+    file["leak"] = h5py.ExternalLink("../secret.h5", "/weights")
+
+
+@make("soft-link__to_a_tensor")
+def _(file):
+    file["again"] = h5py.SoftLink("/good")
+
+
+@make("soft-link__dangling")
+def _(file):
+    file["nowhere"] = h5py.SoftLink("/not/there")
+
+
+@make("soft-link__to_itself")
+def _(file):
+    file["loop"] = h5py.SoftLink("/loop")
+
+
+def user_link(data):
+    # Link messages hold the type (64 is external) before the name's length and the name.
+    at = data.index(b"\x04leak")
+    assert data[at - 1] == 64 or data[at - 2] == 64
+    data[at - 1 if data[at - 1] == 64 else at - 2] = 99
+
+
+def external(file):
+    file["leak"] = h5py.ExternalLink("x.h5", "/x")
+
+
+patched("user-link__type_99", scratch(external), user_link)
+
+
+@make("cycle__root_in_itself")
+def _(file):
+    file["loop"] = file["/"]
+
+
+@make("cycle__two_groups")
+def _(file):
+    file.create_group("a/b")
+    file["a/b/back"] = file["a"]
+
+
+@make("group-alias__two_names")
+def _(file):
+    file["a/w"] = FLOATS
+    file["b"] = file["a"]
+
+
+@make("depth__100_groups")
+def _(file):
+    file["/".join("g" * 100) + "/w"] = FLOATS
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@make("name__not_utf8")
+def _(file):
+    h5py.h5d.create(file.id, b"\xff\xfe", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((2,)))
+
+
+@make("name__attribute_is_a_number")
+def _(file):
+    file["g/tensor"] = FLOATS
+    file["g"].attrs["weighbridge.tensor-name"] = 7
+
+
+@make("name__attribute_for_two")
+def _(file):
+    file["g/tensor"] = FLOATS
+    file["g/other"] = FLOATS
+    file["g"].attrs["weighbridge.tensor-name"] = "a/b"
+
+
+@make("duplicate__path_and_dots")
+def _(file):
+    file["a/b"] = FLOATS
+    file["a.b"] = FLOATS
+
+
+@make("duplicate__by_attribute")
+def _(file):
+    file["g/tensor"] = FLOATS
+    file["g"].attrs["weighbridge.tensor-name"] = "good"
+
+
+# --- storage -------------------------------------------------------------------------------------
+
+
+@make("external-storage__passwd")
+def _(file):
+    file.create_dataset("leak", (8,), "u1", external=[("/etc/passwd", 0, 8)])
+
+
+@make("virtual__other_file")
+def _(file):
+    layout = h5py.VirtualLayout((4,), "<f4")
+    layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (4,))
+    file.create_virtual_dataset("leak", layout)
+
+
+@make("virtual__same_file")
+def _(file):
+    layout = h5py.VirtualLayout((4,), "<f4")
+    layout[:] = h5py.VirtualSource(".", "good", (3, 4))[0]
+    file.create_virtual_dataset("again", layout)
+
+
+@make("shape-bomb__gzip_nothing_written")
+def _(file):
+    file.create_dataset("w", (1 << 20, 1 << 20), "<f4", chunks=(64, 64), compression="gzip")
+
+
+@make("shape-bomb__contiguous_nothing_written")
+def _(file):
+    file.create_dataset("w", (1 << 30, 1 << 10), "<f4")
+
+
+@make("shape-bomb__chunked_one_written")
+def _(file):
+    data = file.create_dataset("w", (1 << 30, 16), "<f4", chunks=(16, 16))
+    data[:16] = 1
+
+
+@make("shape-bomb__many_small")
+def _(file):
+    for index in range(64):
+        file.create_dataset(f"w{index}", (15 << 20,), "u1")
+
+
+@make("shape-bomb__many_names")
+def _(file):
+    file.create_dataset("w", (1 << 20,), "u1", chunks=(1 << 20,), compression="gzip", data=np.zeros(1 << 20, "u1"))
+    for index in range(100):
+        file[f"w{index}"] = file["w"]
+
+
+@make("shape__overflow")
+def _(file):
+    file.create_dataset("w", (1 << 31, 1 << 31), "<f8", chunks=(64, 64))
+
+
+def find_layout(data, offset, size):
+    """Where a contiguous layout message (version 3: address, size) states this place."""
+    return data.index(struct.pack("<QQ", offset, size))
+
+
+def move(to_offset, to_size=None):
+    def change(data):
+        offsets = change.offsets
+        at = find_layout(data, offsets["b"], 48)
+        data[at : at + 8] = struct.pack("<Q", to_offset(offsets, len(data)))
+        if to_size:
+            data[at + 8 : at + 16] = struct.pack("<Q", to_size)
+
+    return change
+
+
+def moved(name, change):
+    base = scratch(plain)
+    with h5py.File(OUT / base) as file:
+        change.offsets = {key: file[key].id.get_offset() for key in file}
+    patched(name, base, change)
+
+
+moved("extent__starts_past_the_end", move(lambda o, n: n + 1000))
+moved("extent__ends_past_the_end", move(lambda o, n: n - 8))
+moved("extent__address_2_to_62", move(lambda o, n: 1 << 62))
+moved("overlap__same_bytes", move(lambda o, n: o["a"]))
+moved("overlap__half", move(lambda o, n: o["a"] + 24))
+
+# --- types and shapes ----------------------------------------------------------------------------
+
+
+@make("compound__two_fields")
+def _(file):
+    file["w"] = np.zeros(3, [("x", "<f4"), ("n", "<i4")])
+
+
+@make("compound__complex128")
+def _(file):
+    file["w"] = np.zeros(3, "<c16")
+
+
+@make("vlen__lists_of_floats")
+def _(file):
+    file.create_dataset("w", (2,), h5py.vlen_dtype("<f4"))
+
+
+@make("string__variable")
+def _(file):
+    file["w"] = "a text"
+
+
+@make("string__fixed")
+def _(file):
+    file["w"] = np.array([b"ab", b"cd"])
+
+
+@make("reference__object")
+def _(file):
+    file.create_dataset("w", (1,), h5py.ref_dtype)[0] = file["good"].ref
+
+
+@make("null-dataspace__empty")
+def _(file):
+    file["w"] = h5py.Empty("<f4")
+
+
+@make("dtype__opaque_without_attribute")
+def _(file):
+    file["w"] = np.zeros(4, "V2")
+
+
+@make("dtype__opaque_attribute_says_else")
+def _(file):
+    file["w"] = np.zeros(4, "V2")
+    file["w"].attrs["dtype"] = "float16"
+
+
+@make("dtype__array")
+def _(file):
+    h5py.h5d.create(
+        file.id, b"w", h5py.h5t.array_create(h5py.h5t.IEEE_F32LE, (3,)), h5py.h5s.create_simple((2,)))
+
+
+@make("dtype__enumeration")
+def _(file):
+    file.create_dataset("w", (2,), h5py.enum_dtype({"RED": 0, "GREEN": 1, "BLUE": 2}, "i1"))
+
+
+@make("dtype__bit_field")
+def _(file):
+    h5py.h5d.create(file.id, b"w", h5py.h5t.STD_B8LE, h5py.h5s.create_simple((2,)))
+
+
+@make("dtype__integer_of_12_bits")
+def _(file):
+    kind = h5py.h5t.STD_U16LE.copy()
+    kind.set_precision(12)
+    h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
+
+
+@make("dtype__float_with_other_bias")
+def _(file):
+    kind = h5py.h5t.IEEE_F16LE.copy()
+    kind.set_ebias(31)
+    h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
+
+
+@make("dtype__long_double")
+def _(file):
+    file.create_dataset("w", (2,), np.longdouble)
+
+
+@make("packed-shape__missing")
+def _(file):
+    kind = h5py.h5t.create(h5py.h5t.OPAQUE, 1)
+    kind.set_tag(b"F4")
+    h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
+
+
+@make("packed-shape__wrong")
+def _(file):
+    kind = h5py.h5t.create(h5py.h5t.OPAQUE, 1)
+    kind.set_tag(b"F4")
+    h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
+    file["w"].attrs["shape"] = np.array([3, 3])
+
+
+# --- filters and chunks --------------------------------------------------------------------------
+
+
+@make("filter__lzf")
+def _(file):
+    file.create_dataset("w", data=FLOATS, chunks=(3, 4), compression="lzf")
+
+
+@make("filter__scaleoffset")
+def _(file):
+    file.create_dataset("w", data=np.arange(12), chunks=(12,), scaleoffset=4)
+
+
+def unknown_filter(file):
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((3, 4))
+    # Optional, so that libhdf5 goes on without it when writing.
+    creation.set_filter(40000, h5py.h5z.FLAG_OPTIONAL)
+    h5py.h5d.create(
+        file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((3, 4)), creation)
+
+
+make("filter__unknown_40000")(unknown_filter)
+
+
+def chunk(stored, mask=0, **options):
+    """A dataset of one chunk whose stored bytes are given."""
+
+    def fill(file):
+        data = file.create_dataset("w", (3, 4), "<f4", chunks=(3, 4), **options)
+        data.id.write_direct_chunk((0, 0), stored, mask)
+
+    return fill
+
+
+PACKED = zlib.compress(FLOATS.tobytes())
+gzip = {"compression": "gzip"}
+make("chunk__gzip_garbage")(chunk(b"\x00" * 40, **gzip))
+make("chunk__gzip_cut")(chunk(PACKED[:-6], **gzip))
+make("chunk__gzip_checksum")(chunk(PACKED[:-1] + bytes([PACKED[-1] ^ 1]), **gzip))
+make("chunk__gzip_too_short")(chunk(zlib.compress(FLOATS.tobytes()[:40]), **gzip))
+make("chunk__gzip_too_long")(chunk(zlib.compress(FLOATS.tobytes() + b"more"), **gzip))
+# 48 bytes are expected; this unpacks to 4 MB.
+make("chunk__gzip_bomb")(chunk(zlib.compress(bytes(4 << 20), 9), **gzip))
+make("chunk__shuffle_too_short")(chunk(b"\x01" * 40, shuffle=True))
+make("chunk__skipped_filter_wrong_size")(chunk(b"\x01" * 40, mask=1, **gzip))
+make("chunk__fletcher32")(chunk(FLOATS.tobytes() + b"\x00\x00\x00\x00", fletcher32=True))
+make("chunk__fletcher32_missing")(chunk(b"\x01\x02", fletcher32=True))

@@ -1,0 +1,82 @@
+import Tensors
+
+/// Everything that opening a file finds out.
+struct HDF5Contents {
+  private(set) var names: [TensorName]
+  private(set) var datasets: [HDF5Dataset]
+  private(set) var metadata: [String: String] = [:]
+  private(set) var attachments = JSONValue.null
+  private(set) var warnings: [Diagnostic]
+  /// The open file, where reading still needs libhdf5.
+  private(set) var handle: HDF5Session.Handle?
+
+  /// Lists the file.
+  init(_ session: HDF5Session, _ file: RandomAccessFile) throws(Problems) {
+    let handle: HDF5Session.Handle
+    do throws(HDF5Failure) { handle = try session.openFile(file.path) } catch {
+      throw Problems([error.diagnostic(file.name)])
+    }
+    var walk = HDF5Walk(session, file)
+    let root: HDF5Session.Handle
+    do throws(HDF5Failure) { root = try session.openObject(handle, "/") } catch {
+      session.close(handle)
+      throw Problems([error.diagnostic(file.name, path: "/")])
+    }
+    walk.walk(root: root)
+    names = walk.names
+    datasets = walk.datasets
+    warnings = walk.warnings
+    var problems = walk.problems
+    do throws(Diagnostic) { try readAttributes(session, root, file) } catch {
+      problems.append(error)
+    }
+    session.close(root)
+    let needsLibrary = datasets.contains {
+      switch $0.storage {
+      case .contiguous, .unwritten: false
+      case .compact, .chunked: true
+      }
+    }
+    if needsLibrary && problems.isEmpty { self.handle = handle } else { session.close(handle) }
+    if !problems.isEmpty { throw Problems(problems) }
+  }
+
+  private mutating func readAttributes(
+    _ session: HDF5Session, _ root: HDF5Session.Handle, _ file: RandomAccessFile
+  ) throws(Diagnostic) {
+    do throws(HDF5Failure) {
+      for name in try session.attributeNames(of: root) {
+        let bytes = try name.flatMap { name throws(HDF5Failure) in
+          try session.stringAttribute(root, name, limit: file.byteCount)
+        }
+        let text = bytes.flatMap { String(validating: $0, as: UTF8.self) }
+        if let name, let text {
+          metadata[name] = text
+        } else {
+          warnings.append(
+            Diagnostic(
+              .note, code: "hdf5.attribute", subject: file.name,
+              message: "the root's attribute \(HDF5Text.quoted(name ?? "?")) is no text in UTF-8; "
+                + "passed over"))
+        }
+      }
+    } catch { throw error.diagnostic(file.name, path: "/") }
+    defer {
+      if let text = metadata.removeValue(forKey: HDF5Plan.configMetadata) {
+        metadata["config"] = text
+      }
+    }
+    guard let text = metadata["config"] else { return }
+    do throws(Diagnostic) {
+      let config = try JSONParser.parse(text, file: "\(file.name): config", mode: .python)
+      metadata["config"] = nil
+      attachments = ["config": config]
+    } catch {
+      warnings.append(
+        Diagnostic(
+          .warning, code: "hdf5.config", subject: file.name,
+          message: "the root's attribute config is no JSON, so it is kept as a text only",
+          notes: [error.description], help: "write the model's config there as JSON"))
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import Tensors
+
+/// Texts of messages about HDF5 files.
+enum HDF5Text {
+  /// `text` in quotes, control characters escaped, cut after 200 characters.
+  static func quoted(_ text: String) -> String {
+    var result = "\""
+    for (count, scalar) in text.unicodeScalars.enumerated() {
+      if count == 200 {
+        result += "…"
+        break
+      }
+      switch scalar {
+      case "\"", "\\": result += "\\\(scalar)"
+      case _ where scalar.value < 32 || (127..<160).contains(scalar.value):
+        result += "\\u{\(String(scalar.value, radix: 16))}"
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result + "\""
+  }
+}
+
+extension Diagnostic {
+  /// An error about an object of an HDF5 file: `file: "/path"`.
+  static func hdf5(
+    _ code: String, _ file: String, path: String? = nil, _ message: String, notes: [String] = [],
+    help: String? = nil
+  ) -> Diagnostic {
+    let subject = path.map { "\(file): \(HDF5Text.quoted($0))" } ?? file
+    return Diagnostic(
+      code: "hdf5.\(code)", subject: subject, message: message, notes: notes, help: help)
+  }
+}
+
+extension HDF5Failure {
+  /// The diagnostic `hdf5.<code>`, with libhdf5's innermost reason, the rest as notes.
+  func diagnostic(_ file: String, path: String? = nil, code: String = "corrupt") -> Diagnostic {
+    let reason = stack.last ?? "no reason given"
+    return .hdf5(
+      code, file, path: path, "libhdf5 could not \(attempt): \(reason)",
+      notes: stack.dropLast().suffix(6).map { "libhdf5: \($0)" },
+      help: code == "corrupt" ? "the file is damaged or not complete; fetch or write it again" : nil
+    )
+  }
+}
