@@ -8,9 +8,8 @@ enum ContainerFactory {
   ) throws(Problems) -> any TensorSource {
     switch container {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
-    // MERGE: case .pytorch: return try TorchReader(path: path)
-    // MERGE: case .hdf5: return try HDF5Reader(path: path)
-    case .pytorch, .hdf5: throw Problems([unfinished(container, path)])
+    case .pytorch: return try TorchReader(path: path)
+    case .hdf5: return try HDF5Reader(path: path)
     }
   }
 
@@ -21,18 +20,10 @@ enum ContainerFactory {
     switch container {
     case .safetensors:
       return try SafetensorsWriter(manifest: manifest, directory: directory, fileName: fileName)
-    // MERGE: case .pytorch:
-    //   return try TorchWriter(manifest: manifest, directory: directory, fileName: fileName)
-    // MERGE: case .hdf5:
-    //   return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
-    case .pytorch, .hdf5: throw unfinished(container, directory + "/" + fileName)
+    case .pytorch:
+      return try TorchWriter(manifest: manifest, directory: directory, fileName: fileName)
+    case .hdf5:
+      return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
     }
-  }
-
-  // MERGE: remove.
-  private static func unfinished(_ container: Container, _ path: String) -> Diagnostic {
-    Diagnostic(
-      code: "container.unfinished", subject: path,
-      message: "\(container.rawValue) is not wired up yet")
   }
 }
