@@ -27,7 +27,7 @@ public struct Planner: Sendable {
       do {
         return try plan(bound, to: target, options: options, reader: reader)
       } catch let refusal as Refusal {
-        if closest == nil || refusal.problems.count < closest!.problems.count { closest = refusal }
+        if refusal.isCloser(than: closest) { closest = refusal }
       }
     }
     throw closest
@@ -80,7 +80,7 @@ public struct Planner: Sendable {
       do {
         return try express(draft, bound, target, write, options, reader)
       } catch let refusal as Refusal {
-        firstRefusal = refusal
+        if refusal.isCloser(than: firstRefusal) { firstRefusal = refusal }
       }
     }
     throw firstRefusal!
@@ -100,10 +100,13 @@ public struct Planner: Sendable {
       do {
         return try finish(folded, pattern.name, bound, target, write, options, reader)
       } catch let other as Refusal {
-        if refusal == nil || other.problems.count < refusal!.problems.count { refusal = other }
+        if other.isCloser(than: refusal) { refusal = other }
       }
     }
-    throw refusal ?? Refusal(layout: target, problems: PatternFit.explain(draft, target, write))
+    throw refusal
+      ?? Refusal(
+        layout: target,
+        problems: PatternFit.explain(draft, target, write, ConfigProvenance(bound, vocabulary)))
   }
 
   private func finish(
@@ -116,6 +119,9 @@ public struct Planner: Sendable {
       let config = try writer.config(for: draft, pattern: pattern, options: options)
       return (config, target.expand(config: config, vocabulary: vocabulary, inventory: nil))
     }
+    if let when = write.when, try !writer.holds(when, for: draft, pattern: pattern) {
+      throw Refusal(layout: target, problems: [ConfigWriter.notOfThisKind(target, when)])
+    }
     var (config, expansion) = try readBack()
     var changed = false
     for name in write.rewrites {
@@ -124,15 +130,24 @@ public struct Planner: Sendable {
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }
-    guard found.isEmpty else { throw Refusal(layout: target, problems: found) }
+    guard found.isEmpty else { throw Refusal(layout: target, problems: found, isNear: true) }
 
-    var comparison = SpecComparison(target: target, write: write, vocabulary: vocabulary)
+    var comparison = SpecComparison(
+      target: target, write: write, vocabulary: vocabulary,
+      provenance: ConfigProvenance(bound, vocabulary))
     comparison.compare(&draft, expansion.spec)
     var assembler = Assembler(
       draft: draft, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
     try assembler.assemble()
-    let problems = comparison.problems + assembler.problems
-    guard problems.isEmpty else { throw Refusal(layout: target, problems: problems) }
+    // A piece that is missing because the target computes something else is said by the comparison.
+    let problems =
+      comparison.problems
+      + assembler.problems.filter {
+        comparison.problems.isEmpty || $0.code != "convert.missing-piece"
+      }
+    guard problems.isEmpty else {
+      throw Refusal(layout: target, problems: problems, isNear: true)
+    }
     let reasons = assembler.draft.reasons
     return ConversionPlan(
       from: bound.layout, to: target, spec: expansion.spec,
