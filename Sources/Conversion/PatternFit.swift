@@ -85,10 +85,13 @@ enum PatternFit {
           code: "convert.stack", subject: "the stack of sub-layers",
           message:
             "\(target.title) cannot hold the order\(stack)\(draft.spec.sublayers.count > 8 ? " …" : "")\(provenance.clauseOfStack())",
-          notes: write.patterns.map { pattern in
-            "its layers are " + pattern.slots.map { $0.kinds.joined(separator: " or ") }
-              .joined(separator: ", then ")
-          }))
+          notes: Set(
+            write.patterns.map { pattern in
+              "its layers are "
+                + pattern.slots.map { $0.kinds.joined(separator: " or ") }
+                .joined(separator: ", then ")
+            }
+          ).sorted()))
     }
     return problems
   }

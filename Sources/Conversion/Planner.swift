@@ -44,7 +44,9 @@ public struct Planner: Sendable {
   private func ordered(_ targets: [Layout], for bound: BoundModel) -> [Layout] {
     func rank(_ layout: Layout) -> Int {
       if layout.name == bound.layout.name { return 0 }
-      return layout.name.hasPrefix(bound.spec.family) ? 1 : 2
+      // Most layouts are of one family, whatever the config says.
+      let family = (try? layout.family.value(in: Scope()))?.string
+      return family == bound.spec.family ? 1 : 2
     }
     return targets.enumerated().sorted { (rank($0.1), $0.0) < (rank($1.1), $1.0) }.map(\.1)
   }
