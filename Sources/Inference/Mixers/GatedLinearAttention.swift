@@ -37,3 +37,121 @@ extension MixerKind {
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
     ])
 }
+
+/// Runs gated linear attention; equations of `fla/layers/gla.py` and `fla/ops/gla/naive.py`.
+struct GLAMixer<T: Real>: Mixer {
+  final class State: MixerState<T> {
+    let tails: [Buffer<T>]
+    let memory: Buffer<T>  // [batch, n_kv_heads, head_k_dim, head_v_dim]
+
+    init(tails: [Buffer<T>], memory: Buffer<T>) {
+      self.tails = tails
+      self.memory = memory
+    }
+  }
+
+  let heads: Int
+  let groups: Int
+  let dk: Int
+  let dv: Int
+  let q: Projection<T>
+  let k: Projection<T>
+  let v: Projection<T>
+  let gateA: Projection<T>
+  let gateB: Projection<T>
+  let normalizer: Double
+  let lowest: Double
+  let keyScale: Double
+  let feature: Activation?
+  let convolutions: [Convolution<T>]
+  let output: GatedOutput<T>
+
+  init(_ loader: PieceLoader<T>) {
+    heads = loader.size("n_heads")
+    groups = loader.size("n_kv_heads")
+    dk = loader.size("head_k_dim")
+    dv = loader.size("head_v_dim")
+    loader.requireMultiple("n_heads", heads, of: "n_kv_heads", groups)
+    let (d, rank) = (loader.dModel, loader.size("gate_rank"))
+    q = loader.projection("q", heads * dk, d)
+    k = loader.projection("k", groups * dk, d)
+    v = loader.projection("v", groups * dv, d)
+    gateA = loader.projection("gk_a", rank, d)
+    gateB = loader.projection("gk_b", groups * dk, rank)
+    normalizer = loader.number("gate_normalizer")
+    lowest = loader.optionalNumber("gate_min") ?? -.infinity
+    keyScale = loader.number("k_scale")
+    feature = loader.featureMap()
+    if let width = loader.optionalSize("d_conv") {
+      convolutions = [
+        loader.convolution("q_conv", heads * dk, width),
+        loader.convolution("k_conv", groups * dk, width),
+        loader.convolution("v_conv", groups * dv, width),
+      ]
+    } else {
+      convolutions = []
+    }
+    output = GatedOutput(
+      loader, heads: heads, dv: dv,
+      removesMean: loader.word("group_norm", ["rms", "layer"]) == "layer")
+  }
+
+  func makeState(batch: Int, workspace: Workspace) -> MixerState<T> {
+    State(
+      tails: convolutions.map { $0.makeTail(batch: batch, workspace: workspace) },
+      memory: workspace.zeros(batch * groups * dk * dv))
+  }
+
+  func callAsFunction(
+    _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
+  ) -> Buffer<T> {
+    let kept = state ?? makeState(batch: run.batch, workspace: run.workspace)
+    guard let state = kept as? State else { preconditionFailure("a state of another mixer") }
+    var (q, k, v) = (q(input.normed, run), k(input.normed, run), v(input.normed, run))
+    if !convolutions.isEmpty {
+      q = convolutions[0](q.read, run, tail: state.tails[0])
+      k = convolutions[1](k.read, run, tail: state.tails[1])
+      v = convolutions[2](v.read, run, tail: state.tails[2])
+    }
+    let g = gateB(gateA(input.normed, run).read, run)
+    run.forEachElement(of: g.count) { range in
+      logGate(
+        g.pointer + range.lowerBound, range.count, dividedBy: T(normalizer), atLeast: T(lowest))
+    }
+    if let feature {
+      run.activate(q.pointer, q.count, feature)
+      run.activate(k.pointer, k.count, feature)
+    }
+    if keyScale != 1 {
+      run.forEachElement(of: k.count) { range in
+        scale(k.pointer + range.lowerBound, range.count, by: T(keyScale))
+      }
+    }
+    let o = run.activation(heads * dv)
+    let chunk = min(64, run.tokens)
+    let room = channelDecayScratch(chunk: chunk, dk: dk)
+    let scratch: Buffer<T> = run.workspace.buffer(run.workers.count * room)
+    let shared = heads / groups
+    run.workers.forEach(run.batch * groups) { piece, lane in
+      let (sequence, group) = (piece / groups, piece % groups)
+      let row = sequence * run.tokens
+      let head = LinearHead(
+        q: q.read + row * heads * dk + group * shared * dk, qStride: heads * dk,
+        k: k.read + row * groups * dk + group * dk, kStride: groups * dk,
+        v: v.read + row * groups * dv + group * dv, vStride: groups * dv,
+        o: o.pointer + row * heads * dv + group * shared * dv, oStride: heads * dv, dk: dk, dv: dv,
+        queries: shared, scale: T(1 / Double(dk).squareRoot()))
+      let gates = g.read + row * groups * dk + group * dk
+      let memory = state.memory.pointer + piece * dk * dv
+      if run.tokens < 4 {
+        recurrentDecay(
+          head, g: gates, gStride: groups * dk, decay: nil, tokens: run.tokens, state: memory)
+      } else {
+        channelDecay(
+          head, g: gates, gStride: groups * dk, tokens: run.tokens, chunk: chunk,
+          scratch: scratch.pointer + lane * room, state: memory)
+      }
+    }
+    return output(o, input.normed, run)
+  }
+}
