@@ -284,6 +284,10 @@ public struct JSONScanner {
   public static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
     var i = 0
     let count = bytes.count
+    // Most texts are ASCII, which a loop without exits finds many bytes at a time.
+    var all: UInt8 = 0
+    for byte in bytes { all |= byte }
+    if all < 0x80 { return nil }
     while i < count {
       let byte = bytes[i]
       if byte < 0x80 {

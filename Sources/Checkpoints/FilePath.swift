@@ -1,0 +1,83 @@
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// What the checkpoint code asks about paths.
+enum FilePath {
+  /// What stands at a path, links followed.
+  enum Kind { case file, directory, other, nothing }
+
+  /// What stands at `path`.
+  static func kind(_ path: String) -> Kind {
+    var info = stat()
+    guard stat(path, &info) == 0 else { return .nothing }
+    switch info.st_mode & S_IFMT {
+    case S_IFREG: return .file
+    case S_IFDIR: return .directory
+    default: return .other
+    }
+  }
+
+  /// Whether anything stands at `path`, a dangling link included.
+  static func exists(_ path: String) -> Bool {
+    var info = stat()
+    return lstat(path, &info) == 0
+  }
+
+  /// The absolute path with every link resolved; `nil` when something is missing.
+  static func real(_ path: String) -> String? {
+    guard let resolved = realpath(path, nil) else { return nil }
+    defer { free(resolved) }
+    return String(cString: resolved)
+  }
+
+  /// Without slashes at the end.
+  static func trimmed(_ path: String) -> String {
+    var path = Substring(path)
+    while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
+    return String(path)
+  }
+
+  /// The path of the directory that holds `path`; `.` for a bare name.
+  static func directory(of path: String) -> String {
+    let path = trimmed(path)
+    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+    return slash == path.startIndex ? "/" : trimmed(String(path[..<slash]))
+  }
+
+  /// The last component.
+  static func name(of path: String) -> String {
+    String(trimmed(path).split(separator: "/").last ?? "")
+  }
+
+  /// Whether the real path `inner` is `outer` or lies below it.
+  static func isInside(_ inner: String, _ outer: String) -> Bool {
+    if inner == outer || outer == "/" { return true }
+    return inner.utf8.starts(with: outer.utf8)
+      && inner.utf8.dropFirst(outer.utf8.count).first == UInt8(ascii: "/")
+  }
+
+  /// The names in a directory, in order.
+  ///
+  /// - Throws: `io.open`.
+  static func names(in directory: String) throws(Diagnostic) -> [String] {
+    guard let stream = opendir(directory) else {
+      throw Diagnostic.system("io.open", directory, "cannot be listed")
+    }
+    defer { closedir(stream) }
+    var names: [TensorName] = []
+    while let entry = readdir(stream) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+        pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { names.append(TensorName(name)) }
+    }
+    return names.sorted().map(\.string)
+  }
+}

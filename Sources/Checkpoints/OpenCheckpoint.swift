@@ -1,0 +1,60 @@
+public import Tensors
+
+/// Opens the checkpoint at `path`: a file, an index, or a directory.
+///
+/// - Throws: every independent problem at once: `checkpoint.*`, `container.*`, `shards.*`, those of
+///   the containers, `io.*`.
+public func openCheckpoint(
+  at path: String, rules: SafetensorsHeader.Rules = .strict
+) throws(Problems) -> any TensorSource {
+  let location: CheckpointLocation
+  do throws(Diagnostic) {
+    location = try CheckpointLocation(finding: path)
+  } catch { throw Problems([error]) }
+  return try openCheckpoint(location, rules: rules)
+}
+
+/// Opens a checkpoint whose parts were found already.
+///
+/// - Throws: as `openCheckpoint(at:rules:)`.
+public func openCheckpoint(
+  _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict
+) throws(Problems) -> any TensorSource {
+  func open(_ path: String) throws(Problems) -> any TensorSource {
+    let container: Container
+    do throws(Diagnostic) {
+      container = try ContainerSniffer.sniff(path: path)
+    } catch { throw Problems([error]) }
+    return try ContainerFactory.reader(container, path: path, rules: rules)
+  }
+  switch location.weights {
+  case .file(let path): return try open(path)
+  case .index(let path): return try ShardedReader(indexPath: path, open: open)
+  }
+}
+
+/// Creates the weights of a checkpoint in `directory`, which must exist.
+///
+/// - Parameters:
+///   - fileName: `model.safetensors`; shards derive their names from it.
+///   - maxShardBytes: bytes of tensors at which a shard is closed; `nil` for a single file. A
+///     checkpoint that fits one shard is a single file without an index. HDF5 is never split.
+/// - Throws: `io.write`, or what the container cannot hold.
+public func makeSink(
+  container: Container, manifest: OutputManifest, directory: String, fileName: String,
+  maxShardBytes: Int? = nil
+) throws(Diagnostic) -> any TensorSink {
+  if let maxShardBytes, container != .hdf5 {
+    let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
+    if split.count > 1 {
+      return try ShardedWriter(
+        manifest: manifest, directory: directory, fileName: fileName, split: split
+      ) { (part, directory, name) throws(Diagnostic) in
+        try ContainerFactory.writer(
+          container, manifest: part, directory: directory, fileName: name)
+      }
+    }
+  }
+  return try ContainerFactory.writer(
+    container, manifest: manifest, directory: directory, fileName: fileName)
+}

@@ -1,0 +1,74 @@
+import Synchronization
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A new file of known size that is written at any offset, by several threads at once (`pwrite`).
+final class OutputFile: Sendable {
+  let path: String
+  private let descriptor: Int32
+  private let isOpen = Atomic(true)
+
+  /// Creates the file, which must not exist yet, with `byteCount` zeros.
+  ///
+  /// - Throws: `io.write`.
+  init(path: String, byteCount: Int) throws(Diagnostic) {
+    let fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    guard fd >= 0 else { throw Diagnostic.system("io.write", path, "cannot be created") }
+    guard ftruncate(fd, off_t(byteCount)) == 0 else {
+      let error = Diagnostic.system("io.write", path, "cannot be given \(byteCount) bytes")
+      close(fd)
+      throw error
+    }
+    self.path = path
+    self.descriptor = fd
+  }
+
+  deinit { if isOpen.load(ordering: .acquiring) { close(descriptor) } }
+
+  /// Writes all of `bytes` from `offset` on.
+  ///
+  /// - Throws: `io.write` with the system's reason (no space left, …).
+  func write(at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {
+    var done = 0
+    while done < bytes.count {
+      let count = pwrite(
+        descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw Diagnostic.system("io.write", path, "cannot be written at byte \(offset + done)")
+      }
+      done += count
+    }
+  }
+
+  /// Writes all of `bytes` from `offset` on.
+  func write(at offset: Int, _ bytes: [UInt8]) throws(Diagnostic) {
+    var failure: Diagnostic?
+    bytes.withUnsafeBytes { buffer in
+      do throws(Diagnostic) { try write(at: offset, buffer) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Closes the file, after `fsync` if `sync`; a second call does nothing.
+  ///
+  /// - Throws: `io.write`; some systems tell only here that the disk is full.
+  func finish(sync: Bool) throws(Diagnostic) {
+    guard isOpen.exchange(false, ordering: .acquiringAndReleasing) else { return }
+    if sync, fsync(descriptor) != 0 {
+      let error = Diagnostic.system("io.write", path, "cannot be brought to the disk")
+      close(descriptor)
+      throw error
+    }
+    guard close(descriptor) == 0 else {
+      throw Diagnostic.system("io.write", path, "cannot be closed")
+    }
+  }
+}

@@ -1,0 +1,148 @@
+extension DType {
+  /// Converts a whole buffer of F64, F32, F16 or BF16 elements to another of these types.
+  ///
+  /// Rounds once, to nearest, ties to even, as IEEE 754's convertFormat: F64 to F16 or BF16 does not
+  /// pass through a rounded F32; subnormals are kept; a NaN stays a NaN, quiet, with its sign and the
+  /// top of its payload. Elements are little-endian and need no alignment.
+  ///
+  ///     // 65520.0 as F32 to F16: +infinity, and 1 is returned
+  ///
+  /// - Parameters:
+  ///   - source: n elements of `from`.
+  ///   - destination: room for n elements of `to`; must not overlap `source`.
+  /// - Returns: how many finite elements became infinite.
+  public static func convert(
+    from: DType, to: DType, source: UnsafeRawBufferPointer,
+    destination: UnsafeMutableRawBufferPointer
+  ) -> Int {
+    precondition(from.isFloat && to.isFloat, "only F64, F32, F16 and BF16 have values here")
+    let count = source.count / (from.bitWidth / 8)
+    precondition(source.count == count * (from.bitWidth / 8))
+    precondition(destination.count == count * (to.bitWidth / 8))
+    guard count > 0, let input = source.baseAddress, let output = destination.baseAddress else {
+      return 0
+    }
+    switch (from, to) {
+    case (.f64, .f32): return each(input, output, count) { FloatBits.f32(rounding: $0) }
+    case (.f64, .f16):
+      return each(input, output, count) { FloatBits.f16(FloatBits.f32(toOdd: $0)) }
+    case (.f64, .bf16):
+      return each(input, output, count) { FloatBits.bf16(FloatBits.f32(toOdd: $0)) }
+    case (.f32, .f64): return each(input, output, count) { (FloatBits.f64($0), 0) }
+    case (.f32, .f16): return each(input, output, count) { FloatBits.f16($0) }
+    case (.f32, .bf16): return each(input, output, count) { FloatBits.bf16($0) }
+    case (.f16, .f64):
+      return each(input, output, count) { (FloatBits.f64(FloatBits.f32(f16: $0)), 0) }
+    case (.f16, .f32): return each(input, output, count) { (FloatBits.f32(f16: $0), 0) }
+    case (.f16, .bf16):
+      return each(input, output, count) { FloatBits.bf16(FloatBits.f32(f16: $0)) }
+    case (.bf16, .f64):
+      return each(input, output, count) { (FloatBits.f64(FloatBits.f32(bf16: $0)), 0) }
+    case (.bf16, .f32): return each(input, output, count) { (FloatBits.f32(bf16: $0), 0) }
+    case (.bf16, .f16):
+      return each(input, output, count) { FloatBits.f16(FloatBits.f32(bf16: $0)) }
+    default:
+      destination.copyMemory(from: source)
+      return 0
+    }
+  }
+
+  /// One straight loop; the closure is inlined at each call above.
+  @inline(__always)
+  private static func each<
+    S: FixedWidthInteger & BitwiseCopyable, D: FixedWidthInteger & BitwiseCopyable
+  >(
+    _ input: UnsafeRawPointer, _ output: UnsafeMutableRawPointer, _ count: Int,
+    _ body: (S) -> (D, UInt32)
+  ) -> Int {
+    let from = MemoryLayout<S>.size
+    let to = MemoryLayout<D>.size
+    var total = 0
+    var start = 0
+    // Narrow counters keep the loop in vector registers; a block cannot overflow them.
+    while start < count {
+      let end = min(count, start + 1 << 20)
+      var infinite: UInt32 = 0
+      for i in start..<end {
+        let (value, overflow) = body(
+          S(littleEndian: input.loadUnaligned(fromByteOffset: i &* from, as: S.self)))
+        output.storeBytes(of: value.littleEndian, toByteOffset: i &* to, as: D.self)
+        infinite &+= overflow
+      }
+      total += Int(infinite)
+      start = end
+    }
+    return total
+  }
+}
+
+/// Single elements as bit patterns, without branches so that loops over them vectorise.
+///
+/// The narrowing ones also say whether a finite value became infinite (1) or not (0).
+enum FloatBits {
+  @inline(__always)
+  static func f32(bf16 bits: UInt16) -> UInt32 {
+    let wide = UInt32(bits) << 16
+    return wide | (wide & 0x7FFF_FFFF > 0x7F80_0000 ? 0x0040_0000 : 0)
+  }
+
+  /// Shifts the fields into place and lets one exact product by 2^112 mend the exponent's bias, for
+  /// subnormals too.
+  @inline(__always)
+  static func f32(f16 bits: UInt16) -> UInt32 {
+    let field = UInt32(bits & 0x7FFF) << 13
+    let scaled = (Float(bitPattern: field) * 0x1p112).bitPattern
+    let special = field | 0x7F80_0000 | (field > 0x0F80_0000 ? 0x0040_0000 : 0)
+    return (field >= 0x0F80_0000 ? special : scaled) | UInt32(bits & 0x8000) << 16
+  }
+
+  @inline(__always)
+  static func f64(_ bits: UInt32) -> UInt64 {
+    let wide = Double(Float(bitPattern: bits)).bitPattern
+    return wide
+  }
+
+  @inline(__always)
+  static func f32(rounding bits: UInt64) -> (UInt32, UInt32) {
+    let narrow = Float(Double(bitPattern: bits)).bitPattern
+    let finite = bits & 0x7FFF_FFFF_FFFF_FFFF < 0x7FF0_0000_0000_0000
+    return (narrow, narrow & 0x7FFF_FFFF == 0x7F80_0000 && finite ? 1 : 0)
+  }
+
+  /// Rounds to odd: towards zero, with the last bit set if anything was lost. A second rounding to
+  /// a type at least two bits shorter then gives what a single one would.
+  @inline(__always)
+  static func f32(toOdd bits: UInt64) -> UInt32 {
+    let exact = Double(bitPattern: bits)
+    let near = Float(exact)
+    let back = Double(near)
+    let tooFar: UInt32 = back.magnitude > exact.magnitude ? 1 : 0
+    // Unordered (NaN) compares as not lost.
+    let lost: UInt32 = back < exact || back > exact ? 1 : 0
+    return (near.bitPattern &- tooFar) | lost
+  }
+
+  @inline(__always)
+  static func bf16(_ bits: UInt32) -> (UInt16, UInt32) {
+    let magnitude = bits & 0x7FFF_FFFF
+    let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16
+    let value = magnitude > 0x7F80_0000 ? bits >> 16 | 0x40 : rounded
+    let overflow = value & 0x7FFF == 0x7F80 && magnitude < 0x7F80_0000
+    return (UInt16(truncatingIfNeeded: value), overflow ? 1 : 0)
+  }
+
+  @inline(__always)
+  static func f16(_ bits: UInt32) -> (UInt16, UInt32) {
+    let magnitude = bits & 0x7FFF_FFFF
+    // From 2^-14 on: rebias the exponent and round the 13 lower bits away.
+    let normal = (magnitude &+ 0xC800_0FFF &+ (magnitude >> 13 & 1)) >> 13
+    // Below: adding 0.5 moves the last bit of an f16 subnormal to the last bit of the sum.
+    let subnormal = (Float(bitPattern: magnitude) + 0.5).bitPattern &- 0x3F00_0000
+    let nan = 0x7E00 | (magnitude >> 13 & 0x1FF)
+    var value = magnitude < 0x3880_0000 ? subnormal : normal
+    value = magnitude >= 0x4780_0000 ? 0x7C00 : value
+    value = magnitude > 0x7F80_0000 ? nan : value
+    let overflow = value == 0x7C00 && magnitude < 0x7F80_0000
+    return (UInt16(truncatingIfNeeded: value | bits >> 16 & 0x8000), overflow ? 1 : 0)
+  }
+}
