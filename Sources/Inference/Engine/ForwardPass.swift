@@ -90,6 +90,7 @@ public final class ForwardPass<Scalar: Real> {
   ///
   /// - Throws: what reading the weights gives.
   public func embed() throws(Problems) {
+    run.workspace.recycle()
     let ends = try model.modelEnds()
     try lookUp()
     if ends.embedScale != 1 {
@@ -132,6 +133,7 @@ public final class ForwardPass<Scalar: Real> {
   ///
   /// - Throws: what reading the weights gives.
   public func advance() throws(Problems) {
+    run.workspace.recycle()
     let index = next
     precondition(index < model.spec.sublayers.count, "there is no sub-layer left")
     let block = try model.block(index)
@@ -155,6 +157,7 @@ public final class ForwardPass<Scalar: Real> {
   ///
   /// - Throws: what reading the weights gives.
   public func finish() throws(Problems) {
+    run.workspace.recycle()
     let ends = try model.modelEnds()
     if let norm = ends.finalNorm {
       norm(stream.read, rows, model.width, run, into: stream.pointer)

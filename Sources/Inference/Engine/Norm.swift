@@ -24,7 +24,8 @@ struct Norm<T: Real> {
       loader.refuse("model.attribute", "\(name): a shared norm cannot be run")
       return nil
     case let other:
-      loader.refuse("model.attribute", "\(name) \(other.text()) is not supported (rms, layer, none)")
+      loader.refuse(
+        "model.attribute", "\(name) \(other.text()) is not supported (rms, layer, none)")
       return nil
     }
     self.eps = loader.number(eps)

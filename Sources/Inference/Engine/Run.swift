@@ -35,7 +35,8 @@ struct Run<T: Real> {
   }
 
   /// y = f(x) * y, each of `count` values
-  func gate(_ x: UnsafePointer<T>, _ count: Int, _ f: Activation, times y: UnsafeMutablePointer<T>) {
+  func gate(_ x: UnsafePointer<T>, _ count: Int, _ f: Activation, times y: UnsafeMutablePointer<T>)
+  {
     forEachElement(of: count) { range in
       Inference.gate(x + range.lowerBound, range.count, f, times: y + range.lowerBound)
     }

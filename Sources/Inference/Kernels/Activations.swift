@@ -97,7 +97,9 @@ func softplus<T: Real>(
 /// x[i] = max(log σ(x[i]) / divisor, lower), i in 0..<n: the log gate of gated linear attention
 @specialized(where T == Float)
 @specialized(where T == Double)
-func logGate<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int, dividedBy divisor: T, atLeast lower: T) {
+func logGate<T: Real>(
+  _ x: UnsafeMutablePointer<T>, _ n: Int, dividedBy divisor: T, atLeast lower: T
+) {
   for i in 0..<n {
     let value = logSigmoid(x[i]) / divisor
     x[i] = value < lower ? lower : value

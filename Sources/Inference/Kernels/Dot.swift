@@ -13,9 +13,11 @@ extension Float {
     var i = 0
     while i &+ 16 <= n {
       let offset = 4 &* i
-      sum0 += x.loadUnaligned(fromByteOffset: offset, as: SIMD8<Float>.self)
+      sum0 +=
+        x.loadUnaligned(fromByteOffset: offset, as: SIMD8<Float>.self)
         * y.loadUnaligned(fromByteOffset: offset, as: SIMD8<Float>.self)
-      sum1 += x.loadUnaligned(fromByteOffset: offset &+ 32, as: SIMD8<Float>.self)
+      sum1 +=
+        x.loadUnaligned(fromByteOffset: offset &+ 32, as: SIMD8<Float>.self)
         * y.loadUnaligned(fromByteOffset: offset &+ 32, as: SIMD8<Float>.self)
       i &+= 16
     }
@@ -36,11 +38,13 @@ extension Float {
     while i &+ 16 <= n {
       let low = a.loadUnaligned(fromByteOffset: 2 &* i, as: SIMD8<UInt16>.self)
       let high = a.loadUnaligned(fromByteOffset: 2 &* i &+ 16, as: SIMD8<UInt16>.self)
-      sum0 += unsafeBitCast(
-        SIMD8<UInt32>(truncatingIfNeeded: low) &<< 16, to: SIMD8<Float>.self)
+      sum0 +=
+        unsafeBitCast(
+          SIMD8<UInt32>(truncatingIfNeeded: low) &<< 16, to: SIMD8<Float>.self)
         * y.loadUnaligned(fromByteOffset: 4 &* i, as: SIMD8<Float>.self)
-      sum1 += unsafeBitCast(
-        SIMD8<UInt32>(truncatingIfNeeded: high) &<< 16, to: SIMD8<Float>.self)
+      sum1 +=
+        unsafeBitCast(
+          SIMD8<UInt32>(truncatingIfNeeded: high) &<< 16, to: SIMD8<Float>.self)
         * y.loadUnaligned(fromByteOffset: 4 &* i &+ 32, as: SIMD8<Float>.self)
       i &+= 16
     }
@@ -64,9 +68,11 @@ extension Double {
     var i = 0
     while i &+ 8 <= n {
       let offset = 8 &* i
-      sum0 += x.loadUnaligned(fromByteOffset: offset, as: SIMD4<Double>.self)
+      sum0 +=
+        x.loadUnaligned(fromByteOffset: offset, as: SIMD4<Double>.self)
         * y.loadUnaligned(fromByteOffset: offset, as: SIMD4<Double>.self)
-      sum1 += x.loadUnaligned(fromByteOffset: offset &+ 32, as: SIMD4<Double>.self)
+      sum1 +=
+        x.loadUnaligned(fromByteOffset: offset &+ 32, as: SIMD4<Double>.self)
         * y.loadUnaligned(fromByteOffset: offset &+ 32, as: SIMD4<Double>.self)
       i &+= 8
     }

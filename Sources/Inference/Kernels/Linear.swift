@@ -28,28 +28,25 @@ private func linearBlocks<T: Real>(
   let height = (m + down - 1) / down
   let direct = w.direct(as: T.self)
   let lanes = min(run.workers.count, across * down)
-  let scratch: Buffer<T>? = direct == nil ? run.workspace.buffer(lanes * rows * i) : nil
-  run.workers.forEach(across * down) { piece, lane in
-    let o0 = piece / down * rows
-    let o1 = min(o, o0 + rows)
-    let m0 = piece % down * height
-    let m1 = min(m, m0 + height)
-    guard m0 < m1 else { return }
-    let block: UnsafePointer<T>
-    if let direct {
-      block = direct + o0 * i
-    } else if let scratch {
-      let room = scratch.pointer + lane * rows * i
-      w.widen(rows: o0..<o1, into: room)
-      block = UnsafePointer(room)
-    } else {
-      return
+  run.workspace.withScratch(direct == nil ? lanes * rows * i : 0, of: T.self) { scratch in
+    run.workers.forEach(across * down) { piece, lane in
+      let o0 = piece / down * rows
+      let o1 = min(o, o0 + rows)
+      let m0 = piece % down * height
+      let m1 = min(m, m0 + height)
+      guard m0 < m1 else { return }
+      var block = UnsafePointer(scratch) + lane * rows * i
+      if let direct {
+        block = direct + o0 * i
+      } else {
+        w.widen(rows: o0..<o1, into: scratch + lane * rows * i)
+      }
+      let out = y + m0 * o + o0
+      if let bias { spread(bias, o0..<o1, m1 - m0, into: out, o) }
+      T.gemm(
+        transposeA: false, transposeB: true, m: m1 - m0, n: o1 - o0, k: i, alpha: 1,
+        a: x + m0 * i, lda: i, b: block, ldb: i, beta: bias == nil ? 0 : 1, c: out, ldc: o)
     }
-    let out = y + m0 * o + o0
-    if let bias { spread(bias, o0..<o1, m1 - m0, into: out, o) }
-    T.gemm(
-      transposeA: false, transposeB: true, m: m1 - m0, n: o1 - o0, k: i, alpha: 1,
-      a: x + m0 * i, lda: i, b: block, ldb: i, beta: bias == nil ? 0 : 1, c: out, ldc: o)
   }
 }
 
@@ -78,24 +75,23 @@ private func linearRows<T: Real>(
   let pieces = (o + rows - 1) / rows
   let isBF16 = w.dtype == .bf16 && T.self == Float.self
   let lanes = min(run.workers.count, pieces)
-  let scratch: Buffer<T> = run.workspace.buffer(direct == nil && !isBF16 ? lanes * i : 0)
-  run.workers.forEach(pieces) { piece, lane in
-    for row in piece * rows..<min(o, (piece + 1) * rows) {
-      let start = bias.map { $0[row] } ?? 0
-      if isBF16 {
-        let values = w.bytes + 2 * row * i
-        for j in 0..<m {
-          let b = UnsafeRawPointer(x + j * i).assumingMemoryBound(to: Float.self)
-          y[j * o + row] = start + T(Float.dotBF16(values, b, i))
+  run.workspace.withScratch(direct == nil && !isBF16 ? lanes * i : 0, of: T.self) { scratch in
+    run.workers.forEach(pieces) { piece, lane in
+      for row in piece * rows..<min(o, (piece + 1) * rows) {
+        let start = bias.map { $0[row] } ?? 0
+        if isBF16 {
+          let values = w.bytes + 2 * row * i
+          for j in 0..<m {
+            let b = UnsafeRawPointer(x + j * i).assumingMemoryBound(to: Float.self)
+            y[j * o + row] = start + T(Float.dotBF16(values, b, i))
+          }
+          continue
         }
-      } else {
-        let values: UnsafePointer<T>
+        var values = UnsafePointer(scratch) + lane * i
         if let direct {
           values = direct + row * i
         } else {
-          let room = scratch.pointer + lane * i
-          w.widen(rows: row..<row + 1, into: room)
-          values = UnsafePointer(room)
+          w.widen(rows: row..<row + 1, into: scratch + lane * i)
         }
         for j in 0..<m { y[j * o + row] = start + dot(values, x + j * i, i) }
       }

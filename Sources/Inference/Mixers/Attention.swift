@@ -11,17 +11,31 @@ extension MixerKind {
       Attribute("n_heads", "query heads"),
       Attribute("n_kv_heads", "key and value heads"),
       Attribute("head_dim", "channels of a head"),
-      Attribute("window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
-      Attribute("rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"),
-      Attribute("rope_factor", default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
-      Attribute("rope_scaling", default: JSONValue.null, "any other scaling of the frequencies, as the config has it"),
-      Attribute("rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
-      Attribute("rope_table", default: "float32", "precision of the cosine and sine tables: float32 or bfloat16"),
-      Attribute("qk_norm_eps", default: JSONValue.null, "epsilon of the RMSNorm on q and k; null for none"),
-      Attribute("d_conv", default: JSONValue.null, "width of the short convolutions on q, k and v; null for none"),
+      Attribute(
+        "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
+      Attribute(
+        "rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
+      ),
+      Attribute(
+        "rope_factor", default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
+      Attribute(
+        "rope_scaling", default: JSONValue.null,
+        "any other scaling of the frequencies, as the config has it"),
+      Attribute(
+        "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
+      Attribute(
+        "rope_table", default: "float32",
+        "precision of the cosine and sine tables: float32 or bfloat16"),
+      Attribute(
+        "qk_norm_eps", default: JSONValue.null, "epsilon of the RMSNorm on q and k; null for none"),
+      Attribute(
+        "d_conv", default: JSONValue.null,
+        "width of the short convolutions on q, k and v; null for none"),
     ],
     pieces: [
-      Piece("q.weight", ["n_heads * head_dim", "d_model"], "query projection; rotary pairs are (i, i + head_dim / 2)"),
+      Piece(
+        "q.weight", ["n_heads * head_dim", "d_model"],
+        "query projection; rotary pairs are (i, i + head_dim / 2)"),
       Piece("q.bias", ["n_heads * head_dim"], neutral: .zero, "its bias"),
       Piece("k.weight", ["n_kv_heads * head_dim", "d_model"], "key projection"),
       Piece("k.bias", ["n_kv_heads * head_dim"], neutral: .zero, "its bias"),
@@ -92,9 +106,11 @@ struct AttentionMixer<T: Real>: Mixer {
     selfExtend = loader.selfExtend
     if selfExtend != nil, let window {
       loader.refuse(
-        "model.self_extend", "Self-Extend needs full attention; this layer has a window of \(window)")
-    } else if let selfExtend, selfExtend.group < 1 || selfExtend.window < 1
-      || selfExtend.window % selfExtend.group != 0
+        "model.self_extend",
+        "Self-Extend needs full attention; this layer has a window of \(window)")
+    } else if let selfExtend,
+      selfExtend.group < 1 || selfExtend.window < 1
+        || selfExtend.window % selfExtend.group != 0
     {
       loader.refuse(
         "model.self_extend",
@@ -113,7 +129,8 @@ struct AttentionMixer<T: Real>: Mixer {
       return nil
     }
     if base <= 0 || factor <= 0 {
-      loader.refuse("model.attribute", "rope_base \(base) and rope_factor \(factor) should be above 0")
+      loader.refuse(
+        "model.attribute", "rope_base \(base) and rope_factor \(factor) should be above 0")
     }
     var kind = RotaryKind(
       // Self-Extend counts positions that lit_gpt's rounded tables do not have.
@@ -121,7 +138,8 @@ struct AttentionMixer<T: Real>: Mixer {
       table: table == "bfloat16" && loader.selfExtend == nil ? .bfloat16 : .exact)
     if scaling != .null {
       if table == "bfloat16" {
-        loader.refuse("model.attribute", "rope_scaling \(scaling.text()) with a bfloat16 rope_table")
+        loader.refuse(
+          "model.attribute", "rope_scaling \(scaling.text()) with a bfloat16 rope_table")
       } else if let problem = kind.apply(scaling, base: base) {
         loader.refuse("model.attribute", "rope_scaling: \(problem)")
       }
@@ -198,15 +216,16 @@ struct AttentionMixer<T: Real>: Mixer {
     cache.append(planes, tokens: 1, position: run.position)
     let keys = cache.filled(run.position + 1)
     let o = run.activation(heads * dim)
-    let scores: Buffer<T> = run.workspace.buffer(run.workers.count * keys)
     let shared = heads / groups
-    run.workers.forEach(run.batch * groups) { piece, lane in
-      let (sequence, group) = (piece / groups, piece % groups)
-      let rows = planes.indices.map { UnsafePointer(cache.rows($0, sequence)) }
-      let at = (sequence * heads + group * shared) * dim
-      attendOnce(
-        head(rows, group: group, firstKey: 0), q: q.read + at, farQ: farQ.map { $0.read + at },
-        queries: shared, keys: keys, scores: scores.pointer + lane * keys, into: o.pointer + at)
+    run.workspace.withScratch(run.workers.count * keys, of: T.self) { scores in
+      run.workers.forEach(run.batch * groups) { piece, lane in
+        let (sequence, group) = (piece / groups, piece % groups)
+        let rows = planes.indices.map { UnsafePointer(cache.rows($0, sequence)) }
+        let at = (sequence * heads + group * shared) * dim
+        attendOnce(
+          head(rows, group: group, firstKey: 0), q: q.read + at, farQ: farQ.map { $0.read + at },
+          queries: shared, keys: keys, scores: scores + lane * keys, into: o.pointer + at)
+      }
     }
     return o
   }
@@ -238,19 +257,20 @@ struct AttentionMixer<T: Real>: Mixer {
     let grain = 64
     let across = (tokens + grain - 1) / grain
     let room = grain * min(total, (window ?? total) + grain) * (farQ == nil ? 1 : 2)
-    let scores: Buffer<T> = run.workspace.buffer(run.workers.count * room)
     let o = run.activation(heads * dim)
     let first = cache == nil ? 0 : run.position
-    run.workers.forEach(run.batch * heads * across) { piece, lane in
-      let (sequence, rest) = (piece / (heads * across), piece % (heads * across))
-      let (h, t0) = (rest / across, rest % across * grain)
-      let at = (sequence * tokens + t0) * heads * dim + h * dim
-      causalAttention(
-        head(
-          sources.map { $0 + sequence * total * width }, group: h / (heads / groups),
-          firstKey: first - old), q: q.read + at, farQ: farQ.map { $0.read + at },
-        qStride: heads * dim, rows: min(grain, tokens - t0), first: first + t0,
-        scores: scores.pointer + lane * room, into: o.pointer + at, oStride: heads * dim)
+    run.workspace.withScratch(run.workers.count * room, of: T.self) { scores in
+      run.workers.forEach(run.batch * heads * across) { piece, lane in
+        let (sequence, rest) = (piece / (heads * across), piece % (heads * across))
+        let (h, t0) = (rest / across, rest % across * grain)
+        let at = (sequence * tokens + t0) * heads * dim + h * dim
+        causalAttention(
+          head(
+            sources.map { $0 + sequence * total * width }, group: h / (heads / groups),
+            firstKey: first - old), q: q.read + at, farQ: farQ.map { $0.read + at },
+          qStride: heads * dim, rows: min(grain, tokens - t0), first: first + t0,
+          scores: scores + lane * room, into: o.pointer + at, oStride: heads * dim)
+      }
     }
     return o
   }

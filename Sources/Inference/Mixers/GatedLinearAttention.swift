@@ -13,27 +13,36 @@ extension MixerKind {
       Attribute("head_v_dim", "value channels of a head"),
       Attribute("gate_rank", default: 16, "rank of the forget gate's projection"),
       Attribute("gate_normalizer", default: 16.0, "the log-sigmoid of the gate is divided by it"),
-      Attribute("gate_min", default: JSONValue.null, "lower limit of the log gate (clamp_min); null for none"),
+      Attribute(
+        "gate_min", default: JSONValue.null,
+        "lower limit of the log gate (clamp_min); null for none"),
       Attribute("feature_map", default: JSONValue.null, "feature map of q and k; null for none"),
-      Attribute("d_conv", default: JSONValue.null, "width of the short convolutions on q, k and v; null for none"),
+      Attribute(
+        "d_conv", default: JSONValue.null,
+        "width of the short convolutions on q, k and v; null for none"),
       Attribute("output_gate", default: true, "whether SiLU(g) gates the output"),
-      Attribute("group_norm", default: "rms", "norm of each head's output: rms, or layer (mean removed)"),
+      Attribute(
+        "group_norm", default: "rms", "norm of each head's output: rms, or layer (mean removed)"),
       Attribute("group_norm_eps", "its epsilon"),
-      Attribute("k_scale", default: 1.0, "factor on the keys besides head_k_dim^-0.5 on the queries"),
+      Attribute(
+        "k_scale", default: 1.0, "factor on the keys besides head_k_dim^-0.5 on the queries"),
     ],
     pieces: [
       Piece("q.weight", ["n_heads * head_k_dim", "d_model"], "query projection"),
       Piece("k.weight", ["n_kv_heads * head_k_dim", "d_model"], "key projection"),
       Piece("v.weight", ["n_kv_heads * head_v_dim", "d_model"], "value projection"),
       Piece("q_conv.weight", ["n_heads * head_k_dim", "d_conv"], "short causal convolution of q"),
-      Piece("k_conv.weight", ["n_kv_heads * head_k_dim", "d_conv"], "short causal convolution of k"),
-      Piece("v_conv.weight", ["n_kv_heads * head_v_dim", "d_conv"], "short causal convolution of v"),
+      Piece(
+        "k_conv.weight", ["n_kv_heads * head_k_dim", "d_conv"], "short causal convolution of k"),
+      Piece(
+        "v_conv.weight", ["n_kv_heads * head_v_dim", "d_conv"], "short causal convolution of v"),
       Piece("gk_a.weight", ["gate_rank", "d_model"], "forget gate, first factor"),
       Piece("gk_b.weight", ["n_kv_heads * head_k_dim", "gate_rank"], "forget gate, second factor"),
       Piece("gk_b.bias", ["n_kv_heads * head_k_dim"], neutral: .zero, "its bias"),
       Piece("g.weight", ["n_heads * head_v_dim", "d_model"], "output gate"),
       Piece("g.bias", ["n_heads * head_v_dim"], neutral: .zero, "its bias"),
-      Piece("g_norm.weight", ["head_v_dim"], neutral: .one, "weight of the norm of each head's output"),
+      Piece(
+        "g_norm.weight", ["head_v_dim"], neutral: .one, "weight of the norm of each head's output"),
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
     ])
 }
@@ -130,26 +139,28 @@ struct GLAMixer<T: Real>: Mixer {
     let o = run.activation(heads * dv)
     let chunk = min(64, run.tokens)
     let room = channelDecayScratch(chunk: chunk, dk: dk)
-    let scratch: Buffer<T> = run.workspace.buffer(run.workers.count * room)
     let shared = heads / groups
-    run.workers.forEach(run.batch * groups) { piece, lane in
-      let (sequence, group) = (piece / groups, piece % groups)
-      let row = sequence * run.tokens
-      let head = LinearHead(
-        q: q.read + row * heads * dk + group * shared * dk, qStride: heads * dk,
-        k: k.read + row * groups * dk + group * dk, kStride: groups * dk,
-        v: v.read + row * groups * dv + group * dv, vStride: groups * dv,
-        o: o.pointer + row * heads * dv + group * shared * dv, oStride: heads * dv, dk: dk, dv: dv,
-        queries: shared, scale: T(1 / Double(dk).squareRoot()))
-      let gates = g.read + row * groups * dk + group * dk
-      let memory = state.memory.pointer + piece * dk * dv
-      if run.tokens < 4 {
-        recurrentDecay(
-          head, g: gates, gStride: groups * dk, decay: nil, tokens: run.tokens, state: memory)
-      } else {
-        channelDecay(
-          head, g: gates, gStride: groups * dk, tokens: run.tokens, chunk: chunk,
-          scratch: scratch.pointer + lane * room, state: memory)
+    run.workspace.withScratch(run.workers.count * room, of: T.self) { scratch in
+      run.workers.forEach(run.batch * groups) { piece, lane in
+        let (sequence, group) = (piece / groups, piece % groups)
+        let row = sequence * run.tokens
+        let head = LinearHead(
+          q: q.read + row * heads * dk + group * shared * dk, qStride: heads * dk,
+          k: k.read + row * groups * dk + group * dk, kStride: groups * dk,
+          v: v.read + row * groups * dv + group * dv, vStride: groups * dv,
+          o: o.pointer + row * heads * dv + group * shared * dv, oStride: heads * dv, dk: dk,
+          dv: dv,
+          queries: shared, scale: T(1 / Double(dk).squareRoot()))
+        let gates = g.read + row * groups * dk + group * dk
+        let memory = state.memory.pointer + piece * dk * dv
+        if run.tokens < 4 {
+          recurrentDecay(
+            head, g: gates, gStride: groups * dk, decay: nil, tokens: run.tokens, state: memory)
+        } else {
+          channelDecay(
+            head, g: gates, gStride: groups * dk, tokens: run.tokens, chunk: chunk,
+            scratch: scratch + lane * room, state: memory)
+        }
       }
     }
     return output(o, input.normed, run)

@@ -11,14 +11,18 @@ extension MixerKind {
       Attribute("d_state", "state size N of each channel"),
       Attribute("d_conv", "width of the causal convolution"),
       Attribute("dt_rank", "rank of the step-size projection"),
-      Attribute("bcdt_norm_eps", default: JSONValue.null, "falcon_mamba's RMSNorm on dt, B and C: its epsilon"),
+      Attribute(
+        "bcdt_norm_eps", default: JSONValue.null,
+        "falcon_mamba's RMSNorm on dt, B and C: its epsilon"),
     ],
     pieces: [
       Piece("in_x.weight", ["d_inner", "d_model"], "projection to the scanned branch"),
       Piece("in_x.bias", ["d_inner"], neutral: .zero, "its bias"),
       Piece("in_z.weight", ["d_inner", "d_model"], "projection to the gate"),
       Piece("in_z.bias", ["d_inner"], neutral: .zero, "its bias"),
-      Piece("conv.weight", ["d_inner", "d_conv"], "depthwise causal convolution; the last column multiplies the current token"),
+      Piece(
+        "conv.weight", ["d_inner", "d_conv"],
+        "depthwise causal convolution; the last column multiplies the current token"),
       Piece("conv.bias", ["d_inner"], neutral: .zero, "its bias"),
       Piece("x_dt.weight", ["dt_rank", "d_inner"], "projection to the step size"),
       Piece("x_b.weight", ["d_state", "d_inner"], "projection to B"),

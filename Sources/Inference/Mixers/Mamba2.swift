@@ -15,7 +15,8 @@ extension MixerKind {
       Attribute("n_groups", "groups of heads that share B and C"),
       Attribute("gated_norm", default: "rms", "norm behind the gate: rms or none"),
       Attribute("norm_before_gate", default: false, "whether the norm comes before the gate"),
-      Attribute("d_has_hdim", default: false, "whether D has a value for each channel, not each head"),
+      Attribute(
+        "d_has_hdim", default: false, "whether D has a value for each channel, not each head"),
       Attribute("dt_min", default: 0.0, "lower limit of the step size"),
       Attribute("dt_max", default: JSONValue.null, "upper limit of the step size; null for none"),
       Attribute("gated_norm_eps", "epsilon of the gated norm"),
@@ -97,7 +98,9 @@ struct Mamba2Mixer<T: Real>: Mixer {
       loader.convolution("conv_c", groups * n, width),
     ]
     stepBias = loader.values("dt.bias", [heads])
-    stepLimits = (T(loader.number("dt_min")), loader.optionalNumber("dt_max").map(T.init) ?? .infinity)
+    stepLimits = (
+      T(loader.number("dt_min")), loader.optionalNumber("dt_max").map(T.init) ?? .infinity
+    )
     rates = loader.values("a_log", [heads]).map { -T.exp($0) }
     if loader.flag("d_has_hdim") {
       skip = loader.values("d", [e])
@@ -140,24 +143,25 @@ struct Mamba2Mixer<T: Real>: Mixer {
     let y = run.activation(heads * dim)
     let chunk = min(64, run.tokens)
     let room = scalarDecayScratch(chunk: chunk, dk: n)
-    let scratch: Buffer<T> = run.workspace.buffer(run.workers.count * room)
-    run.workers.forEach(run.batch * heads) { piece, lane in
-      let (sequence, h) = (piece / heads, piece % heads)
-      let (row, group) = (sequence * run.tokens, h / (heads / groups))
-      let head = LinearHead(
-        q: c.read + (row * groups + group) * n, qStride: groups * n,
-        k: b.read + (row * groups + group) * n, kStride: groups * n,
-        v: values.read + (row * heads + h) * dim, vStride: heads * dim,
-        o: y.pointer + (row * heads + h) * dim, oStride: heads * dim, dk: n, dv: dim, scale: 1)
-      let memory = state.memory.pointer + piece * n * dim
-      let decay = decay.read + piece * run.tokens
-      if run.tokens < 4 {
-        recurrentDecay(
-          head, g: nil, gStride: 0, decay: decay, tokens: run.tokens, state: memory)
-      } else {
-        scalarDecay(
-          head, decay: decay, tokens: run.tokens, chunk: chunk,
-          scratch: scratch.pointer + lane * room, state: memory)
+    run.workspace.withScratch(run.workers.count * room, of: T.self) { scratch in
+      run.workers.forEach(run.batch * heads) { piece, lane in
+        let (sequence, h) = (piece / heads, piece % heads)
+        let (row, group) = (sequence * run.tokens, h / (heads / groups))
+        let head = LinearHead(
+          q: c.read + (row * groups + group) * n, qStride: groups * n,
+          k: b.read + (row * groups + group) * n, kStride: groups * n,
+          v: values.read + (row * heads + h) * dim, vStride: heads * dim,
+          o: y.pointer + (row * heads + h) * dim, oStride: heads * dim, dk: n, dv: dim, scale: 1)
+        let memory = state.memory.pointer + piece * n * dim
+        let decay = decay.read + piece * run.tokens
+        if run.tokens < 4 {
+          recurrentDecay(
+            head, g: nil, gStride: 0, decay: decay, tokens: run.tokens, state: memory)
+        } else {
+          scalarDecay(
+            head, decay: decay, tokens: run.tokens, chunk: chunk,
+            scratch: scratch + lane * room, state: memory)
+        }
       }
     }
     let z = inZ(input.normed, run)

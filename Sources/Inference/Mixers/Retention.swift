@@ -15,15 +15,22 @@ extension MixerKind {
       Attribute("feature_map", default: JSONValue.null, "feature map of q and k; null for none"),
       Attribute("output_gate", default: true, "whether SiLU(g) gates the output"),
       Attribute("group_norm_eps", "epsilon of the RMSNorm of each head's output"),
-      Attribute("rotary", default: "standard", "frequencies 10000^(-2i/d): standard; or kept in the file: table"),
-      Attribute("score_norm", default: false, "torchscale's normalisation of the scores before the group norm"),
+      Attribute(
+        "rotary", default: "standard",
+        "frequencies 10000^(-2i/d): standard; or kept in the file: table"),
+      Attribute(
+        "score_norm", default: false,
+        "torchscale's normalisation of the scores before the group norm"),
     ],
     pieces: [
-      Piece("q.weight", ["n_heads * head_k_dim", "d_model"], "query projection; rotary pairs are (i, i + head_k_dim / 2)"),
+      Piece(
+        "q.weight", ["n_heads * head_k_dim", "d_model"],
+        "query projection; rotary pairs are (i, i + head_k_dim / 2)"),
       Piece("k.weight", ["n_kv_heads * head_k_dim", "d_model"], "key projection"),
       Piece("v.weight", ["n_kv_heads * head_v_dim", "d_model"], "value projection"),
       Piece("g.weight", ["n_heads * head_v_dim", "d_model"], "output gate"),
-      Piece("g_norm.weight", ["head_v_dim"], neutral: .one, "weight of the norm of each head's output"),
+      Piece(
+        "g_norm.weight", ["head_v_dim"], neutral: .one, "weight of the norm of each head's output"),
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
     ])
 }
@@ -72,7 +79,8 @@ struct RetentionMixer<T: Real>: Mixer {
       // torchscale keeps both in the file.
       rope = RotaryKind(
         frequencies: loader.values("rotary.frequencies", [dk / 2], ofModel: true).map(Double.init))
-      if let kept = loader.optionalValues("rotary.log_decay", [heads], ofModel: true), !kept.isEmpty {
+      if let kept = loader.optionalValues("rotary.log_decay", [heads], ofModel: true), !kept.isEmpty
+      {
         decays = kept.map(Double.init)
       }
     } else {
@@ -105,19 +113,20 @@ struct RetentionMixer<T: Real>: Mixer {
     let o = run.activation(heads * dv)
     let chunk = min(64, run.tokens)
     let room = scalarDecayScratch(chunk: chunk, dk: dk)
-    let scratch: Buffer<T> = run.workspace.buffer(run.workers.count * room)
     let decays = logDecay.map { [Double](repeating: $0, count: run.tokens) }
-    run.workers.forEach(run.batch * heads) { piece, lane in
-      let (sequence, h) = (piece / heads, piece % heads)
-      let head = head(q, k, v, o, sequence, h, run)
-      let memory = state.memory.pointer + piece * dk * dv
-      if run.tokens < 4 {
-        recurrentDecay(
-          head, g: nil, gStride: 0, decay: decays[h], tokens: run.tokens, state: memory)
-      } else {
-        scalarDecay(
-          head, decay: decays[h], tokens: run.tokens, chunk: chunk,
-          scratch: scratch.pointer + lane * room, state: memory)
+    run.workspace.withScratch(run.workers.count * room, of: T.self) { scratch in
+      run.workers.forEach(run.batch * heads) { piece, lane in
+        let (sequence, h) = (piece / heads, piece % heads)
+        let head = head(q, k, v, o, sequence, h, run)
+        let memory = state.memory.pointer + piece * dk * dv
+        if run.tokens < 4 {
+          recurrentDecay(
+            head, g: nil, gStride: 0, decay: decays[h], tokens: run.tokens, state: memory)
+        } else {
+          scalarDecay(
+            head, decay: decays[h], tokens: run.tokens, chunk: chunk,
+            scratch: scratch + lane * room, state: memory)
+        }
       }
     }
     if let keys = state.keys {
@@ -148,16 +157,18 @@ struct RetentionMixer<T: Real>: Mixer {
     let grain = 16
     let across = (run.tokens + grain - 1) / grain
     let room = grain * (run.position + run.tokens)
-    let scores: Buffer<T> = run.workspace.buffer(run.workers.count * room)
-    run.workers.forEach(run.batch * heads * across) { piece, lane in
-      let (sequence, rest) = (piece / (heads * across), piece % (heads * across))
-      let (h, t0) = (rest / across, rest % across * grain)
-      let at = (sequence * run.tokens + t0) * heads + h
-      divideByScores(
-        q.read + at * dk, heads * dk, UnsafePointer(keys.rows(0, sequence)) + h / (heads / groups) * dk,
-        groups * dk, dk, rows: min(grain, run.tokens - t0), first: run.position + t0,
-        logDecay: logDecay[h], scale: T(1 / Double(dk).squareRoot()),
-        scores: scores.pointer + lane * room, into: o.pointer + at * dv, heads * dv, dv)
+    run.workspace.withScratch(run.workers.count * room, of: T.self) { scores in
+      run.workers.forEach(run.batch * heads * across) { piece, lane in
+        let (sequence, rest) = (piece / (heads * across), piece % (heads * across))
+        let (h, t0) = (rest / across, rest % across * grain)
+        let at = (sequence * run.tokens + t0) * heads + h
+        divideByScores(
+          q.read + at * dk, heads * dk,
+          UnsafePointer(keys.rows(0, sequence)) + h / (heads / groups) * dk,
+          groups * dk, dk, rows: min(grain, run.tokens - t0), first: run.position + t0,
+          logDecay: logDecay[h], scale: T(1 / Double(dk).squareRoot()),
+          scores: scores + lane * room, into: o.pointer + at * dv, heads * dv, dv)
+      }
     }
   }
 }

@@ -144,25 +144,26 @@ struct MegaMixer<T: Real>: Mixer {
       let count = min(chunk - local, run.tokens - t0)
       cache.append([k.read, v.read], tokens: run.tokens, range: t0..<t0 + count, position: local)
       let room = grain * (local + count)
-      let scores: Buffer<T> = run.workspace.buffer(run.workers.count * room)
       let across = (count + grain - 1) / grain
-      bias.withUnsafeBufferPointer { bias in
-        run.workers.forEach(run.batch * across) { piece, lane in
-          let (sequence, i) = (piece / across, piece % across * grain)
-          let head = AttentionHead<T>(
-            k: UnsafePointer(cache.rows(0, sequence)), kStride: dim,
-            v: UnsafePointer(cache.rows(1, sequence)), vStride: width, firstKey: 0, window: nil,
-            dim: dim, dv: width, scale: scale, bias: bias.baseAddress)
-          let row = sequence * run.tokens + t0 + i
-          let scores = scores.pointer + lane * room
-          if count == 1 {
-            attendOnce(
-              head, q: q.read + row * dim, farQ: nil, queries: 1, keys: local + 1, scores: scores,
-              into: o.pointer + row * width)
-          } else {
-            causalAttention(
-              head, q: q.read + row * dim, farQ: nil, qStride: dim, rows: min(grain, count - i),
-              first: local + i, scores: scores, into: o.pointer + row * width, oStride: width)
+      run.workspace.withScratch(run.workers.count * room, of: T.self) { scratch in
+        bias.withUnsafeBufferPointer { bias in
+          run.workers.forEach(run.batch * across) { piece, lane in
+            let (sequence, i) = (piece / across, piece % across * grain)
+            let head = AttentionHead<T>(
+              k: UnsafePointer(cache.rows(0, sequence)), kStride: dim,
+              v: UnsafePointer(cache.rows(1, sequence)), vStride: width, firstKey: 0, window: nil,
+              dim: dim, dv: width, scale: scale, bias: bias.baseAddress)
+            let row = sequence * run.tokens + t0 + i
+            let scores = scratch + lane * room
+            if count == 1 {
+              attendOnce(
+                head, q: q.read + row * dim, farQ: nil, queries: 1, keys: local + 1, scores: scores,
+                into: o.pointer + row * width)
+            } else {
+              causalAttention(
+                head, q: q.read + row * dim, farQ: nil, qStride: dim, rows: min(grain, count - i),
+                first: local + i, scores: scores, into: o.pointer + row * width, oStride: width)
+            }
           }
         }
       }

@@ -91,7 +91,9 @@ final class PieceLoader<T: Real> {
       refuse("model.shape", "\(piece.role) is \(info.shape); it should be \(shape)")
     }
     if !info.dtype.isFloat {
-      refuse("model.dtype", "\(piece.role) is \(info.dtype.rawValue); the engine runs F64, F32, F16, BF16")
+      refuse(
+        "model.dtype",
+        "\(piece.role) is \(info.dtype.rawValue); the engine runs F64, F32, F16, BF16")
     }
     if shape.dims.contains(where: { $0 > Int(Int32.max) }) || shape.byteCount(of: .f64) == nil {
       refuse("model.shape", "\(piece.role) is too large: \(shape)")
