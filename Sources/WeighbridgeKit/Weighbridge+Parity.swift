@@ -109,7 +109,7 @@ extension Weighbridge {
     _ loadedA: LoadedCheckpoint, _ loadedB: LoadedCheckpoint, tokens input: TokenInput,
     _ request: ParityRequest
   ) throws -> ParityResult {
-    let pair = try AlignedPair(loadedA, loadedB, vocabulary)
+    var pair = try AlignedPair(loadedA, loadedB, vocabulary)
     let rows = try commonRows(pair)
     let weights = try WeightComparison(pair, vocabulary)
     let tokens = try input.tokens(for: pair.a.draft.spec)
@@ -147,6 +147,16 @@ extension Weighbridge {
         try continuation(sideA, tokens[0], request, options),
         try continuation(sideB, tokens[0], request, options)
       )
+    }
+    if report.passes, !weights.differing.isEmpty {
+      let names = weights.differing.sorted().flatMap { pair.b.tensors(of: $0) }
+      pair.problems.append(
+        Diagnostic(
+          .warning, code: "parity.weights-differ", subject: pair.b.path,
+          message:
+            "\(weights.differing.count) pieces differ, though no stage is out of bounds on these tokens",
+          notes: ["in \(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " …" : "")"],
+          help: "differences of rounding are within bounds; other tokens may show more"))
     }
     return ParityResult(
       report: report, precision: request.precision, tokens: (tokens.count, tokens[0].count),
