@@ -91,7 +91,8 @@ struct Assembler {
   private mutating func append(
     _ name: String, _ shape: Shape, _ parts: [ConversionPlan.Part], keepsFloat32: Bool
   ) {
-    let natural = SameLayoutPlan.widest(parts.map(\.value)) ?? modelDType
+    let natural =
+      SameLayoutPlan.widest(parts.map(\.value)) ?? (keepsFloat32 ? .f32 : modelDType)
     let dtype = SameLayoutPlan.cast(natural, options, keepsFloat32: keepsFloat32)
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
       natural != .f64

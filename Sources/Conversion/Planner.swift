@@ -58,8 +58,11 @@ public struct Planner: Sendable {
     if let rows = options.vocabularyRows {
       try VocabularyResize.apply(&draft, rows: rows, reader: reader)
     }
-    if target.name == bound.layout.name {
+    if target.name == bound.layout.name, !bound.isDated {
       return SameLayoutPlan.make(bound, draft, vocabulary, options: options)
+    }
+    if target.name == bound.layout.name {
+      draft.note(.bitwise, "an older form of the layout is written in its present one")
     }
     guard let write = target.write else {
       throw Refusal(

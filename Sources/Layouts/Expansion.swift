@@ -35,6 +35,8 @@ public struct Expansion: Sendable {
   public var problems: [Diagnostic]
   /// Whether the config could be followed to its end, so that every tensor is listed.
   public var isComplete: Bool
+  /// Whether the checkpoint is of an older form that the framework's present version does not load.
+  public var isDated: Bool
 }
 
 extension Layout {
@@ -52,7 +54,8 @@ extension Layout {
     builder.expand(raw, inventory)
     return Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
-      problems: builder.problems, isComplete: builder.isComplete)
+      problems: builder.problems, isComplete: builder.isComplete,
+      isDated: builder.isDated)
   }
 }
 
@@ -64,6 +67,7 @@ private struct Expander {
   var buffers: [Expansion.Buffer] = []
   var problems: [Diagnostic] = []
   var isComplete = false
+  var isDated = false
 
   /// A config asks for at most this many layers; more is a mistake or an attack.
   static let mostLayers = 10_000
@@ -88,6 +92,7 @@ private struct Expander {
       try expandModel(&scope)
       try expandLayers(scope)
       try expandBuffers(scope)
+      if let dated = layout.write?.dated, try dated.bool(in: scope) { isDated = true }
       isComplete = true
     } catch {
       problems.append(error)
@@ -117,6 +122,7 @@ private struct Expander {
               help: "remove the one that is wrong"))
         }
         scope.values[key.name] = value
+        if first != key.name { isDated = true }
       } else if let initial = key.initial {
         scope.values[key.name] = initial
       } else {
