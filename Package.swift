@@ -86,7 +86,7 @@ let package = Package(
       dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "InferenceTests", dependencies: ["Inference", "TestSupport"],
+      name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport"],

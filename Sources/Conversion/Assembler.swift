@@ -184,6 +184,13 @@ struct Assembler {
           draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
           continue
         }
+        problems.append(
+          Diagnostic(
+            code: "convert.frequencies", subject: name(of: id),
+            message:
+              "holds other \(id.role == "rotary.frequencies" ? "rotary frequencies" : "decays") than the target computes, and the target's config has no word for them",
+            help: "a target that keeps them in the file can hold them: torchscale"))
+        continue
       }
       switch kind(of: id).piece(id.role)?.neutral {
       case .zero? where try reader.all(value) { $1 == 0 }:

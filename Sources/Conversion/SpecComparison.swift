@@ -8,12 +8,16 @@ struct SpecComparison {
   let target: Layout
   let write: Layout.Write
   let vocabulary: Vocabulary
+  let provenance: ConfigProvenance
   var problems: [Diagnostic] = []
 
-  init(target: Layout, write: Layout.Write, vocabulary: Vocabulary) {
+  init(
+    target: Layout, write: Layout.Write, vocabulary: Vocabulary, provenance: ConfigProvenance
+  ) {
     self.target = target
     self.write = write
     self.vocabulary = vocabulary
+    self.provenance = provenance
   }
 
   mutating func compare(_ draft: inout Draft, _ back: ModelSpec) {
@@ -63,7 +67,9 @@ struct SpecComparison {
         problems.append(
           Diagnostic(
             code: "convert.inexpressible", subject: "tied",
-            message: "the head differs from the embedding, but \(target.title) ties the two"))
+            message:
+              "the head differs from the embedding\(provenance.clause(kind: "model", attribute: "tied")), but \(target.title) ties the two"
+          ))
         continue
       }
       if accepts("model", attribute.name, &draft) { continue }
@@ -100,7 +106,8 @@ struct SpecComparison {
       .summary
     return Diagnostic(
       code: "convert.inexpressible", subject: "\(kind).\(attribute)",
-      message: "is \(a.text()) in the source; \(target.title) can only express \(b.text())",
+      message:
+        "is \(a.text()) in the source\(provenance.clause(kind: kind, attribute: attribute)); \(target.title) can only express \(b.text())",
       notes: summary.map { ["\(attribute): \($0)"] } ?? [],
       help: "no config of \(target.name) says this; choose another target")
   }
