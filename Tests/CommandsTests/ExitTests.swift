@@ -292,9 +292,10 @@ struct HelpTests {
   func help(command: String) throws {
     let run = try BuiltTool.run(command, "--help")
     #expect(run.status == 0 && run.error == "")
-    let lines = run.output.split(separator: "\n").map { $0.drop { $0 == " " } }
-    let overview = try #require(lines.first)
-    #expect(overview.hasPrefix("OVERVIEW: ") && overview.hasSuffix("."))
+    let lines = run.output.split(separator: "\n", omittingEmptySubsequences: false)
+      .map { $0.drop { $0 == " " } }
+    let overview = lines.prefix { !$0.isEmpty }.joined(separator: " ")
+    #expect(overview.hasPrefix("OVERVIEW: ") && overview.hasSuffix("."), "\(overview)")
     #expect(lines.filter { $0.hasPrefix("weighbridge \(command)") }.count >= 2)
   }
 

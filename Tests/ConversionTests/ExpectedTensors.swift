@@ -344,16 +344,18 @@ enum Expect {
       let frequency = Float(1 / power(10_000, Double(i) / 16))
       angle += [frequency, frequency]
     }
+    let decay = [logarithm(1 - 1.0 / 32), logarithm(1 - 1.0 / 64)]
     var all: ExpectedTensors = [
       "embed_tokens.weight": source.matrix("model.embeddings.weight"),
       "layer_norm.weight": source.matrix("model.norm.weight"),
       "output_projection.weight": source.matrix("lm_head.weight"),
       "retnet_rel_pos.angle": Matrix([32], angle),
-      "retnet_rel_pos.decay": Matrix([2], [logarithm(1 - 1.0 / 32), logarithm(1 - 1.0 / 64)]),
+      "retnet_rel_pos.decay": Matrix([2], decay),
     ]
     // Heads of 32: rows 0, 16, 1, 17, … of each.
-    let pairs = (0..<2).flatMap { head in
-      (0..<16).flatMap { [head * 32 + $0, head * 32 + $0 + 16] }
+    var pairs: [Int] = []
+    for head in [0, 32] {
+      for i in head..<head + 16 { pairs += [i, i + 16] }
     }
     for i in 0..<3 {
       let (from, to) = ("model.layers.\(i).", "layers.\(i).")

@@ -21,26 +21,27 @@ public struct StoredCheckpoint {
 
     /// The values of an F32, F16 or BF16 tensor.
     public var values: [Float] {
-      switch dtype {
-      case .f32:
-        return bits(4).map { Float(bitPattern: $0) }
-      case .f16:
-        return bits(2).map { Float(Float16(bitPattern: UInt16($0))) }
-      case .bf16:
-        return bits(2).map { Float(bitPattern: $0 << 16) }
-      default:
-        preconditionFailure("\(dtype) has no values here")
+      bytes.withUnsafeBytes { bytes in
+        switch dtype {
+        case .f32:
+          (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+        case .f16:
+          (0..<bytes.count / 2).map {
+            Float(bytes.loadUnaligned(fromByteOffset: $0 * 2, as: Float16.self))
+          }
+        case .bf16:
+          (0..<bytes.count / 2).map {
+            let half = bytes.loadUnaligned(fromByteOffset: $0 * 2, as: UInt16.self)
+            return Float(bitPattern: UInt32(half) << 16)
+          }
+        default:
+          preconditionFailure("\(dtype) has no values here")
+        }
       }
     }
 
     /// The values with their extents.
     public var matrix: Matrix { Matrix(shape, values) }
-
-    private func bits(_ size: Int) -> [UInt32] {
-      stride(from: 0, to: bytes.count, by: size).map { i in
-        (0..<size).reduce(0) { $0 | UInt32(bytes[i + $1]) << UInt32(8 * $1) }
-      }
-    }
   }
 
   /// The container it was read from.
