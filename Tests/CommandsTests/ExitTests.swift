@@ -21,7 +21,8 @@ struct ExitTests {
 
   static let runs: [Run] = [
     Run(status: 0, arguments: ["inspect", path("lit-samba/lit_gpt")]),
-    Run(status: 0, arguments: ["inspect", path("samba-fla/fla"), "--stats", "--filter", "*.A_log"]),
+    Run(
+      status: 0, arguments: ["inspect", path("samba-fla/fla"), "--stats", "--filter", "*.A_log"]),
     Run(status: 0, arguments: ["convert", path("lit-samba/lit_gpt"), "OUT", "--to", "fla"]),
     Run(
       status: 0,
@@ -29,7 +30,8 @@ struct ExitTests {
         "convert", path("mamba-tied/hf"), "OUT", "--to", "mamba_ssm", "--container", "hdf5",
         "--dtype", "bfloat16", "--no-fsync", "--verify",
       ]),
-    Run(status: 0, arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "fla", "--dry-run"]),
+    Run(
+      status: 0, arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "fla", "--dry-run"]),
     Run(status: 0, arguments: ["diff", path("mamba-tied/hf"), path("mamba-tied/mamba_ssm")]),
     Run(status: 0, arguments: ["layouts"]),
     Run(status: 0, arguments: ["layouts", "samba-fla"]),
@@ -66,7 +68,8 @@ struct ExitTests {
     Run(status: 64, arguments: ["inspect", "a", "b"], code: "usage"),
     Run(status: 64, arguments: ["inspect", "a", "--no-such-option"], code: "usage"),
     Run(status: 64, arguments: ["convert", "a", "b"], code: "usage"),
-    Run(status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--dtype", "int4"], code: "usage"),
+    Run(
+      status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--dtype", "int4"], code: "usage"),
     Run(
       status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--container", "gguf"],
       code: "usage"),
@@ -86,7 +89,8 @@ struct ExitTests {
     return (result, Files.names(in: directory.path))
   }
 
-  @Test("errors go to standard error as error[code], and the exit code says which kind",
+  @Test(
+    "errors go to standard error as error[code], and the exit code says which kind",
     arguments: runs)
   func words(run: Run) throws {
     let (result, left) = try Self.run(run)
@@ -245,7 +249,8 @@ struct DocumentTests {
     let header = 8
     #expect((document["bytes"]?.int ?? 0) + header < Files.read(outputs[1]).count)
     let bytes = try #require(document["bytes"]?.int)
-    #expect(bytes == (try StoredCheckpoint(outputs[1])).tensors.values.reduce(0) { $0 + $1.bytes.count })
+    #expect(
+      bytes == (try StoredCheckpoint(outputs[1])).tensors.values.reduce(0) { $0 + $1.bytes.count })
   }
 
   @Test("a refusal's document has the same members, and names what cannot be expressed")

@@ -64,7 +64,8 @@ struct ReadmeTests {
     }
   }
 
-  @Test("every file that README, CONTRIBUTING and formats/README link to is there",
+  @Test(
+    "every file that README, CONTRIBUTING and formats/README link to is there",
     arguments: ["README.md", "CONTRIBUTING.md", "formats/README.md", "Fixtures/README.md"])
   func links(file: String) throws {
     let text = String(

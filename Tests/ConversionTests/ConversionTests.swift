@@ -303,7 +303,8 @@ struct ConversionTests {
     for word in test.reasons { #expect(reasons.contains { $0.contains(word) }, "\(word)") }
   }
 
-  @Test("what was written reads back as a sound model of the target, tied as the source",
+  @Test(
+    "what was written reads back as a sound model of the target, tied as the source",
     arguments: ConversionCase.all)
   func readBack(test: ConversionCase) throws {
     let fixture = ModelFixture.named(test.source)
@@ -320,7 +321,8 @@ struct ConversionTests {
     }
   }
 
-  @Test("there and back gives the source's bytes, as far as nothing was added or folded",
+  @Test(
+    "there and back gives the source's bytes, as far as nothing was added or folded",
     arguments: ConversionCase.all.filter { test in
       test.change.isEmpty && test.tolerance == 0 && !test.reasons.contains { $0.contains("zeros") }
     })

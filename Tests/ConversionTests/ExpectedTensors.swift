@@ -239,7 +239,8 @@ enum Expect {
         all.add(source.mamba(from + "attn.", to: to + "mixer."))
       } else {
         let parts = source.attention(from + "attn.", heads: 4, groups: groups, to: ("q", "k", "v"))
-        all[to + "mixer.in_proj.weight"] = Matrix(concatenating: ["q", "k", "v"].map { parts[$0]! })
+        all[to + "mixer.in_proj.weight"] = Matrix(
+          concatenating: ["q", "k", "v"].map { parts[$0]! })
         all[to + "mixer.out_proj.weight"] = source.matrix(from + "attn.proj.weight")
       }
       let mlp = source.litMLP(from + "mlp.", to: "", width: 128)

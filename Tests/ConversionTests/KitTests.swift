@@ -17,7 +17,8 @@ struct KitTests {
     #expect(inspection.spec?.sublayers.map(\.kind) == fixture.kinds)
     #expect(inspection.problems == [])
     #expect(inspection.parametersByKind.values.reduce(0, +) == fixture.parameters)
-    #expect(inspection.bytes == (try stored(fixture)).tensors.values.reduce(0) { $0 + $1.bytes.count })
+    #expect(
+      inspection.bytes == (try stored(fixture)).tensors.values.reduce(0) { $0 + $1.bytes.count })
     // A tie that is visible in the file: both names are there.
     let names = try stored(fixture).tensors.keys
     let both = fixture.tied && names.contains("lm_head.weight")
@@ -115,12 +116,14 @@ struct DiffTests {
     try weighbridge.diff(CheckpointInput(path: a), CheckpointInput(path: b))
   }
 
-  @Test("every conversion that folds nothing is equal to its source",
+  @Test(
+    "every conversion that folds nothing is equal to its source",
     arguments: ConversionCase.all.filter { $0.tolerance == 0 && $0.change.isEmpty })
   func equal(test: ConversionCase) throws {
     let converted = try ConversionTests.convert(test)
     let diff = try Self.diff(ModelFixture.named(test.source).path, converted.path)
-    #expect(diff.isEqual, "\(diff.attributes) \(diff.pieces.filter { $0.status != .equal }.prefix(3))")
+    #expect(
+      diff.isEqual, "\(diff.attributes) \(diff.pieces.filter { $0.status != .equal }.prefix(3))")
   }
 
   @Test("one changed value is found, with its tensor and its size")

@@ -113,7 +113,8 @@ struct RefusedCase: Sendable, CustomStringConvertible {
 
 @Suite("Refusals")
 struct RefusalTests {
-  @Test("what the target cannot express is refused by name, and nothing is left",
+  @Test(
+    "what the target cannot express is refused by name, and nothing is left",
     arguments: RefusedCase.all.filter { !$0.reasons.contains { $0.hasPrefix("layout.") } })
   func refused(test: RefusedCase) throws {
     let directory = TemporaryDirectory()
@@ -221,7 +222,8 @@ struct DestinationTests {
     #expect(Files.names(in: path) == ["left.txt", "model.safetensors"])
     request.force = true
     _ = try weighbridge.convert(request)
-    #expect(Files.names(in: path) == ["config.json", "generation_config.json", "model.safetensors"])
+    #expect(
+      Files.names(in: path) == ["config.json", "generation_config.json", "model.safetensors"])
     #expect(Files.names(in: directory.path) == ["out"])
   }
 
@@ -260,7 +262,8 @@ struct DestinationTests {
   func dryRun() throws {
     let result = try weighbridge.convert(request(directory.file("out")), dryRun: true)
     #expect(result.plan.tensors.count == 32)
-    #expect(result.outputs == ["model.safetensors", "config.json"].map { directory.file("out/\($0)") })
+    #expect(
+      result.outputs == ["model.safetensors", "config.json"].map { directory.file("out/\($0)") })
     #expect(Files.names(in: directory.path) == [])
   }
 
@@ -286,7 +289,8 @@ struct DestinationTests {
       try stored(fixture).tensors, config: try readConfig(fixture.path + "/config.json"),
       to: source)
     let along = [
-      "tokenizer.json": "{\"ü\": 1}", "tokenizer_config.json": "{}", "tokenizer.model": "\u{0}\u{1}",
+      "tokenizer.json": "{\"ü\": 1}", "tokenizer_config.json": "{}",
+      "tokenizer.model": "\u{0}\u{1}",
       "special_tokens_map.json": "[]", "generation_config.json": "{\"a\": 1}", "merges.txt": "a b",
       "vocab.json": "{}", "added_tokens.json": "{}", "chat_template.jinja": "x",
     ]

@@ -243,7 +243,8 @@ struct CastTests {
 
 @Suite("The vocabulary's size")
 struct VocabularyTests {
-  @Test("more rows are zeros, in embedding and head together",
+  @Test(
+    "more rows are zeros, in embedding and head together",
     arguments: ["lit-llama-full/lit_gpt", "mamba-tied/hf", "retnet-base/fla", "gla-base/fla"])
   func pad(name: String) throws {
     let fixture = ModelFixture.named(name)

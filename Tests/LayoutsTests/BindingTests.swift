@@ -25,7 +25,8 @@ struct BindingTests {
     #expect(candidates.filter { $0.obstacles.isEmpty }.map(\.layout.name) == [fixture.layout])
   }
 
-  @Test("each fixture binds without a problem, every tensor in its place",
+  @Test(
+    "each fixture binds without a problem, every tensor in its place",
     arguments: ModelFixture.all)
   func fixtures(fixture: ModelFixture) throws {
     let bound = try Self.bind(fixture)
@@ -40,7 +41,8 @@ struct BindingTests {
     #expect(parameters == fixture.parameters)
   }
 
-  @Test("every piece's runs cover it once, and every row of every tensor has its place",
+  @Test(
+    "every piece's runs cover it once, and every row of every tensor has its place",
     arguments: ModelFixture.all)
   func cover(fixture: ModelFixture) throws {
     let bound = try Self.bind(fixture)
@@ -71,7 +73,8 @@ struct BindingTests {
     #expect(samba.sublayers[2]["rope_table"] == "float32")
     #expect(samba.sublayers[0]["dt_rank"] == 4 && samba.sublayers[0]["d_inner"] == 128)
     let lit = try Self.bind(.named("lit-samba/lit_gpt")).spec
-    #expect(lit.sublayers[2]["rope_table"] == "bfloat16" && lit.sublayers[2]["rope_base"] == 10000.0)
+    #expect(
+      lit.sublayers[2]["rope_table"] == "bfloat16" && lit.sublayers[2]["rope_base"] == 10000.0)
     #expect(lit["vocab_rows"] == 128 && lit["vocab_size"] == 90)
     let nope = try Self.bind(.named("lit-samba-gqa-nope/lit_gpt")).spec
     #expect(nope.sublayers[2]["rope_base"] == .null && nope.sublayers[2]["n_kv_heads"] == 2)
@@ -125,9 +128,10 @@ struct BindingTests {
   func sound() throws {
     let bound = try TinyLayout.bound(["width": 4], Self.shapes)
     #expect(bound.problems == [])
-    #expect(bound.pieces[PieceID(0, "up.weight")]?.runs == [
-      .init(tensor: 4, tensorRow: 6, pieceRow: 0, count: 6)
-    ])
+    #expect(
+      bound.pieces[PieceID(0, "up.weight")]?.runs == [
+        .init(tensor: 4, tensorRow: 6, pieceRow: 0, count: 6)
+      ])
   }
 
   @Test("missing, unexpected and mis-shaped tensors are all told at once, by name")
@@ -143,7 +147,8 @@ struct BindingTests {
     #expect(
       found == [
         "layout.missing-tensor blocks.0.ln.weight", "layout.missing-tensor blocks.0.w2",
-        "layout.shape emb", "layout.unexpected-tensor blocks.1.w2", "layout.unexpected-tensor stray",
+        "layout.shape emb", "layout.unexpected-tensor blocks.1.w2",
+        "layout.unexpected-tensor stray",
       ])
     let shape = try #require(bound.problems.first { $0.code == "layout.shape" })
     #expect(shape.message.contains("[10, 5]") && shape.message.contains("[10, 4]"))

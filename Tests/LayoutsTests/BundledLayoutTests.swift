@@ -48,7 +48,8 @@ struct BundledLayoutTests {
     }
   }
 
-  @Test("every mixer stands in some slot, and every slot's last option is unconditional or guarded",
+  @Test(
+    "every mixer stands in some slot, and every slot's last option is unconditional or guarded",
     arguments: library.layouts)
   func slots(layout: Layout) {
     let used = Set(layout.layers.slots.flatMap(\.options).map(\.mixer))
@@ -70,9 +71,10 @@ struct BundledLayoutTests {
         "\(accept.kind).\(accept.attribute)")
     }
     for padding in write.paddings {
-      let piece = try #require(kinds[padding.kind]?.pieces.first { piece in
-        piece.shape.contains { $0.text == padding.attribute }
-      })
+      let piece = try #require(
+        kinds[padding.kind]?.pieces.first { piece in
+          piece.shape.contains { $0.text == padding.attribute }
+        })
       #expect(piece.shape.count == 2 && padding.multiple > 1)
     }
     // What it writes, it reads: every key is one that its own config section knows.
@@ -87,7 +89,10 @@ struct BundledLayoutTests {
   @Test("the weight files have the names that the frameworks look for")
   func fileNames() {
     let names = Self.library.layouts.map {
-      [$0.framework, $0.files.container, $0.files.weights[$0.files.container] ?? "", $0.files.config]
+      [
+        $0.framework, $0.files.container, $0.files.weights[$0.files.container] ?? "",
+        $0.files.config,
+      ]
     }
     #expect(
       Set(names) == [
@@ -101,7 +106,8 @@ struct BundledLayoutTests {
     for layout in Self.library.layouts { #expect(layout.files.weights["hdf5"] == "model.h5") }
   }
 
-  @Test("every named configuration of microsoft/Samba makes a model",
+  @Test(
+    "every named configuration of microsoft/Samba makes a model",
     arguments: library.presets.keys.sorted())
   func presets(name: String) throws {
     let layout = try #require(Self.library.layouts.first { $0.name == "lit_gpt" })

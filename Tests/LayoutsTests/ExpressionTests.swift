@@ -128,9 +128,10 @@ struct ExpressionTests {
 
   @Test("the names of an expression are those that it does not bind itself")
   func names() throws {
-    #expect(try Expression(parsing: "[s.layer for s in sub if s.kind == k] + f(x)").names == [
-      "sub", "k", "x",
-    ])
+    #expect(
+      try Expression(parsing: "[s.layer for s in sub if s.kind == k] + f(x)").names == [
+        "sub", "k", "x",
+      ])
     #expect(try Expression(parsing: "x + len([x for x in list])").names == ["x", "list"])
   }
 

@@ -70,9 +70,10 @@ struct GlueTests {
   @Test("an expression of a glue sees the scope")
   func scope() throws {
     let glue = Glue.interleave([.piece("q"), .piece("k")], groups: Expression(literal: "g // 2"))
-    #expect(try Self.rows(glue, ["q": 4, "k": 2], Scope(["g": 4])) == [
-      "q0", "q1", "k0", "q2", "q3", "k1",
-    ])
+    #expect(
+      try Self.rows(glue, ["q": 4, "k": 2], Scope(["g": 4])) == [
+        "q0", "q1", "k0", "q2", "q3", "k1",
+      ])
   }
 
   /// A random glue over pieces `a`, `b`, `c`, …, each used once, with row counts that fit it.
@@ -140,7 +141,8 @@ struct GlueTests {
     let groups = Int.random(in: 1...5, using: &generator)
     let perGroup = Int.random(in: 1...4, using: &generator)
     let width = Int.random(in: 1...6, using: &generator)
-    let glue = Glue.interleave([.piece("q"), .piece("k"), .piece("v")], groups: Self.number(groups))
+    let glue = Glue.interleave(
+      [.piece("q"), .piece("k"), .piece("v")], groups: Self.number(groups))
     let counts = [
       "q": groups * perGroup * width, "k": groups * width, "v": groups * width,
     ]

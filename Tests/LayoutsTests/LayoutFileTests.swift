@@ -9,9 +9,11 @@ struct LayoutFileTests {
   func tiny() throws {
     let layout = try TinyLayout.parsed()
     #expect(layout.name == "tiny" && layout.framework == "home")
-    #expect(layout.config.keys.map(\.name) == ["width", "inner", "depth", "words", "tie", "switch"])
+    #expect(
+      layout.config.keys.map(\.name) == ["width", "inner", "depth", "words", "tie", "switch"])
     #expect(layout.config.keys[0].initial == nil)
-    #expect(layout.config.keys[1].initial == 6 && layout.config.keys[1].aliases == ["hidden", "ffn"])
+    #expect(
+      layout.config.keys[1].initial == 6 && layout.config.keys[1].aliases == ["hidden", "ffn"])
     #expect(layout.config.inert == ["note*", "grouped"])
     #expect(layout.layers.slots[0].options[0].norm?.text == "ln")
     #expect(layout.mixers["mlp"]?.tensors.map(\.name.text) == ["w1", "w2"])
