@@ -28,11 +28,11 @@ struct LayoutFileTests {
       ("  container: safetensors", "  container: safetensors\n  colour: red", "8:11"),
       ("  tensors: [\"emb\"", "  tensors : []\n  tensor: [\"emb\"", "12:11"),
       ("inner: {default: 6,", "inner: {default: 6, defualt: 7,", "15:34"),
-      ("why: it must be on}", "why: it must be on, because: x}", "22:66"),
-      ("  tied: tie", "  tied: tie\n  untied: tie", "26:11"),
-      ("norm: ln, prefix: \"\"}", "norm: ln, prefix: \"\", suffix: x}", "37:55"),
+      ("why: it must be on}", "why: it must be on, because: x}", "22:64"),
+      ("  tied: tie", "  tied: tie\n  untied: tie", "27:11"),
+      ("norm: ln, prefix: \"\"}", "norm: ln, prefix: \"\", suffix: x}", "37:54"),
       ("    kind: mlp", "    kind: mlp\n    sort: mlp", "41:11"),
-      ("w1: {concat: [gate.weight, up.weight]}", "w1: {concat: [gate.weight], axis: 0}", "43:40"),
+      ("w1: {concat: [gate.weight, up.weight]}", "w1: {concat: [gate.weight], axis: 0}", "43:41"),
       ("why: a buffer}", "why: a buffer, whither: x}", "46:50"),
     ])
   func unknownKey(old: String, new: String, place: String) {
