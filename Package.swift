@@ -65,7 +65,8 @@ let package = Package(
     .target(
       name: "Commands",
       dependencies: [
-        "WeighbridgeKit", "Tensors", "Checkpoints", "Conversion", "Layouts", argumentParser, collections,
+        "WeighbridgeKit", "Tensors", "Checkpoints", "Conversion", "Layouts", "Inference", "Parity",
+        argumentParser, collections,
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),

@@ -102,6 +102,8 @@ private struct Binder {
   }
 
   mutating func bind(_ vocabulary: Vocabulary) {
+    // Without the whole list every tensor would look out of place.
+    guard expansion.isComplete else { return }
     var used: Set<Int> = []
     var headIsThere = false
     for expected in expansion.tensors {

@@ -31,8 +31,10 @@ public struct Expansion: Sendable {
   public var tensors: [Expected]
   /// Buffers to be written.
   public var buffers: [Buffer]
-  /// What was found wrong; an expansion with errors is not complete.
+  /// What was found wrong.
   public var problems: [Diagnostic]
+  /// Whether the config could be followed to its end, so that every tensor is listed.
+  public var isComplete: Bool
 }
 
 extension Layout {
@@ -50,7 +52,7 @@ extension Layout {
     builder.expand(raw, inventory)
     return Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
-      problems: builder.problems)
+      problems: builder.problems, isComplete: builder.isComplete)
   }
 }
 
@@ -61,6 +63,7 @@ private struct Expander {
   var tensors: [Expansion.Expected] = []
   var buffers: [Expansion.Buffer] = []
   var problems: [Diagnostic] = []
+  var isComplete = false
 
   /// A config asks for at most this many layers; more is a mistake or an attack.
   static let mostLayers = 10_000
@@ -85,6 +88,7 @@ private struct Expander {
       try expandModel(&scope)
       try expandLayers(scope)
       try expandBuffers(scope)
+      isComplete = true
     } catch {
       problems.append(error)
     }

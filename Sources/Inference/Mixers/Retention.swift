@@ -16,9 +16,6 @@ extension MixerKind {
       Attribute("output_gate", default: true, "whether SiLU(g) gates the output"),
       Attribute("group_norm_eps", "epsilon of the RMSNorm of each head's output"),
       Attribute(
-        "rotary", default: "standard",
-        "frequencies 10000^(-2i/d): standard; or kept in the file: table"),
-      Attribute(
         "score_norm", default: false,
         "torchscale's normalisation of the scores before the group norm"),
     ],
@@ -75,16 +72,11 @@ struct RetentionMixer<T: Real>: Mixer {
     feature = loader.featureMap()
     normalizesScores = loader.flag("score_norm")
     var decays = (0..<heads).map { h in logOneMinus(power: -5 - h) }
-    if loader.word("rotary", ["standard", "table"]) == "table" {
-      // torchscale keeps both in the file.
-      rope = RotaryKind(
-        frequencies: loader.values("rotary.frequencies", [dk / 2], ofModel: true).map(Double.init))
-      if let kept = loader.optionalValues("rotary.log_decay", [heads], ofModel: true), !kept.isEmpty
-      {
-        decays = kept.map(Double.init)
-      }
-    } else {
-      rope = RotaryKind(base: 10000, dim: dk)
+    // torchscale keeps both in the file.
+    let kept = loader.optionalValues("rotary.frequencies", [dk / 2], ofModel: true)
+    rope = kept.map { RotaryKind(frequencies: $0.map(Double.init)) } ?? RotaryKind(base: 10000, dim: dk)
+    if let kept = loader.optionalValues("rotary.log_decay", [heads], ofModel: true), !kept.isEmpty {
+      decays = kept.map(Double.init)
     }
     logDecay = decays
     output = GatedOutput(loader, heads: heads, dv: dv, removesMean: false)
