@@ -90,6 +90,11 @@ let package = Package(
       name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
+      name: "ParityTests",
+      dependencies: [
+        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "TestSupport",
+      ], swiftSettings: strict),
+    .testTarget(
       name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport"],
       swiftSettings: strict),
   ]
