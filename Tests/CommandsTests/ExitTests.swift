@@ -291,7 +291,9 @@ struct DocumentTests {
 
 @Suite("Help")
 struct HelpTests {
-  static let commands = ["inspect", "convert", "diff", "layouts"]
+  static let commands = [
+    "inspect", "convert", "parity", "trace", "generate", "diff", "layouts",
+  ]
 
   @Test("each command's help has a sentence and two examples", arguments: commands)
   func help(command: String) throws {
