@@ -39,7 +39,7 @@ extension Weighbridge {
     let fitting = candidates.filter { $0.obstacles.isEmpty }
     guard let first = fitting.first else {
       loaded.closest = Array(candidates.prefix(3))
-      loaded.problems.append(unknown(input, candidates))
+      loaded.problems.append(unknown(input, inventory, config))
       return loaded
     }
     guard let config else {
@@ -65,7 +65,7 @@ extension Weighbridge {
   }
 
   private func unknown(
-    _ input: CheckpointInput, _ candidates: [LayoutLibrary.Candidate]
+    _ input: CheckpointInput, _ inventory: Inventory, _ config: JSONObject?
   ) -> Diagnostic {
     if let framework = input.framework, !library.frameworks.contains(framework) {
       return Diagnostic(
@@ -75,9 +75,12 @@ extension Weighbridge {
     }
     return Diagnostic(
       code: "layout.unknown", subject: input.path, message: "fits no layout that is known",
-      notes: candidates.prefix(3).map {
-        "closest: \($0.layout.name): \($0.obstacles.prefix(3).joined(separator: "; "))"
-      },
+      notes: library.closest(to: inventory, config: config, framework: input.framework).prefix(3)
+        .map { near in
+          let obstacles = near.obstacles + near.unknown.map { "it does not know \($0)" }
+          return
+            "closest: \(near.layout.name) knows \(near.known) of \(min(inventory.names.count, 2000)) names; \(obstacles.prefix(3).joined(separator: "; "))"
+        },
       help: "a layout of your own can be given with --layout-file; see formats/README.md")
   }
 }

@@ -56,7 +56,7 @@ struct ReadmeTests {
       let run = try BuiltTool.run(words, in: directory.path)
       // Problems are shown where a terminal shows them: above or instead of the report.
       let found = Self.lines(run.error) + Self.lines(run.output)
-      let refused = shown.lines.contains { $0.hasPrefix("error[") }
+      let refused = shown.lines.contains { $0.hasPrefix("error[") || $0.hasPrefix("FAIL") }
       #expect(run.status == (refused ? 1 : 0), "\(shown.command): \(run.error)")
       #expect(
         Self.agrees(found[...], Self.lines(shown.lines.joined(separator: "\n"))[...]),

@@ -77,13 +77,27 @@ enum Shown {
       mantissa *= 10
       exponent -= 1
     }
-    let digits = (mantissa * 1000).rounded() / 1000
-    let sign = value < 0 ? "-" : ""
-    if (-3...3).contains(exponent) {
-      var scale = 1.0
-      for _ in 0..<abs(exponent) { scale *= 10 }
-      return sign + "\(exponent < 0 ? (digits / scale * 1e6).rounded() / 1e6 : digits * scale)"
+    // Digits as a whole number, so that no binary fraction shows.
+    var whole = Int((mantissa * 1000).rounded())
+    if whole == 10_000 {
+      whole = 1000
+      exponent += 1
     }
-    return "\(sign)\(digits)e\(exponent)"
+    let sign = value < 0 ? "-" : ""
+    let digits = String(whole)
+    func trimmed(_ text: String) -> String {
+      var text = text
+      while text.hasSuffix("0"), !text.hasSuffix(".0") { text.removeLast() }
+      return text
+    }
+    if (-3..<0).contains(exponent) {
+      return sign + trimmed("0." + String(repeating: "0", count: -exponent - 1) + digits)
+    }
+    if (0...3).contains(exponent) {
+      let point = digits.index(digits.startIndex, offsetBy: exponent + 1)
+      let fraction = digits[point...]
+      return sign + trimmed("\(digits[..<point]).\(fraction.isEmpty ? "0" : fraction)")
+    }
+    return sign + trimmed("\(digits.prefix(1)).\(digits.dropFirst())") + "e\(exponent)"
   }
 }
