@@ -199,9 +199,14 @@ struct Assembler {
       case .one? where try reader.all(value) { $1 == 1 }:
         draft.note(.exact, "\(id.role) is left out: it is one")
       default:
+        // A tensor of several pieces is named once.
+        let name = name(of: id)
+        if problems.contains(where: { $0.code == "convert.no-place" && $0.subject == name }) {
+          continue
+        }
         problems.append(
           Diagnostic(
-            code: "convert.no-place", subject: name(of: id),
+            code: "convert.no-place", subject: name,
             message: "has no place in the target, and it is not without effect",
             help: "choose a target that has \(id.role)"))
       }
@@ -210,9 +215,9 @@ struct Assembler {
 
   /// The source tensor that a piece comes from, as the user knows it.
   private func name(of id: PieceID) -> String {
-    if case .stored(let location) = draft.pieces[id], let run = location.runs.first {
-      return reader.source.tensors[run.tensor].name.string
+    guard let location = draft.pieces[id]?.origin, let run = location.runs.first else {
+      return id.description
     }
-    return id.description
+    return reader.source.tensors[run.tensor].name.string
   }
 }

@@ -64,6 +64,18 @@ public indirect enum PieceValue: Sendable, Hashable {
     }
   }
 
+  /// Where it comes from in the source; `nil` for what is new.
+  var origin: BoundModel.Location? {
+    switch self {
+    case .stored(let location): location
+    case .constant, .table: nil
+    case .paddedRows(let base, _), .firstRows(let base, _), .paddedColumns(let base, _),
+      .repeatedRows(let base, _, _), .scaled(let base, _), .scaledColumns(let base, _),
+      .centeredRows(let base, _):
+      base.origin
+    }
+  }
+
   /// Whether it is new, so that it takes whatever type its neighbours have.
   public var isNew: Bool {
     switch self {
