@@ -22,7 +22,9 @@ struct SameLayoutTests {
         $0.container = container
         $0.maxShardBytes = limit
       }
-      #expect(hop.result.plan.exactness == .bitwise && hop.result.plan.reasons == [])
+      #expect(hop.result.plan.exactness == .bitwise)
+      // The first hop may take wrappers' prefixes off the names, and says so.
+      #expect(hop.result.plan.reasons.count <= (kept.isEmpty ? 1 : 0))
       #expect(hop.checkpoint.container == container)
       #expect(Set(hop.checkpoint.tensors.keys) == Set(source.tensors.keys))
       for (name, tensor) in source.tensors {

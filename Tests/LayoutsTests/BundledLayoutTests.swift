@@ -19,7 +19,7 @@ struct BundledLayoutTests {
     #expect(Self.library.layouts.map(\.name) == names.sorted())
     #expect(
       Set(Self.library.frameworks)
-        == ["hf", "fla", "mamba_ssm", "lit_gpt", "torchscale", "berlino"])
+        == ["hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino"])
   }
 
   @Test("it uses only attributes and pieces of the vocabulary", arguments: library.layouts)
@@ -56,7 +56,14 @@ struct BundledLayoutTests {
     #expect(used == Set(layout.mixers.keys))
   }
 
-  @Test("its write section speaks of the vocabulary too", arguments: library.layouts)
+  @Test("only LitGPT's is read and not written")
+  func readOnly() {
+    #expect(Self.library.layouts.filter { $0.write == nil }.map(\.name) == ["litgpt"])
+  }
+
+  @Test(
+    "its write section speaks of the vocabulary too",
+    arguments: library.layouts.filter { $0.name != "litgpt" })
   func write(layout: Layout) throws {
     let write = try #require(layout.write)
     let kinds = Vocabulary.standard.kinds
@@ -101,6 +108,7 @@ struct BundledLayoutTests {
         ["berlino", "safetensors", "model.safetensors", "config.json"],
         ["mamba_ssm", "pytorch", "pytorch_model.bin", "config.json"],
         ["lit_gpt", "pytorch", "lit_model.pth", "lit_config.json"],
+        ["litgpt", "pytorch", "lit_model.pth", "model_config.yaml"],
         ["torchscale", "pytorch", "checkpoint.pt", "config.json"],
       ])
     for layout in Self.library.layouts { #expect(layout.files.weights["hdf5"] == "model.h5") }
