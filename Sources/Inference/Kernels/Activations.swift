@@ -1,5 +1,5 @@
 /// An elementwise function, by the name that configs give it.
-enum Activation: String, Sendable, CaseIterable {
+package enum Activation: String, Sendable, CaseIterable {
   /// x σ(x).
   case silu
   /// x Φ(x), with erf.
@@ -18,22 +18,22 @@ enum Activation: String, Sendable, CaseIterable {
 
 /// 1 / (1 + e^-x); right at both ends.
 @inline(__always)
-func sigmoid<T: Real>(_ x: T) -> T { 1 / (1 + T.exp(-x)) }
+package func sigmoid<T: Real>(_ x: T) -> T { 1 / (1 + T.exp(-x)) }
 
 /// x σ(x); -0 at minus infinity's end.
 @inline(__always)
-func silu<T: Real>(_ x: T) -> T { x / (1 + T.exp(-x)) }
+package func silu<T: Real>(_ x: T) -> T { x / (1 + T.exp(-x)) }
 
 /// log(1 + e^x); x itself above 20, as PyTorch has it.
 @inline(__always)
-func softplus<T: Real>(_ x: T) -> T {
+package func softplus<T: Real>(_ x: T) -> T {
   let small = x > 20 ? 0 : x
   return x > 20 ? x : T.log1p(T.exp(small))
 }
 
 /// log σ(x), without loss at either end.
 @inline(__always)
-func logSigmoid<T: Real>(_ x: T) -> T {
+package func logSigmoid<T: Real>(_ x: T) -> T {
   let below: T = x < 0 ? x : 0
   let magnitude: T = x < 0 ? -x : x
   return below - T.log1p(T.exp(-magnitude))
@@ -41,18 +41,18 @@ func logSigmoid<T: Real>(_ x: T) -> T {
 
 /// x Φ(x) = x (1 + erf(x / √2)) / 2 (Hendrycks and Gimpel 2016, arXiv 1606.08415).
 @inline(__always)
-func gelu<T: Real>(_ x: T) -> T { x * 0.5 * (1 + T.erf(x * T(0.5.squareRoot()))) }
+package func gelu<T: Real>(_ x: T) -> T { x * 0.5 * (1 + T.erf(x * T(0.5.squareRoot()))) }
 
 /// fla's gelu: 0.79788456 for √(2/π).
 @inline(__always)
-func tanhGELU<T: Real>(_ x: T) -> T {
+package func tanhGELU<T: Real>(_ x: T) -> T {
   x * 0.5 * (1 + T.tanh(0.797_884_56 * x * (1 + 0.044715 * x * x)))
 }
 
 /// x[i] = f(x[i]), i in 0..<n
 @specialized(where T == Float)
 @specialized(where T == Double)
-func activate<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int, _ f: Activation) {
+package func activate<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int, _ f: Activation) {
   switch f {
   case .silu: for i in 0..<n { x[i] = silu(x[i]) }
   case .gelu: for i in 0..<n { x[i] = gelu(x[i]) }
@@ -67,7 +67,7 @@ func activate<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int, _ f: Activation) 
 /// y[i] = f(x[i]) * y[i], i in 0..<n: a gate
 @specialized(where T == Float)
 @specialized(where T == Double)
-func gate<T: Real>(
+package func gate<T: Real>(
   _ x: UnsafePointer<T>, _ n: Int, _ f: Activation, times y: UnsafeMutablePointer<T>
 ) {
   switch f {
@@ -84,7 +84,7 @@ func gate<T: Real>(
 /// x[i] = softplus(x[i]) within lower...upper, i in 0..<n
 @specialized(where T == Float)
 @specialized(where T == Double)
-func softplus<T: Real>(
+package func softplus<T: Real>(
   _ x: UnsafeMutablePointer<T>, _ n: Int, atLeast lower: T, atMost upper: T
 ) {
   for i in 0..<n {
@@ -97,7 +97,7 @@ func softplus<T: Real>(
 /// x[i] = max(log σ(x[i]) / divisor, lower), i in 0..<n: the log gate of gated linear attention
 @specialized(where T == Float)
 @specialized(where T == Double)
-func logGate<T: Real>(
+package func logGate<T: Real>(
   _ x: UnsafeMutablePointer<T>, _ n: Int, dividedBy divisor: T, atLeast lower: T
 ) {
   for i in 0..<n {

@@ -5,7 +5,7 @@
 /// [width-1, c], zeros at the start of a sequence; it is left holding the last rows of x.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func causalConvolution<T: Real>(
+package func causalConvolution<T: Real>(
   _ x: UnsafePointer<T>, _ tokens: Int, _ channels: Range<Int>, _ stride: Int,
   _ w: UnsafePointer<T>, _ bias: UnsafePointer<T>?, _ width: Int,
   tail: UnsafeMutablePointer<T>, into y: UnsafeMutablePointer<T>
@@ -36,7 +36,7 @@ func causalConvolution<T: Real>(
 }
 
 /// [rows, columns] to [columns, rows]
-func transposed<T>(_ values: [T], _ rows: Int, _ columns: Int) -> [T] {
+package func transposed<T>(_ values: [T], _ rows: Int, _ columns: Int) -> [T] {
   guard values.count == rows * columns else { return [] }
   return [T](unsafeUninitializedCapacity: values.count) { out, initialized in
     for i in 0..<rows { for j in 0..<columns { out[j * rows + i] = values[i * columns + j] } }

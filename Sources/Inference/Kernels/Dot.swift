@@ -30,7 +30,7 @@ extension Float {
   }
 
   /// Σ_i a[i] b[i] with a in bfloat16, i in 0..<n
-  static func dotBF16(_ a: UnsafeRawPointer, _ b: UnsafePointer<Float>, _ n: Int) -> Float {
+  package static func dotBF16(_ a: UnsafeRawPointer, _ b: UnsafePointer<Float>, _ n: Int) -> Float {
     let y = UnsafeRawPointer(b)
     var sum0 = SIMD8<Float>()
     var sum1 = SIMD8<Float>()
@@ -87,7 +87,7 @@ extension Double {
 
 /// Σ_i a[i] b[i], i in 0..<n
 @inline(__always)
-func dot<T: Real>(_ a: UnsafePointer<T>, _ b: UnsafePointer<T>, _ n: Int) -> T {
+package func dot<T: Real>(_ a: UnsafePointer<T>, _ b: UnsafePointer<T>, _ n: Int) -> T {
   if T.self == Float.self {
     return unsafeBitCast(
       Float.dot(

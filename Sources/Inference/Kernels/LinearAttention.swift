@@ -1,6 +1,6 @@
 /// The rows of one sequence that a head of linear attention reads and writes: row t of q starts at
 /// `q + t * qStride`, and so on. `queries` heads that share k and v lie side by side in q and o.
-struct LinearHead<T: Real> {
+package struct LinearHead<T: Real> {
   var q: UnsafePointer<T>
   var qStride: Int
   var k: UnsafePointer<T>
@@ -14,9 +14,20 @@ struct LinearHead<T: Real> {
   /// Channels of a value.
   var dv: Int
   /// Heads of q that share this k and v.
-  var queries = 1
+  var queries: Int
   /// Factor on q.
   var scale: T
+
+  /// A head; strides count elements.
+  package init(
+    q: UnsafePointer<T>, qStride: Int, k: UnsafePointer<T>, kStride: Int, v: UnsafePointer<T>,
+    vStride: Int, o: UnsafeMutablePointer<T>, oStride: Int, dk: Int, dv: Int, queries: Int = 1,
+    scale: T
+  ) {
+    (self.q, self.qStride, self.k, self.kStride) = (q, qStride, k, kStride)
+    (self.v, self.vStride, self.o, self.oStride) = (v, vStride, o, oStride)
+    (self.dk, self.dv, self.queries, self.scale) = (dk, dv, queries, scale)
+  }
 }
 
 /// Linear attention with a decay that is one number for each token (retention; Mamba-2):
@@ -28,7 +39,7 @@ struct LinearHead<T: Real> {
 /// has `scalarDecayScratch(chunk, dk)` values. The state goes in and out.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func scalarDecay<T: Real>(
+package func scalarDecay<T: Real>(
   _ head: LinearHead<T>, decay: UnsafePointer<Double>, tokens: Int, chunk: Int,
   scratch: UnsafeMutablePointer<T>, state: UnsafeMutablePointer<T>
 ) {
@@ -78,7 +89,7 @@ func scalarDecay<T: Real>(
 }
 
 /// Values of scratch that `scalarDecay` needs.
-func scalarDecayScratch(chunk: Int, dk: Int) -> Int { chunk * (chunk + 2 * dk) }
+package func scalarDecayScratch(chunk: Int, dk: Int) -> Int { chunk * (chunk + 2 * dk) }
 
 /// Linear attention with a decay for each channel of the key (gated linear attention):
 ///
@@ -91,7 +102,7 @@ func scalarDecayScratch(chunk: Int, dk: Int) -> Int { chunk * (chunk + 2 * dk) }
 /// `channelDecayScratch(chunk, dk)` values.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func channelDecay<T: Real>(
+package func channelDecay<T: Real>(
   _ head: LinearHead<T>, g: UnsafePointer<T>, gStride: Int, tokens: Int, chunk: Int,
   scratch: UnsafeMutablePointer<T>, state: UnsafeMutablePointer<T>
 ) {
@@ -158,7 +169,7 @@ func channelDecay<T: Real>(
 private let channelBlock = 16
 
 /// Values of scratch that `channelDecay` needs.
-func channelDecayScratch(chunk: Int, dk: Int) -> Int {
+package func channelDecayScratch(chunk: Int, dk: Int) -> Int {
   channelBlock * chunk + chunk * dk + (3 * channelBlock + 2) * dk
 }
 
@@ -209,7 +220,7 @@ private func nearScores<T: Real>(
 /// for gated linear attention, or one logarithm a token.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func recurrentDecay<T: Real>(
+package func recurrentDecay<T: Real>(
   _ head: LinearHead<T>, g: UnsafePointer<T>?, gStride: Int, decay: UnsafePointer<Double>?,
   tokens: Int, state: UnsafeMutablePointer<T>
 ) {

@@ -4,7 +4,7 @@
 /// arXiv 1910.07467); x and y may be the same.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func rmsNorm<T: Real>(
+package func rmsNorm<T: Real>(
   _ x: UnsafePointer<T>, _ m: Int, _ d: Int, _ weight: UnsafePointer<T>?, _ eps: Double,
   into y: UnsafeMutablePointer<T>
 ) {
@@ -24,7 +24,7 @@ func rmsNorm<T: Real>(
 /// al. 2016, arXiv 1607.06450); x and y may be the same.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func layerNorm<T: Real>(
+package func layerNorm<T: Real>(
   _ x: UnsafePointer<T>, _ m: Int, _ d: Int, _ weight: UnsafePointer<T>?,
   _ bias: UnsafePointer<T>?, _ eps: Double, into y: UnsafeMutablePointer<T>
 ) {

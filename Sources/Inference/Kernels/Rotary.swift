@@ -7,9 +7,9 @@
 #endif
 
 /// How far a pair of channels turns with the position (Su et al. 2021, arXiv 2104.09864).
-struct RotaryKind: Hashable, Sendable {
+package struct RotaryKind: Hashable, Sendable {
   /// How the tables are rounded.
-  enum Table: Hashable, Sendable {
+  package enum Table: Hashable, Sendable {
     /// Not at all: angles in float64.
     case exact
     /// As lit_gpt has it: angles in float32, cosines and sines in bfloat16
@@ -18,7 +18,7 @@ struct RotaryKind: Hashable, Sendable {
   }
 
   /// The angle of each pair at position 1.
-  var frequencies: [Double]
+  package var frequencies: [Double]
   /// Positions are divided by it.
   var positionFactor = 1.0
   /// Cosines and sines are multiplied by it (YaRN's attention factor).
@@ -27,7 +27,7 @@ struct RotaryKind: Hashable, Sendable {
   var table = Table.exact
 
   /// base^(-2i/dim), i in 0..<dim/2; in float32 where lit_gpt computes so
-  init(base: Double, dim: Int, positionFactor: Double = 1, table: Table = .exact) {
+  package init(base: Double, dim: Int, positionFactor: Double = 1, table: Table = .exact) {
     frequencies = (0..<dim / 2).map { i in
       switch table {
       case .exact: 1 / pow(base, Double(2 * i) / Double(dim))
@@ -42,7 +42,7 @@ struct RotaryKind: Hashable, Sendable {
   init(frequencies: [Double]) { self.frequencies = frequencies }
 
   /// Cosine and sine at `position` for each pair.
-  func values(at position: Int) -> [(cos: Double, sin: Double)] {
+  package func values(at position: Int) -> [(cos: Double, sin: Double)] {
     frequencies.map { frequency in
       switch table {
       case .exact:
@@ -57,7 +57,7 @@ struct RotaryKind: Hashable, Sendable {
 }
 
 /// The nearest bfloat16, ties to even.
-func roundToBF16(_ x: Float) -> Double {
+package func roundToBF16(_ x: Float) -> Double {
   let bits = x.bitPattern
   return Double(Float(bitPattern: (bits &+ 0x7fff &+ ((bits >> 16) & 1)) & 0xffff_0000))
 }
@@ -105,7 +105,7 @@ final class RotaryCache<T: Real> {
 /// x [tokens, heads, dim], cos and sin [tokens, pairs]; x and y may be the same.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func rotate<T: Real>(
+package func rotate<T: Real>(
   _ x: UnsafePointer<T>, _ tokens: Int, _ heads: Int, _ dim: Int,
   _ cos: UnsafePointer<T>, _ sin: UnsafePointer<T>, _ pairs: Int,
   into y: UnsafeMutablePointer<T>

@@ -8,7 +8,7 @@
 /// intermediate is larger than a row of them. y may be dt, which is then overwritten.
 @specialized(where T == Float)
 @specialized(where T == Double)
-func selectiveScan<T: Real>(
+package func selectiveScan<T: Real>(
   _ u: UnsafePointer<T>, _ dt: UnsafePointer<T>, _ a: UnsafePointer<T>, _ b: UnsafePointer<T>,
   _ c: UnsafePointer<T>, _ d: UnsafePointer<T>, tokens: Int, width: Int, n: Int,
   channels: Range<Int>, state h: UnsafeMutablePointer<T>, into y: UnsafeMutablePointer<T>
@@ -41,7 +41,7 @@ func selectiveScan<T: Real>(
 }
 
 /// The same, as the equations are written, one channel after another: the plain twin for tests.
-func selectiveScanPlainly(
+package func selectiveScanPlainly(
   _ u: [Double], _ dt: [Double], _ a: [Double], _ b: [Double], _ c: [Double], _ d: [Double],
   tokens: Int, width: Int, n: Int
 ) -> [Double] {

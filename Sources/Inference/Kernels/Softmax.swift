@@ -1,6 +1,6 @@
 /// x[i] = e^x[i] / Σ e^x[j], i in 0..<n; the sum in float64
 @inline(__always)
-func softmax<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int) {
+package func softmax<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int) {
   guard n > 0 else { return }
   var top = x[0]
   for i in 1..<max(n, 1) { top = x[i] > top ? x[i] : top }

@@ -1,4 +1,4 @@
-import Tensors
+package import Tensors
 
 // From a file's element type to the precision of the pass. Each loop is for one type; the choice is
 // made once outside.
@@ -6,7 +6,7 @@ import Tensors
 /// out[i] = value i of `bytes` (F64, F32, F16 or BF16; any alignment), i in 0..<count
 @specialized(where T == Float)
 @specialized(where T == Double)
-func widen<T: Real>(
+package func widen<T: Real>(
   _ bytes: UnsafeRawPointer, _ dtype: DType, _ count: Int, into out: UnsafeMutablePointer<T>
 ) {
   switch dtype {
@@ -31,7 +31,7 @@ func widen<T: Real>(
 /// IEEE half precision to Float, by moving the exponent with a multiplication: exact for every
 /// value, subnormals included, and vector code where the processor has no conversion.
 @inline(__always)
-func halfToFloat(_ bits: UInt16) -> Float {
+package func halfToFloat(_ bits: UInt16) -> Float {
   let magnitude = UInt32(bits & 0x7fff) &<< 13
   let finite = Float(bitPattern: magnitude) * 0x1p112
   let special = Float(bitPattern: magnitude | 0x7f80_0000)

@@ -1,0 +1,352 @@
+"""Writes Fixtures/mixers/<kind>__<variant>.safetensors: one residual sub-layer each, in float64.
+
+    python3 Fixtures/generate/mixers.py        (torch 2, safetensors)
+
+Tensors: the pieces by role (model pieces as "model.<role>"), `input` [B, T, D], the residual stream
+entering the sub-layer, and `output`, the stream leaving it. Metadata: `kind`, `attributes` and
+`self_extend` as JSON. The equations are those of the papers and of the modules named in the Swift
+files, written once more as plain recurrences, with no code in common with the engine.
+"""
+import json
+import math
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+OUT = pathlib.Path(__file__).resolve().parent.parent / "mixers"
+f64 = torch.float64
+torch.set_default_dtype(f64)
+
+
+def rms(x, w, eps):
+    y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    return y if w is None else y * w
+
+
+def layer(x, w, b, eps):
+    return F.layer_norm(x, (x.shape[-1],), w, b, eps)
+
+
+class Pieces(dict):
+    """Random pieces, made when first asked for; a linear map of n inputs is scaled by n^-0.5."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape, scale=1.0, shift=0.0):
+        return torch.randn(*shape, generator=self.rng) * scale + shift
+
+    def matrix(self, role, rows, columns, gain=1.0):
+        return self.setdefault(role, self.normal(rows, columns, scale=gain * columns**-0.5))
+
+    def vector(self, role, *shape, scale=0.5, shift=0.0):
+        return self.setdefault(role, self.normal(*shape, scale=scale, shift=shift))
+
+    def linear(self, x, name, rows, bias=False, gain=1.0):
+        b = self.vector(name + ".bias", rows) if bias else None
+        return F.linear(x, self.matrix(name + ".weight", rows, x.shape[-1], gain), b)
+
+    def conv(self, x, name, width, bias):
+        """SiLU of the causal depthwise convolution of x [B, T, C]."""
+        c = x.shape[-1]
+        w = self.vector(name + ".weight", c, width)
+        b = self.vector(name + ".bias", c) if bias else None
+        y = F.conv1d(F.pad(x.transpose(1, 2), (width - 1, 0)), w[:, None], b, groups=c)
+        return F.silu(y.transpose(1, 2))
+
+
+def selective_scan(u, dt, A, B, C, D):
+    h = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
+    out = []
+    for t in range(u.shape[1]):
+        h = torch.exp(dt[:, t, :, None] * A) * h + (dt[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
+        out.append((h * C[:, t, None, :]).sum(-1))
+    return torch.stack(out, 1) + u * D
+
+
+def ssm(p, u, a, eps=None):
+    e, n, r = u.shape[-1], a["d_state"], a["dt_rank"]
+    dt, B, C = p.linear(u, "x_dt", r), p.linear(u, "x_b", n), p.linear(u, "x_c", n)
+    if eps is not None:
+        dt, B, C = rms(dt, None, eps), rms(B, None, eps), rms(C, None, eps)
+    dt = F.softplus(p.linear(dt, "dt", e, bias=True))
+    A = -torch.exp(p.vector("a_log", e, n))
+    return selective_scan(u, dt, A, B, C, p.vector("d", e))
+
+
+def mamba(p, x, a, biases=False, conv_bias=True):
+    e = a["d_inner"]
+    u = p.conv(p.linear(x, "in_x", e, biases), "conv", a["d_conv"], conv_bias)
+    y = ssm(p, u, a, a.get("bcdt_norm_eps")) * F.silu(p.linear(x, "in_z", e, biases))
+    return p.linear(y, "out", x.shape[-1], biases)
+
+
+def mamba2(p, x, a, biases=False, conv_bias=True):
+    e, n, nh, hd, g = a["d_inner"], a["d_state"], a["n_heads"], a["head_dim"], a["n_groups"]
+    bsz, T, _ = x.shape
+    z = p.linear(x, "in_z", e, biases)
+    u = p.conv(p.linear(x, "in_x", e, biases), "conv_x", a["d_conv"], conv_bias).unflatten(-1, (nh, hd))
+    B = p.conv(p.linear(x, "in_b", g * n, biases), "conv_b", a["d_conv"], conv_bias).unflatten(-1, (g, n))
+    C = p.conv(p.linear(x, "in_c", g * n, biases), "conv_c", a["d_conv"], conv_bias).unflatten(-1, (g, n))
+    B, C = B.repeat_interleave(nh // g, 2), C.repeat_interleave(nh // g, 2)
+    dt = F.softplus(p.linear(x, "in_dt", nh, biases) + p.vector("dt.bias", nh))
+    dt = dt.clamp(a.get("dt_min", 0.0), a.get("dt_max") or math.inf)
+    A = -torch.exp(p.vector("a_log", nh))
+    S = x.new_zeros(bsz, nh, hd, n)
+    out = []
+    for t in range(T):
+        S = torch.exp(dt[:, t] * A)[..., None, None] * S + (dt[:, t, :, None] * u[:, t])[..., None] * B[:, t, :, None]
+        out.append(torch.einsum("bhdn,bhn->bhd", S, C[:, t]))
+    D = p.vector("d", e).view(nh, hd) if a.get("d_has_hdim") else p.vector("d", nh)[:, None]
+    y = (torch.stack(out, 1) + D * u).flatten(2)
+    norm = lambda v: (rms(v.unflatten(-1, (g, -1)), None, a["gated_norm_eps"]).flatten(2) * p.vector("gated_norm.weight", e, shift=1))
+    if a.get("gated_norm") == "none":
+        y = y * F.silu(z)
+    elif a.get("norm_before_gate"):
+        y = norm(y) * F.silu(z)
+    else:
+        y = norm(y * F.silu(z))
+    return p.linear(y, "out", x.shape[-1], biases)
+
+
+def frequencies(a, d):
+    base = a["rope_base"]
+    inv = 1.0 / base ** (torch.arange(0, d, 2, dtype=f64) / d)
+    s = a.get("rope_scaling")
+    scale = 1.0
+    if s and s.get("rope_type", s.get("type")) == "linear":
+        inv = inv / s["factor"]
+    elif s and s["rope_type"] == "llama3":  # transformers, modeling_rope_utils.py
+        low, high, old = s["low_freq_factor"], s["high_freq_factor"], s["original_max_position_embeddings"]
+        wavelen = 2 * math.pi / inv
+        smooth = (old / wavelen - low) / (high - low)
+        mixed = (1 - smooth) * inv / s["factor"] + smooth * inv
+        inv = torch.where(wavelen > old / low, inv / s["factor"], torch.where(wavelen < old / high, inv, mixed))
+    elif s and s["rope_type"] == "yarn":
+        old, factor = s["original_max_position_embeddings"], s["factor"]
+        turns = lambda n: d * math.log(old / (n * 2 * math.pi)) / (2 * math.log(base))
+        low, high = max(math.floor(turns(s.get("beta_fast", 32))), 0), min(math.ceil(turns(s.get("beta_slow", 1))), d - 1)
+        ramp = ((torch.arange(d // 2, dtype=f64) - low) / max(high - low, 0.001)).clamp(0, 1)
+        inv = inv / factor * ramp + inv * (1 - ramp)
+        scale = 0.1 * math.log(factor) + 1
+    return inv, scale
+
+
+def rotate(x, pos, inv, scale=1.0):
+    """Half-split rotation of the first 2 * len(inv) channels of x [B, T, H, d]."""
+    d = 2 * len(inv)
+    angle = torch.outer(pos.to(f64), inv)
+    c, s = angle.cos()[None, :, None] * scale, angle.sin()[None, :, None] * scale
+    u, v = x[..., :d].chunk(2, -1)
+    return torch.cat([u * c - v * s, u * s + v * c, x[..., d:]], -1)
+
+
+def rotate_lit(x, base, factor):
+    """lit_gpt's build_rope_cache: angles in float32, tables in bfloat16."""
+    d, T = x.shape[-1], x.shape[1]
+    theta = 1.0 / (base ** (torch.arange(0, d, 2, dtype=torch.float32) / d))
+    angle = torch.outer(torch.arange(T, dtype=torch.float32) / factor, theta)
+    c, s = angle.cos().bfloat16().to(f64)[None, :, None], angle.sin().bfloat16().to(f64)[None, :, None]
+    u, v = x.chunk(2, -1)
+    return torch.cat([u * c - v * s, u * s + v * c], -1)
+
+
+def attention(p, x, a, biases=False, self_extend=None):
+    H, G, d = a["n_heads"], a["n_kv_heads"], a["head_dim"]
+    T = x.shape[1]
+    q, k, v = (p.linear(x, n, h * d, biases) for n, h in (("q", H), ("k", G), ("v", G)))
+    if a.get("d_conv"):
+        q, k, v = (p.conv(t, n + "_conv", a["d_conv"], False) for n, t in (("q", q), ("k", k), ("v", v)))
+    q, k, v = (t.unflatten(-1, (-1, d)) for t in (q, k, v))
+    if a.get("qk_norm_eps"):
+        q, k = rms(q, p.vector("q_norm.weight", d, shift=1), a["qk_norm_eps"]), rms(k, p.vector("k_norm.weight", d, shift=1), a["qk_norm_eps"])
+    pos = torch.arange(T)
+    spread = lambda t: t.repeat_interleave(H // G, 2)
+    scores = lambda q, k: torch.einsum("bqhd,bkhd->bhqk", q, spread(k)) * d**-0.5
+    dist = pos[:, None] - pos[None]
+    if a.get("rope_base") is None:
+        s = scores(q, k)
+    elif a.get("rope_table") == "bfloat16":
+        f = a.get("rope_factor", 1.0)
+        s = scores(rotate_lit(q, a["rope_base"], f), rotate_lit(k, a["rope_base"], f))
+    else:
+        inv, scale = frequencies(a, a.get("rope_dim") or d)
+        at = pos.to(f64) / a.get("rope_factor", 1.0)
+        s = scores(rotate(q, at, inv, scale), rotate(k, at, inv, scale))
+        if self_extend:
+            g, w = self_extend
+            far = scores(rotate(q, pos // g + w - w // g, inv), rotate(k, pos // g, inv))
+            s = torch.where(dist < w, s, far)
+    dead = dist < 0
+    if a.get("window"):
+        dead = dead | (dist >= a["window"])
+    o = torch.einsum("bhqk,bkhd->bqhd", s.masked_fill(dead, -math.inf).softmax(-1), spread(v))
+    return p.linear(o.flatten(2), "o", x.shape[-1], biases)
+
+
+FEATURES = {  # fla/modules/activations.py, ACT2FN
+    None: lambda x: x, "relu": F.relu, "silu": F.silu, "swish": F.silu, "sigmoid": torch.sigmoid,
+    "logsigmoid": F.logsigmoid, "sqrelu": lambda x: F.relu(x) ** 2,
+    "gelu": lambda x: x * 0.5 * (1.0 + torch.tanh(0.79788456 * x * (1 + 0.044715 * x * x))),
+}
+
+
+def linear_attention(q, k, v, g):
+    """q, k [B,T,H,dk], v [B,T,H,dv], g [B,T,H,dk]: logarithms of the decay."""
+    S = q.new_zeros(*q.shape[:1], *q.shape[2:], v.shape[-1])
+    out = []
+    for t in range(q.shape[1]):
+        S = S * g[:, t].exp()[..., None] + k[:, t][..., None] * v[:, t][:, :, None]
+        out.append(torch.einsum("bhk,bhkv->bhv", q[:, t] * q.shape[-1] ** -0.5, S))
+    return torch.stack(out, 1)
+
+
+def gated_output(p, o, x, a, affine=True, gate_bias=False):
+    dv = o.shape[-1]
+    w = p.vector("g_norm.weight", dv, shift=1) if affine else None
+    o = layer(o, w, None, a["group_norm_eps"]) if a.get("group_norm") == "layer" else rms(o, w, a["group_norm_eps"])
+    if a.get("output_gate", True):
+        o = o * F.silu(p.linear(x, "g", o.shape[2] * dv, gate_bias)).unflatten(-1, (-1, dv))
+    return p.linear(o.flatten(2), "o", x.shape[-1])
+
+
+def gla(p, x, a, affine=True, gate_bias=False, gate_shift=0.0, gate_gain=1.0):
+    H, G, dk, dv = a["n_heads"], a["n_kv_heads"], a["head_k_dim"], a["head_v_dim"]
+    q, k, v = p.linear(x, "q", H * dk), p.linear(x, "k", G * dk), p.linear(x, "v", G * dv)
+    if a.get("d_conv"):
+        q, k, v = (p.conv(t, n + "_conv", a["d_conv"], False) for n, t in (("q", q), ("k", k), ("v", v)))
+    p.vector("gk_b.bias", G * dk, scale=2.0, shift=gate_shift)
+    gk = p.linear(p.linear(x, "gk_a", a["gate_rank"]), "gk_b", G * dk, bias=True, gain=gate_gain)
+    gk = F.logsigmoid(gk) / a.get("gate_normalizer", 16.0)
+    if a.get("gate_min") is not None:
+        gk = gk.clamp_min(a["gate_min"])
+    f = FEATURES[a.get("feature_map")]
+    q, k = f(q), f(k) * a.get("k_scale", 1.0)
+    split = lambda t, d: t.unflatten(-1, (-1, d))
+    k, v, gk = (split(t, d).repeat_interleave(H // G, 2) for t, d in ((k, dk), (v, dv), (gk, dk)))
+    return gated_output(p, linear_attention(split(q, dk), k, v, gk), x, a, affine, gate_bias)
+
+
+def retention(p, x, a, affine=True, table=False):
+    H, G, dk, dv = a["n_heads"], a["n_kv_heads"], a["head_k_dim"], a["head_v_dim"]
+    T = x.shape[1]
+    q, k, v = p.linear(x, "q", H * dk), p.linear(x, "k", G * dk), p.linear(x, "v", G * dv)
+    f = FEATURES[a.get("feature_map")]
+    q, k = f(q).unflatten(-1, (-1, dk)), f(k).unflatten(-1, (-1, dk))
+    decay = torch.log(1 - 2.0 ** (-5 - torch.arange(H, dtype=f64)))
+    inv = 1.0 / 10000.0 ** (torch.arange(0, dk, 2, dtype=f64) / dk)
+    if table:  # torchscale's RetNetRelPos
+        inv = p.setdefault("model.rotary.frequencies", 1.0 / 10000 ** torch.linspace(0, 1, dk // 2))
+        decay = p.setdefault("model.rotary.log_decay", decay * 1.5)
+    q, k = rotate(q, torch.arange(T), inv), rotate(k, torch.arange(T), inv)
+    k, v = k.repeat_interleave(H // G, 2), v.unflatten(-1, (-1, dv)).repeat_interleave(H // G, 2)
+    if a.get("score_norm"):  # torchscale's parallel_forward
+        dist = (torch.arange(T)[:, None] - torch.arange(T)[None]).to(f64)
+        mask = torch.where(dist >= 0, torch.exp(dist * decay[:, None, None]), 0.0)
+        mask = mask / mask.sum(-1, keepdim=True).sqrt()
+        qk = torch.einsum("bqhd,bkhd->bhqk", q, k * dk**-0.5) * mask
+        qk = qk / qk.abs().sum(-1, keepdim=True).clamp(min=1, max=5e4)
+        o = torch.einsum("bhqk,bkhd->bqhd", qk, v)
+    else:
+        o = linear_attention(q, k, v, decay[None, None, :, None].expand(*q.shape[:3], dk))
+    return gated_output(p, o, x, a, affine)
+
+
+def mlp(p, x, a, biases=False):
+    act = {"silu": F.silu, "gelu": F.gelu}[a.get("activation", "silu")]
+    return p.linear(act(p.linear(x, "gate", a["d_ff"], biases)) * p.linear(x, "up", a["d_ff"], biases), "down", x.shape[-1], biases)
+
+
+def mega(p, n, a, residual):
+    D, z_dim, C = n.shape[-1], a["d_qk"], a["chunk"]
+    v = F.silu(p.linear(n, "v", D, True))
+    m = F.silu(ssm(p, p.conv(n, "conv", a["d_conv"], True), a))
+    u = torch.sigmoid(p.linear(m, "mx_u", D, True))
+    z, r = F.silu(p.linear(m, "mx_z", z_dim, True)), F.silu(p.linear(m, "mx_r", D, True))
+    hx = p.linear(m, "mx_h", D, True)
+    gamma, beta = p.vector("gamma", 2, z_dim), p.vector("beta", 2, z_dim)
+    q, k = z * gamma[0] + beta[0], z * gamma[1] + beta[1]
+    inv = 10000.0 ** (-torch.arange(z_dim // 2, dtype=f64) / (z_dim // 2))
+    o = []
+    for c in range(0, n.shape[1], C):
+        qc, kc, vc = q[:, c : c + C], k[:, c : c + C], v[:, c : c + C]
+        T = qc.shape[1]
+        turn = lambda t: rotate(t.expand(T, z_dim)[None, :, None], torch.arange(T), inv)[0, :, 0]
+        bias = turn(p.vector("bias_alpha", 1, z_dim)) @ turn(p.vector("bias_beta", 1, z_dim)).T
+        s = qc @ kc.transpose(1, 2) * z_dim**-0.5 + bias
+        o.append(s.masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf).softmax(-1) @ vc)
+    h = F.silu(hx + p.linear(torch.cat(o, 1) * r, "h", D, True))
+    return u * (h - residual)
+
+
+def case(name, attributes, T=23, B=2, D=12, norm="rms", self_extend=None, scale=1.0, **options):
+    kind = name.split("__")[0]
+    a = dict({"norm": norm, "norm_eps": 1e-5}, **attributes)
+    p = Pieces(sum(map(ord, name)))
+    x = p.normal(B, T, D, scale=scale)
+    if norm == "layer":
+        n = layer(x, p.vector("norm.weight", D, shift=1), p.vector("norm.bias", D), 1e-5)
+    elif norm == "none":
+        n = x
+    else:
+        n = rms(x, p.vector("norm.weight", D, shift=1), 1e-5)
+    if self_extend:
+        options["self_extend"] = self_extend
+    if kind == "mega":
+        options["residual"] = x
+    y = x + globals()[kind](p, n, a, **options)
+    meta = {"kind": kind, "attributes": json.dumps(a), "self_extend": json.dumps(self_extend)}
+    tensors = {k: v.contiguous() for k, v in p.items()} | {"input": x, "output": y}
+    save_file(tensors, OUT / f"{name}.safetensors", metadata=meta)
+
+
+OUT.mkdir(exist_ok=True)
+M = dict(d_inner=20, d_state=5, d_conv=4, dt_rank=3)
+case("mamba__plain", M)
+case("mamba__long", dict(M, d_inner=70, d_state=16), T=67, B=1)
+case("mamba__biases_width3", dict(M, d_conv=3), biases=True, conv_bias=False)
+case("mamba__falcon", dict(M, bcdt_norm_eps=1e-6))
+case("mamba__layer_norm_width1", dict(M, d_conv=1), norm="layer")
+M2 = dict(d_inner=30, d_state=7, d_conv=4, n_heads=6, head_dim=5, n_groups=3, gated_norm_eps=1e-5)
+case("mamba2__grouped", M2, T=70)
+case("mamba2__one_group_biases", dict(M2, n_groups=1), biases=True)
+case("mamba2__norm_first_d_of_channels", dict(M2, norm_before_gate=True, d_has_hdim=True))
+case("mamba2__no_norm_limits", dict(M2, gated_norm="none", dt_min=0.5, dt_max=0.9), conv_bias=False)
+A = dict(n_heads=6, n_kv_heads=2, head_dim=8, rope_base=10000.0)
+case("attention__full", A, T=70)
+case("attention__window", dict(A, window=9), T=75)
+case("attention__window_of_one", dict(A, window=1), T=5)
+case("attention__nope_many_heads", dict(A, n_kv_heads=6, rope_base=None))
+case("attention__one_kv_head_bfloat16", dict(A, n_kv_heads=1, rope_table="bfloat16", rope_factor=2.0), T=70)
+case("attention__biases_norms", dict(A, qk_norm_eps=1e-5), biases=True)
+case("attention__partial_factor", dict(A, rope_dim=4, rope_factor=3.0, rope_base=500.0))
+case("attention__short_convolutions", dict(A, d_conv=4, window=6))
+case("attention__linear", dict(A, rope_scaling={"type": "linear", "factor": 2.5}))
+case("attention__llama3", dict(A, rope_base=500.0, rope_scaling={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128}))
+case("attention__yarn", dict(A, rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}))
+case("attention__self_extend", A, T=71, self_extend=[3, 9])
+G = dict(n_heads=4, n_kv_heads=4, head_k_dim=5, head_v_dim=7, gate_rank=3, group_norm_eps=1e-6)
+case("gla__plain", G, T=75)
+case("gla__grouped_convolutions_clamp", dict(G, n_kv_heads=2, d_conv=4, gate_min=-0.05), T=70)
+case("gla__layer_norm_gate_bias", dict(G, group_norm="layer", k_scale=0.37), gate_bias=True, affine=False)
+case("gla__no_gate", dict(G, output_gate=False, gate_normalizer=4.0), T=19)
+case("gla__strong_decay", dict(G, gate_normalizer=1.0), T=75, gate_shift=-40.0, gate_gain=60.0)
+for name in ("relu", "sqrelu", "silu", "sigmoid", "logsigmoid", "gelu"):
+    case(f"gla__feature_{name}", dict(G, n_heads=2, n_kv_heads=1, feature_map=name), T=18, B=1)
+R = dict(n_heads=4, n_kv_heads=4, head_k_dim=6, head_v_dim=7, group_norm_eps=1e-6)
+case("retention__plain", R, T=75)
+case("retention__grouped_no_gate", dict(R, n_kv_heads=2, output_gate=False), T=66)
+case("retention__feature_no_affine", dict(R, feature_map="relu"), affine=False)
+case("retention__tables_in_the_file", dict(R, n_kv_heads=2), table=True)
+TS = dict(R, score_norm=True)
+case("retention__torchscale", TS, T=70, table=True, affine=False)
+case("retention__torchscale_small", TS, T=21, norm="none", scale=0.02, table=True, affine=False)
+case("mlp__silu", dict(d_ff=29))
+case("mlp__gelu_biases", dict(d_ff=29, activation="gelu"), biases=True)
+S = dict(d_state=5, d_conv=4, dt_rank=2, d_qk=8)
+case("mega__whole", dict(S, chunk=2048), T=70)
+case("mega__chunks", dict(S, chunk=7), T=21)
+case("mega__rest", dict(S, chunk=9), T=23)
