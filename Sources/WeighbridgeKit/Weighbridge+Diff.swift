@@ -80,6 +80,7 @@ extension Weighbridge {
           status: try pair.status(of: id)))
     }
     return CheckpointDiff(
-      spec: pair.a.draft.spec, pieces: pieces, attributes: pair.attributes(), problems: pair.problems)
+      spec: pair.a.draft.spec, pieces: pieces, attributes: pair.attributes(),
+      problems: pair.problems)
   }
 }

@@ -165,7 +165,8 @@ extension Weighbridge {
     return ParityResult(
       report: report, precision: request.precision, tokens: (tokens.count, tokens[0].count),
       equalPieces: weights.equal, differing: weights.pieces, pieces: weights.all,
-      spec: pair.a.draft.spec, attributes: attributes, generation: generation, problems: pair.problems)
+      spec: pair.a.draft.spec, attributes: attributes, generation: generation,
+      problems: pair.problems)
   }
 
   /// Rows of the vocabulary that both sides have.
