@@ -12,6 +12,7 @@ struct Diff: Command {
       Examples:
         weighbridge diff iter-100000-ckpt.pth samba-fla
         weighbridge diff mamba-hf mamba-bf16 --json
+      weighbridge diff mamba-hf mamba-bf16 --report diff.html
       """)
 
   @Argument(help: "A checkpoint: a file or a directory.")
@@ -25,13 +26,16 @@ struct Diff: Command {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
+  @OptionGroup var report: ReportOptions
 
   var emptyDocument: JSONObject { ["equal": .null, "pieces": [], "attributes": []] }
 
   func work() throws -> Outcome {
+    let place = try report.place()
     var second = CheckpointInput(path: b, configPath: configB, compat: input.compat)
     second.preset = nil
     let diff = try input.weighbridge().diff(input.input(a), second)
+    try place?.write(HTMLDiff(diff: diff, a: a, b: b).text(command: ReportOptions.command))
     Standard.problems(diff.problems)
     if output.json {
       Standard.output(JSONReport.document(document(diff)))

@@ -8,11 +8,12 @@ struct Inspect: Command {
   static let configuration = CommandConfiguration(
     abstract: "Tell what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
     discussion: """
-      Reads headers only, unless --stats is given.
+      Reads headers only, unless --stats or --report is given.
 
       Examples:
         weighbridge inspect checkpoints/samba-421m
         weighbridge inspect model.safetensors --stats --filter '*A_log'
+      weighbridge inspect samba-fla --report samba.html
       """)
 
   @Argument(help: "A checkpoint: a file or a directory.")
@@ -31,10 +32,13 @@ struct Inspect: Command {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
+  @OptionGroup var report: ReportOptions
 
   func work() throws -> Outcome {
+    let place = try report.place()
     let inspection = try input.weighbridge().inspect(
-      input.input(path, framework: layout), withStatistics: stats, filter: filter)
+      input.input(path, framework: layout), withStatistics: stats || place != nil, filter: filter)
+    try place?.write(HTMLInspection(inspection).text(command: ReportOptions.command))
     if output.json {
       Standard.output(JSONReport.document(document(inspection)))
     } else {

@@ -16,7 +16,7 @@ struct ParityCheck: Command {
 
       Examples:
         weighbridge parity iter-100000-ckpt.pth samba-fla --random 2x64 --seed 1
-        weighbridge parity samba-fla --trace trace.safetensors --precision float32
+        weighbridge parity samba-fla --trace trace.safetensors --report parity.html
       """)
 
   @Argument(help: "A checkpoint: a file or a directory.")
@@ -59,6 +59,7 @@ struct ParityCheck: Command {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
+  @OptionGroup var report: ReportOptions
 
   var emptyDocument: JSONObject {
     [
@@ -85,6 +86,7 @@ struct ParityCheck: Command {
   }
 
   func work() throws -> Outcome {
+    let place = try report.place()
     let weighbridge = try input.weighbridge()
     var request = ParityRequest()
     request.precision = precision
@@ -109,6 +111,9 @@ struct ParityCheck: Command {
       }
       result = try weighbridge.parity(first, second, tokens: source, request)
     }
+    try place?.write(
+      HTMLParity(result: result, a: a, b: b ?? trace ?? "", isTrace: trace != nil)
+        .text(command: ReportOptions.command))
     Standard.problems(result.problems)
     if output.json {
       Standard.output(JSONReport.document(ParityText.document(result)))

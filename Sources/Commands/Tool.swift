@@ -14,11 +14,14 @@ public struct Tool: ParsableCommand {
       Exit status: 0 done or equal; 1 it ran, and the answer is no (files differ, a conversion is \
       refused); 2 failure (bad input, I/O); 64 usage.
       """,
-    version: "0.1.0",
+    version: version,
     subcommands: [
       Inspect.self, Convert.self, ParityCheck.self, Trace.self, Generate.self, Diff.self,
       Layouts.self,
     ])
+
+  /// The version.
+  static let version = "0.1.0"
 
   /// The tool.
   public init() {}

@@ -120,7 +120,8 @@ public struct Lockstep {
               noise.add(p, q)
               difference.add(p, r)
               let isLast = row % length == length - 1
-              report.logits.add(p, r, next: isLast ? nil : ids[row + 1])
+              report.logits.add(
+                p, r, next: isLast ? nil : ids[row + 1], at: (row / length, row % length))
             }
           }
         }

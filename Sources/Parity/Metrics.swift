@@ -42,6 +42,8 @@ public struct LogitAgreement: Sendable, Hashable {
   public var top5 = 0
   /// Positions.
   public var positions = 0
+  /// The positions where the two are furthest apart, the worst first; at most `worstCount`.
+  public private(set) var worst: [Position] = []
   private var klSum = 0.0
   private var nllSumA = 0.0
   private var nllSumB = 0.0
@@ -61,9 +63,43 @@ public struct LogitAgreement: Sendable, Hashable {
   /// B's.
   public var nllB: Double? { predictions > 0 ? nllSumB / Double(predictions) : nil }
 
+  /// How many of the worst positions are kept.
+  public static let worstCount = 10
+
+  /// A token and how likely a model thinks it.
+  public struct Guess: Sendable, Hashable {
+    /// The token's number.
+    public var token: Int
+    /// Its probability.
+    public var probability: Double
+  }
+
+  /// What the two say at one position.
+  public struct Position: Sendable, Hashable {
+    /// The sequence.
+    public var sequence: Int
+    /// The position in it.
+    public var index: Int
+    /// The Kullback-Leibler divergence from A's distribution to B's, in nats; infinite where one is
+    /// not a number.
+    public var kl: Double
+    /// The token that follows, if one does.
+    public var next: Int?
+    /// A's likeliest tokens, the likeliest first.
+    public var a: [Guess]
+    /// B's.
+    public var b: [Guess]
+
+    /// Whether both think the same token likeliest.
+    public var agrees: Bool { a.first?.token == b.first?.token }
+  }
+
   /// Takes in the logits of one position and the token that follows, if one does.
+  ///
+  /// - Parameter place: the sequence and the position in it, for `worst`.
   public mutating func add<R: Real, S: Real>(
-    _ a: UnsafeBufferPointer<R>, _ b: UnsafeBufferPointer<S>, next: Int?
+    _ a: UnsafeBufferPointer<R>, _ b: UnsafeBufferPointer<S>, next: Int?,
+    at place: (sequence: Int, index: Int)? = nil
   ) {
     let count = a.count
     let x = (0..<count).map { Double(a[$0]) }
@@ -89,11 +125,26 @@ public struct LogitAgreement: Sendable, Hashable {
     if topA.first == topB.first { top1 += 1 }
     if Set(topA) == Set(topB) { top5 += 1 }
     positions += 1
+    if let place {
+      keep(
+        Position(
+          sequence: place.sequence, index: place.index, kl: kl.isNaN ? .infinity : kl, next: next,
+          a: topA.map { Guess(token: $0, probability: .exp(x[$0] - logA)) },
+          b: topB.map { Guess(token: $0, probability: .exp(y[$0] - logB)) }))
+    }
     if let next, next >= 0, next < count {
       nllSumA += logA - x[next]
       nllSumB += logB - y[next]
       predictions += 1
     }
+  }
+
+  /// Keeps the worst positions in order; where two are alike the earlier stays.
+  private mutating func keep(_ position: Position) {
+    let place = worst.firstIndex { $0.kl < position.kl } ?? worst.count
+    guard place < LogitAgreement.worstCount else { return }
+    worst.insert(position, at: place)
+    if worst.count > LogitAgreement.worstCount { worst.removeLast() }
   }
 
   private static func logNormalizer(_ x: [Double]) -> Double {

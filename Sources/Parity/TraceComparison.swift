@@ -111,11 +111,14 @@ public struct TraceComparison {
       for row in ids.indices {
         let range = row * width..<(row + 1) * width
         let next = row % length == length - 1 ? nil : ids[row + 1]
+        let place = (sequence: row / length, index: row % length)
         let theirs = UnsafeBufferPointer(rebasing: z[range])
         if wantsFloat {
-          report.logits.add(UnsafeBufferPointer(rebasing: y[range]), theirs, next: next)
+          report.logits.add(
+            UnsafeBufferPointer(rebasing: y[range]), theirs, next: next, at: place)
         } else {
-          report.logits.add(UnsafeBufferPointer(rebasing: x[range]), theirs, next: next)
+          report.logits.add(
+            UnsafeBufferPointer(rebasing: x[range]), theirs, next: next, at: place)
         }
       }
     }

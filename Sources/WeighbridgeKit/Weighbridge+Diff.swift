@@ -49,6 +49,8 @@ public struct CheckpointDiff: Sendable {
     public var isRounding: Bool
   }
 
+  /// A as the hub sees it, which the pieces' sub-layers refer to.
+  public var spec: ModelSpec
   /// The pieces, model first, then by sub-layer.
   public var pieces: [Piece]
   /// The attributes that differ.
@@ -78,6 +80,7 @@ extension Weighbridge {
           status: try pair.status(of: id)))
     }
     return CheckpointDiff(
-      pieces: pieces, attributes: pair.attributes(), problems: pair.problems)
+      spec: pair.a.draft.spec, pieces: pieces, attributes: pair.attributes(),
+      problems: pair.problems)
   }
 }

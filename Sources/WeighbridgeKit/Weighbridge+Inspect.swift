@@ -13,6 +13,10 @@ public struct Inspection: Sendable {
     /// The pieces that it holds, joined by `+`; `nil` for a tensor without weight or of an unknown
     /// layout.
     public var piece: String?
+    /// The sub-layer, in the flat list; `nil` for a tensor of the model as a whole.
+    public var sublayer: Int?
+    /// The roles of its pieces; empty where `piece` is `nil`.
+    public var roles: [String]
     /// Its values, when they were asked for.
     public var stats: TensorStatistics?
   }
@@ -56,14 +60,15 @@ extension Weighbridge {
     _ input: CheckpointInput, withStatistics: Bool = false, filter: String? = nil
   ) throws(Problems) -> Inspection {
     let loaded = try load(input)
-    var roles: [Int: String] = [:]
+    var roles: [Int: (sublayer: Int?, roles: [String])] = [:]
     var byKind: OrderedDictionary<String, Int> = [:]
     var parameters = 0
     if let bound = loaded.bound {
       for (expected, number) in bound.tensors {
-        roles[number] = expected.segments.map(\.role).reduce(into: [String]()) {
+        let own = expected.segments.map(\.role).reduce(into: [String]()) {
           if !$0.contains($1) { $0.append($1) }
-        }.map { PieceID(expected.sublayer, $0).description }.joined(separator: "+")
+        }
+        roles[number] = (expected.sublayer, own)
       }
       for (id, location) in bound.pieces {
         let count = location.shape.elementCount ?? 0
@@ -93,7 +98,13 @@ extension Weighbridge {
           throw Problems([error])
         }
       }
-      tensors.append(Inspection.Tensor(info: info, piece: roles[number], stats: stats))
+      let held = roles[number]
+      tensors.append(
+        Inspection.Tensor(
+          info: info,
+          piece: held.map { held in
+            held.roles.map { PieceID(held.sublayer, $0).description }.joined(separator: "+")
+          }, sublayer: held?.sublayer, roles: held?.roles ?? [], stats: stats))
     }
     return Inspection(
       path: input.path, container: loaded.source.container,

@@ -1,6 +1,6 @@
 import Conversion
 public import Inference
-import Layouts
+public import Layouts
 import OrderedCollections
 public import Parity
 public import Tensors
@@ -42,6 +42,10 @@ public struct ParityResult: Sendable {
   public var equalPieces: Int
   /// The others.
   public var differing: [CheckpointDiff.Piece]
+  /// Every piece of either side and how it compares; empty beside a trace.
+  public var pieces: [CheckpointDiff.Piece]
+  /// The reference as the hub sees it, which the pieces' sub-layers refer to.
+  public var spec: ModelSpec
   /// The attributes that differ.
   public var attributes: [CheckpointDiff.Attribute]
   /// The continuations, when they were asked for: A's and B's.
@@ -92,7 +96,7 @@ extension Weighbridge {
     return ParityResult(
       report: report, precision: request.precision,
       tokens: (trace.tokens.count, trace.tokens[0].count), equalPieces: 0, differing: [],
-      attributes: [], generation: generation,
+      pieces: [], spec: side.spec, attributes: [], generation: generation,
       problems: loaded.problems.filter { $0.severity != .error })
   }
 
@@ -160,8 +164,9 @@ extension Weighbridge {
     }
     return ParityResult(
       report: report, precision: request.precision, tokens: (tokens.count, tokens[0].count),
-      equalPieces: weights.equal, differing: weights.pieces, attributes: attributes,
-      generation: generation, problems: pair.problems)
+      equalPieces: weights.equal, differing: weights.pieces, pieces: weights.all,
+      spec: pair.a.draft.spec, attributes: attributes, generation: generation,
+      problems: pair.problems)
   }
 
   /// Rows of the vocabulary that both sides have.
@@ -288,6 +293,8 @@ struct WeightComparison {
   var equal = 0
   /// The others.
   var pieces: [CheckpointDiff.Piece] = []
+  /// All of them, in order.
+  var all: [CheckpointDiff.Piece] = []
   /// Pieces of B that are A's rounded to a narrower type on purpose.
   var deliberate: Set<PieceID> = []
   /// Pieces that differ otherwise.
@@ -296,14 +303,14 @@ struct WeightComparison {
   init(_ pair: AlignedPair, _ vocabulary: Vocabulary) throws {
     for id in pair.pieceIDs {
       let status = try pair.status(of: id)
+      let piece = CheckpointDiff.Piece(
+        id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id), status: status)
+      all.append(piece)
       if status == .equal || status == .neutral {
         equal += 1
         continue
       }
-      pieces.append(
-        CheckpointDiff.Piece(
-          id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id),
-          status: status))
+      pieces.append(piece)
       if case .cast(let from, let to) = status {
         // Widening changes no value. What should stay float32 is not cast on purpose.
         if to.bitWidth > from.bitWidth { continue }

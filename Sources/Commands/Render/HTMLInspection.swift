@@ -1,0 +1,187 @@
+import Layouts
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+/// An inspection to look at.
+struct HTMLInspection {
+  let inspection: Inspection
+  private let groups: [TensorGroup]
+
+  init(_ inspection: Inspection) {
+    self.inspection = inspection
+    groups = TensorGroup.groups(inspection)
+  }
+
+  func text(command: String) -> String {
+    let odd = groups.flatMap(\.members).filter { $0.oddity != nil }
+    let faults = odd.filter { $0.oddity?.isFault == true }
+    let errors = inspection.problems.filter { $0.severity == .error }
+    var page = HTMLPage(
+      title: "inspect: \(inspection.path)", kicker: "Weighbridge · inspect",
+      verdict: verdict(faults: faults.count, odd: odd.count, errors: errors),
+      tone: !faults.isEmpty ? .bad : odd.isEmpty && errors.isEmpty ? .good : .warn)
+    page.lead = """
+      <p><code>\(inspection.path)</code></p>
+      \(outstanding(odd))
+      """
+    if !inspection.problems.isEmpty { page.add("Noticed", HTML.problems(inspection.problems)) }
+    page.add("What it is", facts)
+    if let spec = inspection.spec, !spec.sublayers.isEmpty {
+      page.add("The stack", stack(spec))
+    }
+    if !inspection.parametersByKind.isEmpty { page.add("Parameters by kind", parameters) }
+    if !groups.isEmpty {
+      page.add("Values, layer by layer", HTMLMultiples(groups: groups).html)
+    }
+    page.add("Tensors", tensors)
+    return page.text(command: command)
+  }
+
+  private func verdict(faults: Int, odd: Int, errors: [Diagnostic]) -> String {
+    let name =
+      inspection.layoutName.map { "\(inspection.family ?? "") model in the layout \($0)" }
+      ?? "checkpoint of an unknown layout"
+    if faults > 0 {
+      return
+        "Broken: \(faults == 1 ? "1 tensor holds" : "\(faults) tensors hold") values that are no numbers."
+    }
+    if !errors.isEmpty {
+      return "A \(name); \(errors.count == 1 ? "1 problem" : "\(errors.count) problems")."
+    }
+    if odd > 0 {
+      return
+        "A \(name); \(odd == 1 ? "1 tensor stands" : "\(odd) tensors stand") out from the other layers."
+    }
+    return "Sound: a \(name), every value a finite number."
+  }
+
+  private func outstanding(_ odd: [TensorGroup.Member]) -> HTML {
+    guard !odd.isEmpty else { return HTML() }
+    let items: [HTML] = odd.prefix(12).map {
+      "<li><code>\($0.tensor.info.name.string)</code>: \($0.oddity?.words ?? "")</li>\n"
+    }
+    let more: HTML = odd.count > 12 ? "<li>and \(odd.count - 12) more</li>\n" : ""
+    return "<ul class=\"plain\">\n\(items)\(more)</ul>\n"
+  }
+
+  private var facts: HTML {
+    var dtypes: OrderedDictionary<String, Int> = [:]
+    for tensor in inspection.tensors { dtypes[tensor.info.dtype.rawValue, default: 0] += 1 }
+    let types = dtypes.map { "\($0.value) × \($0.key)" }.joined(separator: ", ")
+    var facts: [(name: String, value: HTML)] = [
+      ("layout", "\(inspection.layoutName ?? "unknown")"),
+      ("framework", "\(inspection.framework ?? "unknown")"),
+      ("family", "\(inspection.family ?? "unknown")"),
+      ("container", "\(inspection.container.rawValue)"),
+      (
+        "parameters",
+        """
+        \(Shown.count(inspection.parameters)) <span class="soft">(\(inspection.parameters))</span>
+        """
+      ),
+      ("size", "\(Shown.bytes(inspection.bytes))"),
+      ("tensors listed", "\(inspection.tensors.count)"),
+      ("types", "\(types)"),
+    ]
+    for names in inspection.tied {
+      facts.append(("one tensor", "<code>\(names.joined(separator: " = "))</code>"))
+    }
+    let set = inspection.config.filter { $0.value != .null }
+    guard !set.isEmpty else { return HTML.facts(facts) }
+    let rows: [HTML] = set.map {
+      "<tr><th scope=\"row\"><code>\($0.key)</code></th><td><code>\($0.value.text())</code></td></tr>\n"
+    }
+    return """
+      \(HTML.facts(facts))\
+      \(HTML.table("The config, by canonical names", [("name", false), ("value", false)], rows))
+      """
+  }
+
+  /// Layers side by side, each with its sub-layers from top to bottom.
+  private func stack(_ spec: ModelSpec) -> HTML {
+    var layers: OrderedDictionary<Int, [Int]> = [:]
+    for (i, sublayer) in spec.sublayers.enumerated() {
+      layers[sublayer.layer, default: []].append(i)
+    }
+    let items: [HTML] = layers.map { layer, indices in
+      let blocks: [HTML] = indices.map { index in
+        let sublayer = spec.sublayers[index]
+        return """
+          <li class="block k-\(sublayer.kind)">\(sublayer.kind)\(detail(sublayer))</li>
+
+          """
+      }
+      return """
+        <li><span class="label">layer \(layer)</span><ol>
+        \(blocks)</ol></li>
+
+        """
+    }
+    return """
+      <p>The residual stream runs through \(spec.sublayers.count) sub-layers in \(spec.layerCount) \
+      layers, from the first to the last.</p>
+      <ol class="stack">
+      \(items)</ol>
+
+      """
+  }
+
+  private func detail(_ sublayer: ModelSpec.Sublayer) -> HTML {
+    guard sublayer.kind == "attention" else { return HTML() }
+    let window = sublayer["window"].int.map { "window \($0)" } ?? "full"
+    let rotary = sublayer["rope_base"] == .null ? ", no rotary" : ""
+    return "<small>\(window)\(rotary)</small>"
+  }
+
+  private var parameters: HTML {
+    let most = Double(max(inspection.parametersByKind.values.max() ?? 1, 1))
+    let total = Double(max(inspection.parameters, 1))
+    let rows: [HTML] = inspection.parametersByKind.map { kind, count in
+      let width = HTML.coordinate(Double(count) / most * 100)
+      let share = Shown.number((Double(count) / total * 1000).rounded() / 10)
+      let name = inspection.spec?.sublayers.contains { $0.kind == kind } == true ? kind : "model"
+      return """
+        <tr><th scope="row">\(kind)</th><td class="n">\(count)</td><td class="n">\(share) %</td>\
+        <td><span class="bar block k-\(name)" style="width:\(width)%;padding:0"></span></td></tr>
+
+        """
+    }
+    return HTML.table(
+      "Parameters of each kind of sub-layer; tied weights count once",
+      [("kind", false), ("parameters", true), ("share", true), ("", false)], rows, style: "bars")
+  }
+
+  private var tensors: HTML {
+    var odd: [TensorName: TensorGroup.Oddity] = [:]
+    for member in groups.flatMap(\.members) { odd[member.tensor.info.name] = member.oddity }
+    let rows: [HTML] = inspection.tensors.map { tensor in
+      let stats = tensor.stats
+      let oddity = odd[tensor.info.name]
+      let note: HTML =
+        oddity.map {
+          "<br><span class=\"word \($0.isFault ? "bad" : "warn")\">\($0.words)</span>"
+        } ?? ""
+      return """
+        <tr class="\(oddity.map { $0.isFault ? "out" : "odd" } ?? "")"><th scope="row" class="name">\
+        \(tensor.info.name.string)\(note)</th><td>\(tensor.info.dtype.rawValue)</td>\
+        <td class="n">\(tensor.info.shape.description)</td>\
+        <td class="n">\(Shown.bytes(tensor.info.byteCount))</td>\
+        <td class="n">\(Shown.number(stats?.min))</td><td class="n">\(Shown.number(stats?.max))</td>\
+        <td class="n">\(Shown.number(stats?.mean))</td><td class="n">\(Shown.number(stats?.std))</td>\
+        <td class="n">\(stats.map { "\($0.nan)" } ?? "-")</td>\
+        <td class="n">\(stats.map { "\($0.inf)" } ?? "-")</td>\
+        <td class="n">\(stats.map { "\($0.zeros)" } ?? "-")</td>\
+        <td class="mono">\(tensor.piece ?? "-")</td></tr>
+
+        """
+    }
+    return HTML.table(
+      "Every tensor with its values",
+      [
+        ("tensor", false), ("type", false), ("shape", true), ("size", true), ("least", true),
+        ("greatest", true), ("mean", true), ("std. dev.", true), ("NaN", true), ("inf", true),
+        ("zeros", true), ("piece", false),
+      ], rows)
+  }
+}

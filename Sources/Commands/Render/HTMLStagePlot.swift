@@ -1,0 +1,180 @@
+import Parity
+
+/// Error by stage on a logarithmic axis, with float32's noise and the bound behind it. A stage is a
+/// row, so that any number of them can be read on a page as narrow as a phone; across, everything
+/// is in percent, so that letters keep their size.
+struct HTMLStagePlot {
+  let stages: [ParityReport.Stage]
+  /// The first stage out of bounds.
+  let first: String?
+
+  private let axis: LogAxis
+  private static let row = 20.0
+  private static let top = 22.0
+
+  init(stages: [ParityReport.Stage], first: String?) {
+    self.stages = stages
+    self.first = first
+    axis = LogAxis(stages.flatMap { [$0.maxAbs, $0.noise, $0.bound] })
+  }
+
+  var html: HTML {
+    let labels: [HTML] = stages.map { stage in
+      let mark: HTML = stage.name == first ? "<li class=\"first\">▶ " : "<li>"
+      return "\(mark)\(stage.name)</li>"
+    }
+    let height = Int(Self.top + Self.row * Double(stages.count) + 4)
+    return """
+      <figure>
+      <div class="plot"><ol aria-hidden="true">\(labels)</ol>
+      <svg width="100%" height="\(height)" role="img" aria-labelledby="plot-title plot-desc">
+      <title id="plot-title">Largest absolute error of each stage, on a logarithmic axis</title>
+      <desc id="plot-desc">\(description)</desc>
+      \(grid(height))\(bands)\(path)\(markers)</svg></div>
+      <figcaption>Largest absolute error of each stage, on a logarithmic axis from \
+      \(axis.label(axis.low)) to \(axis.label(axis.high)), in the order of computation.\
+      </figcaption>
+      \(legend)</figure>
+
+      """
+  }
+
+  private var description: String {
+    let out = stages.count { !$0.ok }
+    let largest = stages.max { $0.maxAbs < $1.maxAbs }
+    let told =
+      out == 0
+      ? "All \(stages.count) stages are within their bounds."
+      : "\(out) of \(stages.count) stages are out of bounds, the first is \(first ?? "")."
+    let most = largest.map {
+      " The largest error is \(Shown.number($0.maxAbs)), at \($0.name)."
+    }
+    return told + (most ?? "") + " The table below has every number."
+  }
+
+  private func y(_ i: Int) -> Double { Self.top + Self.row * Double(i) }
+
+  private func at(_ value: Double) -> String { HTML.coordinate(axis.percent(value)) + "%" }
+
+  private func grid(_ height: Int) -> HTML {
+    HTML(
+      axis.ticks.map { exponent in
+        let x = HTML.coordinate(axis.percent(exponent: exponent)) + "%"
+        return """
+          <line class="grid" x1="\(x)" x2="\(x)" y1="\(Int(Self.top) - 4)" y2="\(height)"/>\
+          <text x="\(x)" y="12" text-anchor="middle">\(axis.label(exponent))</text>
+
+          """
+      })
+  }
+
+  private var bands: HTML {
+    HTML(
+      stages.enumerated().map { i, stage in
+        let y = HTML.coordinate(y(i))
+        let highlight: HTML =
+          stage.name == first
+          ? "<rect class=\"first-row\" x=\"0\" y=\"\(y)\" width=\"100%\" height=\"20\"/>" : ""
+        return """
+          \(highlight)<rect class="allowed" x="0" y="\(y)" width="\(at(stage.bound))" height="20"/>\
+          <rect class="noise" x="0" y="\(y)" width="\(at(stage.noise))" height="20"/>\
+          <line class="bound" x1="\(at(stage.bound))" x2="\(at(stage.bound))" y1="\(y)" \
+          y2="\(HTML.coordinate(self.y(i + 1)))"/>
+
+          """
+      })
+  }
+
+  private var path: HTML {
+    HTML(
+      zip(stages, stages.dropFirst()).enumerated().map { i, pair in
+        """
+        <line class="path" x1="\(at(pair.0.maxAbs))" y1="\(HTML.coordinate(y(i) + 10))" \
+        x2="\(at(pair.1.maxAbs))" y2="\(HTML.coordinate(y(i) + 30))"/>
+
+        """
+      })
+  }
+
+  private var markers: HTML {
+    HTML(
+      stages.enumerated().map { i, stage in
+        let words =
+          "\(stage.name): error \(Shown.number(stage.maxAbs)), bound \(Shown.number(stage.bound)), "
+          + "float32's noise \(Shown.number(stage.noise)), \(stage.ok ? "within" : "out of bounds")"
+        let shape: HTML =
+          stage.ok
+          ? "<circle class=\"dot\" r=\"4\"/>"
+          : "<path class=\"out\" d=\"M-6 0L0-6L6 0L0 6Z\"/>"
+        return """
+          <svg x="\(at(stage.maxAbs))" y="\(HTML.coordinate(y(i) + 10))"><title>\(words)</title>\
+          \(shape)</svg>
+
+          """
+      })
+  }
+
+  private var legend: HTML {
+    """
+    <ul class="legend" aria-hidden="true">
+    <li><svg width="22" height="14"><rect class="noise" width="22" height="14"/></svg>float32's \
+    noise on A</li>
+    <li><svg width="22" height="14"><rect class="allowed" width="20" height="14"/><line \
+    class="bound" x1="20" x2="20" y1="0" y2="14"/></svg>allowed, up to the bound</li>
+    <li><svg width="14" height="14"><circle class="dot" cx="7" cy="7" r="4"/></svg>within</li>
+    <li><svg width="14" height="14"><path class="out" d="M1 7L7 1L13 7L7 13Z"/></svg>out of \
+    bounds</li>
+    <li>▶ the first divergence</li>
+    </ul>
+
+    """
+  }
+}
+
+/// A logarithmic axis over whole powers of ten. What is zero stands at its left end, what is
+/// infinite at its right.
+struct LogAxis {
+  let low: Int
+  let high: Int
+
+  init(_ values: [Double]) {
+    let decades = values.filter { $0 > 0 && $0.isFinite }.map(LogAxis.logarithm)
+    let least = (decades.min() ?? -16).rounded(.down)
+    let most = (decades.max() ?? 0).rounded(.up)
+    low = Int(least)
+    high = max(Int(most), low + 1)
+  }
+
+  func percent(_ value: Double) -> Double {
+    if value.isNaN || value == .infinity { return 100 }
+    guard value > 0 else { return 0 }
+    let share = (LogAxis.logarithm(value) - Double(low)) / Double(high - low)
+    return min(max(share, 0), 1) * 100
+  }
+
+  func percent(exponent: Int) -> Double { Double(exponent - low) / Double(high - low) * 100 }
+
+  /// Six marks at most, which fit a phone.
+  var ticks: [Int] {
+    let step = max(1, (high - low + 4) / 5)
+    return stride(from: low, through: high, by: step).map { $0 }
+  }
+
+  func label(_ exponent: Int) -> String { "1e\(exponent)" }
+
+  /// The decimal logarithm: of the exponent, and of the rest by halving; a plot needs no more digits.
+  static func logarithm(_ value: Double) -> Double {
+    var rest = value.significand
+    var bits = Double(value.exponent)
+    var weight = 0.5
+    for _ in 0..<20 {
+      rest *= rest
+      if rest >= 2 {
+        rest /= 2
+        bits += weight
+      }
+      weight /= 2
+    }
+    return bits * 0.301_029_995_663_981_2
+  }
+}
