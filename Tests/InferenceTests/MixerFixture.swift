@@ -118,10 +118,18 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
 
   private func ids(_ count: Int) -> [Int] { [Int](repeating: 0, count: count) }
 
-  /// The largest difference of `a` and `b`, as a part of what the sub-layer adds to the stream.
-  func distance(_ a: [Double], _ b: [Double]) -> Double {
-    let change = zip(output, input).map { abs($0 - $1) }.max() ?? 1
-    let differences = zip(a, b).map { abs($0 - $1) }
-    return differences.contains { $0.isNaN } ? .nan : (differences.max() ?? .nan) / change
+  /// The largest difference from the fixture's output, as a part of what the sub-layer adds.
+  func distance(_ values: [Double]) -> Double {
+    largest(zip(values, output)) / largest(zip(output, input))
+  }
+
+  /// The largest difference from the fixture's output, as a part of its largest value.
+  func relativeDistance(_ values: [Double]) -> Double {
+    largest(zip(values, output)) / (output.map { abs($0) }.max() ?? 1)
+  }
+
+  private func largest(_ pairs: some Sequence<(Double, Double)>) -> Double {
+    let differences = pairs.map { abs($0 - $1) }
+    return differences.contains { $0.isNaN } ? .nan : differences.max() ?? .nan
   }
 }
