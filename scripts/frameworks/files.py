@@ -34,16 +34,19 @@ def read_h5(path):
     """Tensors of an HDF5 file: a bfloat16 is a 16-bit float type with 8 exponent bits, which h5py reads as float32 numbers."""
     out = {}
     with h5py.File(path, "r") as f:
-        def visit(name, d):
-            if isinstance(d, h5py.Dataset):
+        def visit(group, prefix):  # not visititems: that one shows a hard-linked dataset (a tie) under one of its names only
+            for key, d in group.items():
+                if isinstance(d, h5py.Group):
+                    visit(d, prefix + key + ".")
+                    continue
                 t = d.id.get_type()
                 a = d[()]
                 if isinstance(t, h5py.h5t.TypeFloatID) and t.get_size() == 2 and t.get_fields()[2] == 8:
                     v = torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)).bfloat16()
                 else:
-                    v = torch.from_numpy(np.ascontiguousarray(a.astype(a.dtype.newbyteorder("="))))
-                out[name.replace("/", ".")] = v
-        f.visititems(visit)
+                    v = torch.from_numpy(np.array(a.astype(a.dtype.newbyteorder("="))))
+                out[prefix + key] = v
+        visit(f, "")
         attrs = dict(f.attrs)
     return out, attrs
 
