@@ -65,7 +65,8 @@ let package = Package(
     .target(
       name: "Commands",
       dependencies: [
-        "WeighbridgeKit", "Tensors", "Checkpoints", "Conversion", "Layouts", argumentParser, collections,
+        "WeighbridgeKit", "Tensors", "Checkpoints", "Conversion", "Layouts", "Inference", "Parity",
+        argumentParser, collections,
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
@@ -86,7 +87,7 @@ let package = Package(
       dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "InferenceTests", dependencies: ["Inference", "TestSupport"],
+      name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport"],

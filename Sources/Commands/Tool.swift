@@ -14,7 +14,9 @@ public struct Tool: ParsableCommand {
       refused); 2 failure (bad input, I/O); 64 usage.
       """,
     version: "0.1.0",
-    subcommands: [Inspect.self, Convert.self, Diff.self, Layouts.self])
+    subcommands: [
+      Inspect.self, Convert.self, ParityCheck.self, Trace.self, Generate.self, Diff.self, Layouts.self,
+    ])
 
   /// The tool.
   public init() {}

@@ -91,7 +91,8 @@ struct Assembler {
   private mutating func append(
     _ name: String, _ shape: Shape, _ parts: [ConversionPlan.Part], keepsFloat32: Bool
   ) {
-    let natural = SameLayoutPlan.widest(parts.map(\.value)) ?? modelDType
+    let natural =
+      SameLayoutPlan.widest(parts.map(\.value)) ?? (keepsFloat32 ? .f32 : modelDType)
     let dtype = SameLayoutPlan.cast(natural, options, keepsFloat32: keepsFloat32)
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
       natural != .f64
@@ -184,6 +185,13 @@ struct Assembler {
           draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
           continue
         }
+        problems.append(
+          Diagnostic(
+            code: "convert.frequencies", subject: name(of: id),
+            message:
+              "holds other \(id.role == "rotary.frequencies" ? "rotary frequencies" : "decays") than the target computes, and the target's config has no word for them",
+            help: "a target that keeps them in the file can hold them: torchscale"))
+        continue
       }
       switch kind(of: id).piece(id.role)?.neutral {
       case .zero? where try reader.all(value) { $1 == 0 }:

@@ -25,6 +25,22 @@ struct ConfigWriter {
     return config
   }
 
+  /// Whether a condition of the layout holds for the model.
+  ///
+  /// - Throws: `expression.value` for a mistake in the layout.
+  func holds(
+    _ condition: Expression, for draft: Draft, pattern: String
+  ) throws(Diagnostic) -> Bool {
+    try condition.bool(in: scope(for: draft, pattern: pattern, options: ConversionOptions()))
+  }
+
+  /// Why a layout is not for a model at all.
+  static func notOfThisKind(_ layout: Layout, _ condition: Expression) -> Diagnostic {
+    Diagnostic(
+      code: "convert.no-such-mixer", subject: layout.name,
+      message: "is for models of another kind (\(condition.text))")
+  }
+
   private func scope(
     for draft: Draft, pattern: String, options: ConversionOptions
   ) -> Scope {

@@ -82,10 +82,20 @@ public struct Refusal: Error, Sendable {
   public var layout: Layout
   /// Every reason.
   public var problems: [Diagnostic]
+  /// Whether the target has the model's kinds of sub-layers at all; such a refusal tells more.
+  public var isNear: Bool
 
   /// A refusal.
-  public init(layout: Layout, problems: [Diagnostic]) {
+  public init(layout: Layout, problems: [Diagnostic], isNear: Bool = false) {
     self.layout = layout
     self.problems = problems
+    self.isNear = isNear
+  }
+
+  /// Whether this one tells the user more than `other`.
+  func isCloser(than other: Refusal?) -> Bool {
+    guard let other else { return true }
+    if isNear != other.isNear { return isNear }
+    return problems.count < other.problems.count
   }
 }

@@ -62,7 +62,9 @@ enum PatternFit {
   }
 
   /// Why no pattern holds the draft.
-  static func explain(_ draft: Draft, _ target: Layout, _ write: Layout.Write) -> [Diagnostic] {
+  static func explain(
+    _ draft: Draft, _ target: Layout, _ write: Layout.Write, _ provenance: ConfigProvenance
+  ) -> [Diagnostic] {
     let kinds = Set(write.patterns.flatMap { $0.slots.flatMap(\.kinds) })
     var seen: Set<String> = []
     var problems: [Diagnostic] = []
@@ -72,7 +74,7 @@ enum PatternFit {
         Diagnostic(
           code: "convert.no-such-mixer", subject: "layer \(sublayer.layer) (\(sublayer.kind))",
           message:
-            "\(target.title) has no \(sublayer.kind); its layers are made of \(kinds.sorted().joined(separator: ", "))",
+            "\(target.title) has no \(sublayer.kind)\(provenance.clause(kind: sublayer.kind)); its layers are made of \(kinds.sorted().joined(separator: ", "))",
           help: "another target may have it: `weighbridge layouts` lists what converts to what"))
     }
     if problems.isEmpty {
@@ -81,11 +83,15 @@ enum PatternFit {
       problems.append(
         Diagnostic(
           code: "convert.stack", subject: "the stack of sub-layers",
-          message: "\(target.title) cannot hold the order\(stack)\(draft.spec.sublayers.count > 8 ? " …" : "")",
-          notes: write.patterns.map { pattern in
-            "its layers are " + pattern.slots.map { $0.kinds.joined(separator: " or ") }
-              .joined(separator: ", then ")
-          }))
+          message:
+            "\(target.title) cannot hold the order\(stack)\(draft.spec.sublayers.count > 8 ? " …" : "")\(provenance.clauseOfStack())",
+          notes: Set(
+            write.patterns.map { pattern in
+              "its layers are "
+                + pattern.slots.map { $0.kinds.joined(separator: " or ") }
+                .joined(separator: ", then ")
+            }
+          ).sorted()))
     }
     return problems
   }

@@ -27,7 +27,7 @@ public struct Planner: Sendable {
       do {
         return try plan(bound, to: target, options: options, reader: reader)
       } catch let refusal as Refusal {
-        if closest == nil || refusal.problems.count < closest!.problems.count { closest = refusal }
+        if refusal.isCloser(than: closest) { closest = refusal }
       }
     }
     throw closest
@@ -44,7 +44,9 @@ public struct Planner: Sendable {
   private func ordered(_ targets: [Layout], for bound: BoundModel) -> [Layout] {
     func rank(_ layout: Layout) -> Int {
       if layout.name == bound.layout.name { return 0 }
-      return layout.name.hasPrefix(bound.spec.family) ? 1 : 2
+      // Most layouts are of one family, whatever the config says.
+      let family = (try? layout.family.value(in: Scope()))?.string
+      return family == bound.spec.family ? 1 : 2
     }
     return targets.enumerated().sorted { (rank($0.1), $0.0) < (rank($1.1), $1.0) }.map(\.1)
   }
@@ -56,8 +58,11 @@ public struct Planner: Sendable {
     if let rows = options.vocabularyRows {
       try VocabularyResize.apply(&draft, rows: rows, reader: reader)
     }
-    if target.name == bound.layout.name {
+    if target.name == bound.layout.name, !bound.isDated {
       return SameLayoutPlan.make(bound, draft, vocabulary, options: options)
+    }
+    if target.name == bound.layout.name {
+      draft.note(.bitwise, "an older form of the layout is written in its present one")
     }
     guard let write = target.write else {
       throw Refusal(
@@ -80,7 +85,7 @@ public struct Planner: Sendable {
       do {
         return try express(draft, bound, target, write, options, reader)
       } catch let refusal as Refusal {
-        firstRefusal = refusal
+        if refusal.isCloser(than: firstRefusal) { firstRefusal = refusal }
       }
     }
     throw firstRefusal!
@@ -100,10 +105,13 @@ public struct Planner: Sendable {
       do {
         return try finish(folded, pattern.name, bound, target, write, options, reader)
       } catch let other as Refusal {
-        if refusal == nil || other.problems.count < refusal!.problems.count { refusal = other }
+        if other.isCloser(than: refusal) { refusal = other }
       }
     }
-    throw refusal ?? Refusal(layout: target, problems: PatternFit.explain(draft, target, write))
+    throw refusal
+      ?? Refusal(
+        layout: target,
+        problems: PatternFit.explain(draft, target, write, ConfigProvenance(bound, vocabulary)))
   }
 
   private func finish(
@@ -116,6 +124,9 @@ public struct Planner: Sendable {
       let config = try writer.config(for: draft, pattern: pattern, options: options)
       return (config, target.expand(config: config, vocabulary: vocabulary, inventory: nil))
     }
+    if let when = write.when, try !writer.holds(when, for: draft, pattern: pattern) {
+      throw Refusal(layout: target, problems: [ConfigWriter.notOfThisKind(target, when)])
+    }
     var (config, expansion) = try readBack()
     var changed = false
     for name in write.rewrites {
@@ -124,15 +135,24 @@ public struct Planner: Sendable {
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }
-    guard found.isEmpty else { throw Refusal(layout: target, problems: found) }
+    guard found.isEmpty else { throw Refusal(layout: target, problems: found, isNear: true) }
 
-    var comparison = SpecComparison(target: target, write: write, vocabulary: vocabulary)
+    var comparison = SpecComparison(
+      target: target, write: write, vocabulary: vocabulary,
+      provenance: ConfigProvenance(bound, vocabulary))
     comparison.compare(&draft, expansion.spec)
     var assembler = Assembler(
       draft: draft, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
     try assembler.assemble()
-    let problems = comparison.problems + assembler.problems
-    guard problems.isEmpty else { throw Refusal(layout: target, problems: problems) }
+    // A piece that is missing because the target computes something else is said by the comparison.
+    let problems =
+      comparison.problems
+      + assembler.problems.filter {
+        comparison.problems.isEmpty || $0.code != "convert.missing-piece"
+      }
+    guard problems.isEmpty else {
+      throw Refusal(layout: target, problems: problems, isNear: true)
+    }
     let reasons = assembler.draft.reasons
     return ConversionPlan(
       from: bound.layout, to: target, spec: expansion.spec,

@@ -12,6 +12,14 @@ enum SameLayoutPlan {
     var tensors: [ConversionPlan.Tensor] = []
     let inventory = bound.inventory
     var byExtent: [TensorInfo.Extent: Int] = [:]
+    if let i = inventory.names.indices.first(where: {
+      inventory.names[$0] != inventory.infos[$0].name.string
+    }) {
+      draft.note(
+        .bitwise,
+        "prefixes of wrappers are taken off the names: \(inventory.infos[i].name) becomes \(inventory.names[i])"
+      )
+    }
     let roles = roles(of: bound, vocabulary)
     for (number, info) in inventory.infos.enumerated() {
       var value = stored(number, info)

@@ -8,12 +8,16 @@ struct SpecComparison {
   let target: Layout
   let write: Layout.Write
   let vocabulary: Vocabulary
+  let provenance: ConfigProvenance
   var problems: [Diagnostic] = []
 
-  init(target: Layout, write: Layout.Write, vocabulary: Vocabulary) {
+  init(
+    target: Layout, write: Layout.Write, vocabulary: Vocabulary, provenance: ConfigProvenance
+  ) {
     self.target = target
     self.write = write
     self.vocabulary = vocabulary
+    self.provenance = provenance
   }
 
   mutating func compare(_ draft: inout Draft, _ back: ModelSpec) {
@@ -45,6 +49,7 @@ struct SpecComparison {
     }
     for (diagnostic, layers) in groups.values {
       var diagnostic = diagnostic
+      if let told = variety(diagnostic.subject, draft.spec, back) { diagnostic.message = told }
       let shown = layers.prefix(6).map(String.init).joined(separator: ", ")
       diagnostic.notes.append(
         "in layer\(layers.count > 1 ? "s" : "") \(shown)\(layers.count > 6 ? " …" : "")")
@@ -63,7 +68,9 @@ struct SpecComparison {
         problems.append(
           Diagnostic(
             code: "convert.inexpressible", subject: "tied",
-            message: "the head differs from the embedding, but \(target.title) ties the two"))
+            message:
+              "the head differs from the embedding\(provenance.clause(kind: "model", attribute: "tied")), but \(target.title) ties the two"
+          ))
         continue
       }
       if accepts("model", attribute.name, &draft) { continue }
@@ -92,6 +99,27 @@ struct SpecComparison {
     groups[key]!.1.append(layer)
   }
 
+  /// For an attribute that has several values in the source and must have one in the target.
+  private func variety(_ subject: String, _ own: ModelSpec, _ back: ModelSpec) -> String? {
+    let parts = subject.split(separator: ".", maxSplits: 1).map(String.init)
+    guard parts.count == 2 else { return nil }
+    func values(_ spec: ModelSpec) -> OrderedDictionary<JSONValue, [Int]> {
+      var layers: OrderedDictionary<JSONValue, [Int]> = [:]
+      for sublayer in spec.sublayers where sublayer.kind == parts[0] {
+        layers[sublayer[parts[1]], default: []].append(sublayer.layer)
+      }
+      return layers
+    }
+    let found = values(own)
+    guard found.count > 1, values(back).count == 1 else { return nil }
+    let told = found.map { value, layers in
+      let shown = layers.prefix(4).map(String.init).joined(separator: ", ")
+      return "\(value.text()) in layers \(shown)\(layers.count > 4 ? " …" : "")"
+    }
+    return
+      "differs among layers\(provenance.clause(kind: parts[0], attribute: parts[1])): \(told.joined(separator: "; ")); \(target.title) has one for all"
+  }
+
   private func inexpressible(
     _ attribute: String, _ kind: String, _ a: JSONValue, _ b: JSONValue
   ) -> Diagnostic {
@@ -100,8 +128,9 @@ struct SpecComparison {
       .summary
     return Diagnostic(
       code: "convert.inexpressible", subject: "\(kind).\(attribute)",
-      message: "is \(a.text()) in the source; \(target.title) can only express \(b.text())",
+      message:
+        "is \(a.text()) in the source\(provenance.clause(kind: kind, attribute: attribute)); \(target.title) can only express \(b.text())",
       notes: summary.map { ["\(attribute): \($0)"] } ?? [],
-      help: "no config of \(target.name) says this; choose another target")
+      help: "no config of \(target.framework) says this; choose another target")
   }
 }

@@ -61,6 +61,8 @@ public struct BoundModel: Sendable {
   public var ignored: [Int]
   /// Groups of names that hold one and the same tensor.
   public var ties: [[String]]
+  /// Whether it is of an older form that the framework's present version does not load.
+  public var isDated: Bool
   /// Everything noticed; errors here mean that the pieces are not complete.
   public var problems: [Diagnostic]
 
@@ -78,7 +80,7 @@ extension Layout {
     return BoundModel(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
-      problems: binder.problems)
+      isDated: expansion.isDated, problems: binder.problems)
   }
 }
 
@@ -102,6 +104,8 @@ private struct Binder {
   }
 
   mutating func bind(_ vocabulary: Vocabulary) {
+    // Without the whole list every tensor would look out of place.
+    guard expansion.isComplete else { return }
     var used: Set<Int> = []
     var headIsThere = false
     for expected in expansion.tensors {

@@ -31,8 +31,12 @@ public struct Expansion: Sendable {
   public var tensors: [Expected]
   /// Buffers to be written.
   public var buffers: [Buffer]
-  /// What was found wrong; an expansion with errors is not complete.
+  /// What was found wrong.
   public var problems: [Diagnostic]
+  /// Whether the config could be followed to its end, so that every tensor is listed.
+  public var isComplete: Bool
+  /// Whether the checkpoint is of an older form that the framework's present version does not load.
+  public var isDated: Bool
 }
 
 extension Layout {
@@ -50,7 +54,8 @@ extension Layout {
     builder.expand(raw, inventory)
     return Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
-      problems: builder.problems)
+      problems: builder.problems, isComplete: builder.isComplete,
+      isDated: builder.isDated)
   }
 }
 
@@ -61,6 +66,8 @@ private struct Expander {
   var tensors: [Expansion.Expected] = []
   var buffers: [Expansion.Buffer] = []
   var problems: [Diagnostic] = []
+  var isComplete = false
+  var isDated = false
 
   /// A config asks for at most this many layers; more is a mistake or an attack.
   static let mostLayers = 10_000
@@ -85,6 +92,8 @@ private struct Expander {
       try expandModel(&scope)
       try expandLayers(scope)
       try expandBuffers(scope)
+      if let dated = layout.write?.dated, try dated.bool(in: scope) { isDated = true }
+      isComplete = true
     } catch {
       problems.append(error)
     }
@@ -113,6 +122,7 @@ private struct Expander {
               help: "remove the one that is wrong"))
         }
         scope.values[key.name] = value
+        if first != key.name { isDated = true }
       } else if let initial = key.initial {
         scope.values[key.name] = initial
       } else {

@@ -290,7 +290,11 @@ struct ExpressionParser {
         try expect("]")
         return .comprehension(value: first, variable: variable, list: list, condition: condition)
       }
-      if peek == .symbol(",") { position += 1 }
+      guard peek == .symbol(",") else {
+        try expect("]")
+        return .list([first])
+      }
+      position += 1
       return .list([first] + (try parseList(until: "]")))
     case .symbol("{"):
       var entries: [Expression.Entry] = []

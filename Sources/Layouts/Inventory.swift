@@ -72,9 +72,10 @@ public struct Inventory: Sendable {
   /// `name` without wrappers' prefixes.
   public static func unwrapped(_ name: String) -> String {
     // Nearly every name has none of them: look before taking it apart.
-    guard name.utf8.contains(UInt8(ascii: "_")) || name.utf8.starts(with: "module.".utf8) else {
-      return name
-    }
+    guard
+      name.utf8.contains(UInt8(ascii: "_")) || name.utf8.starts(with: "module.".utf8)
+        || name.contains(".module.")
+    else { return name }
     let parts = name.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.contains(where: { wrappers.contains($0) }) else { return name }
     return parts.filter { !wrappers.contains($0) }.joined(separator: ".")

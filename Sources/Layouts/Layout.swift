@@ -252,6 +252,11 @@ public struct Layout: Sendable {
       public var omitsNull: Bool
     }
 
+    /// When a checkpoint of this layout is of an older form that the framework's present version does
+    /// not load, so that it is written anew.
+    public var dated: Expression?
+    /// What must hold of a model for this layout to be thought of; `nil` for nothing.
+    public var when: Expression?
     /// The ways in which sub-layers fall into layers, in the order in which they are tried.
     public var patterns: [Pattern]
     /// Names for the config's expressions, in order.

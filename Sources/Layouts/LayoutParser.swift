@@ -273,11 +273,13 @@ extension Layout.Ignored {
 extension Layout.Write {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
     let fields = try cursor.fields([
-      "patterns", "let", "config", "carry", "rewrites", "pad", "accept",
+      "when", "dated", "patterns", "let", "config", "carry", "rewrites", "pad", "accept",
     ])
     guard let patterns = fields["patterns"], let config = fields["config"] else {
       throw cursor.error("needs patterns and config")
     }
+    when = try fields["when"].map { (c) throws(Diagnostic) in try c.expression() }
+    dated = try fields["dated"].map { (c) throws(Diagnostic) in try c.expression() }
     var list: [Pattern] = []
     for (name, value) in try patterns.members() {
       var slots: [PatternSlot] = []

@@ -19,6 +19,16 @@ extension Scope {
     "floor": { (v) throws(Diagnostic) in try whole(number(v, 0).rounded(.down)) },
     // int(x): Python's int(), towards zero.
     "int": { (v) throws(Diagnostic) in try whole(number(v, 0).rounded(.towardZero)) },
+    // number(x): x, or what transformers writes for a float that JSON has no word for.
+    "number": { (v) throws(Diagnostic) in
+      switch v.first?["__float__"]?.string {
+      case "Infinity": return .double(.infinity)
+      case "-Infinity": return .double(-.infinity)
+      case "NaN": return .double(.nan)
+      default: return .double(try number(v, 0))
+      }
+    },
+    "infinity": { (v) throws(Diagnostic) in .double(.infinity) },
     "float": { (v) throws(Diagnostic) in .double(try number(v, 0)) },
     "sqrt": { (v) throws(Diagnostic) in .double(try number(v, 0).squareRoot()) },
     // round_up(x, m): the least multiple of m that is not below x.

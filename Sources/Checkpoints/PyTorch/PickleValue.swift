@@ -43,6 +43,11 @@ package struct PickleGlobal: Sendable, Hashable {
   /// The name in it, dotted when nested.
   package var name: String
 
+  package init(module: String, name: String) {
+    self.module = module
+    self.name = name
+  }
+
   /// `module.name`.
   package var qualified: String { module + "." + name }
 }

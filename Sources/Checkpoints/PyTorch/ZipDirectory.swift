@@ -6,13 +6,13 @@ package import Tensors
 /// Zip readers differ in which of two contradicting places they believe; a file that contradicts
 /// itself could show this tool other weights than it shows PyTorch.
 package struct ZipDirectory: Sendable {
-  /// The entries, as the central directory lists them.
+  /// The entries, as the central directory lists them; folders are none.
   package let entries: [ZipEntry]
-  private let byName: [TensorName: Int]
+  private let byName: [TensorName: ZipEntry]
 
   /// The entry of exactly that name.
   package subscript(name name: String) -> ZipEntry? {
-    byName[TensorName(name)].map { entries[$0] }
+    byName[TensorName(name)]
   }
 
   /// Reads the directory at the end of `file` and each entry's local header.
@@ -29,10 +29,10 @@ package struct ZipDirectory: Sendable {
     var problems = ProblemList()
     var parser = ZipDirectoryParser(file: file, end: end, bytes: directory)
     let entries = parser.parse(&problems)
-    var byName: [TensorName: Int] = [:]
+    var byName: [TensorName: ZipEntry] = [:]
     byName.reserveCapacity(entries.count)
-    for (index, entry) in entries.enumerated() {
-      guard byName.updateValue(index, forKey: TensorName(entry.name)) == nil else {
+    for entry in entries {
+      guard byName.updateValue(entry, forKey: TensorName(entry.name)) == nil else {
         problems.add(
           .pytorch(
             "zip-duplicate", "\(file.name): entry \(quoted(entry.name))",
@@ -43,7 +43,7 @@ package struct ZipDirectory: Sendable {
     }
     Self.checkPlaces(entries, end, file, &problems)
     try problems.check()
-    self.entries = entries
+    self.entries = entries.filter { !$0.isFolder }
     self.byName = byName
   }
 

@@ -43,7 +43,7 @@ struct ZipDirectoryParser {
       }
       do throws(Diagnostic) {
         let central = try self.central(at, nameCount, extraCount)
-        if let entry = try self.entry(central) { entries.append(entry) }
+        entries.append(try entry(central))
       } catch { problems.add(error) }
       at = next
       count += 1
@@ -126,8 +126,8 @@ struct ZipDirectoryParser {
     // Without the field the values mean what they say.
   }
 
-  /// Checks an entry's own rules and its local header; `nil` for a folder.
-  private func entry(_ central: Central) throws(Diagnostic) -> ZipEntry? {
+  /// Checks an entry's own rules and its local header.
+  private func entry(_ central: Central) throws(Diagnostic) -> ZipEntry {
     try checkName(central.name)
     func subject() -> String { self.subject(central.name) }
     guard central.flags & 0x2041 == 0 else {
@@ -155,7 +155,6 @@ struct ZipDirectoryParser {
         "it has \(central.byteCount) bytes at byte \(dataOffset), but the zip directory begins at"
           + " byte \(end.directoryOffset)")
     }
-    if central.name.utf8.last == UInt8(ascii: "/"), central.byteCount == 0 { return nil }
     return ZipEntry(
       name: central.name, headerOffset: central.headerOffset, dataOffset: dataOffset,
       byteCount: central.byteCount, checksum: central.checksum)

@@ -10,4 +10,7 @@ package struct ZipEntry: Sendable, Hashable {
   package var byteCount: Int
   /// The CRC-32 that the directory gives; 0 also where the writer computed none.
   package var checksum: UInt32
+
+  /// Whether it only names a folder, as re-packed archives do.
+  var isFolder: Bool { name.utf8.last == UInt8(ascii: "/") && byteCount == 0 }
 }

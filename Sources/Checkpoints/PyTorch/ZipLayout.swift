@@ -1,20 +1,22 @@
-import Tensors
+package import Tensors
 
 /// Where the entries of a zip file to be written go: each begins at a multiple of 64 bytes, as
 /// PyTorch places them, so that storages can be mapped.
-struct ZipLayout {
+package struct ZipLayout {
   /// An entry with its place.
-  struct Entry {
-    var name: String
-    var byteCount: Int
-    var headerOffset: Int
-    var dataOffset: Int
-    var checksum: UInt32 = 0
+  package struct Entry {
+    package var name: String
+    package var byteCount: Int
+    package var headerOffset: Int
+    package var dataOffset: Int
+    package var checksum: UInt32 = 0
   }
 
-  private(set) var entries: [Entry] = []
+  package init() {}
+
+  package private(set) var entries: [Entry] = []
   /// Where the next local header goes; after the last entry, the central directory.
-  private(set) var end = 0
+  package private(set) var end = 0
 
   private static let alignment = 64
   private static let most = 0xffff_ffff
@@ -22,7 +24,7 @@ struct ZipLayout {
   /// Adds an entry of `byteCount` bytes behind the others, and returns its number.
   ///
   /// - Throws: `pytorch.too-large` when the file would pass 2^63 bytes.
-  mutating func add(_ name: String, byteCount: Int) throws(Diagnostic) -> Int {
+  package mutating func add(_ name: String, byteCount: Int) throws(Diagnostic) -> Int {
     let header = 30 + name.utf8.count + (byteCount >= Self.most ? 20 : 0) + 4
     guard let aligned = end.checkedPlus(header + Self.alignment - 1),
       let next = (aligned / Self.alignment * Self.alignment).checkedPlus(byteCount)
@@ -37,10 +39,12 @@ struct ZipLayout {
   }
 
   /// Sets the CRC-32 of entry `index`.
-  mutating func setChecksum(_ value: UInt32, of index: Int) { entries[index].checksum = value }
+  package mutating func setChecksum(_ value: UInt32, of index: Int) {
+    entries[index].checksum = value
+  }
 
   /// The local header of entry `index`, up to its first byte.
-  func localHeader(_ index: Int) -> [UInt8] {
+  package func localHeader(_ index: Int) -> [UInt8] {
     let entry = entries[index]
     let isLarge = entry.byteCount >= Self.most
     var bytes: [UInt8] = []
@@ -78,7 +82,7 @@ struct ZipLayout {
   }
 
   /// The central directory and the end records. The zip64 ones are always written, as PyTorch does.
-  func trailer() -> [UInt8] {
+  package func trailer() -> [UInt8] {
     var bytes: [UInt8] = []
     for entry in entries {
       let isLarge = entry.byteCount >= Self.most

@@ -1,4 +1,4 @@
-import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -9,14 +9,14 @@ import Tensors
 #endif
 
 /// A new file that bytes are written to at any offset, by several threads at once (`pwrite`).
-final class ZipOutput: Sendable {
-  let path: String
+package final class ZipOutput: Sendable {
+  package let path: String
   private let descriptor: Int32
 
   /// Creates the file; one that exists is refused.
   ///
   /// - Throws: `io.create` with the system's reason.
-  init(path: String) throws(Diagnostic) {
+  package init(path: String) throws(Diagnostic) {
     descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw .system("io.create", path, "cannot be created") }
     self.path = path
@@ -27,7 +27,7 @@ final class ZipOutput: Sendable {
   /// Writes `bytes` from `offset` on.
   ///
   /// - Throws: `io.write` with the system's reason.
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(Diagnostic) {
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(Diagnostic) {
     var done = 0
     while done < bytes.count {
       let count = pwrite(
@@ -43,7 +43,7 @@ final class ZipOutput: Sendable {
   /// Writes `bytes` from `offset` on.
   ///
   /// - Throws: `io.write`.
-  func write(_ bytes: [UInt8], at offset: Int) throws(Diagnostic) {
+  package func write(_ bytes: [UInt8], at offset: Int) throws(Diagnostic) {
     var failure: Diagnostic?
     bytes.withUnsafeBytes { buffer in
       do throws(Diagnostic) { try write(buffer, at: offset) } catch { failure = error }
@@ -54,7 +54,7 @@ final class ZipOutput: Sendable {
   /// Waits until the bytes are on the disk.
   ///
   /// - Throws: `io.write`.
-  func sync() throws(Diagnostic) {
+  package func sync() throws(Diagnostic) {
     guard fsync(descriptor) == 0 else {
       throw .system("io.write", path, "cannot be flushed to the disk")
     }

@@ -105,13 +105,13 @@ struct InspectionText {
   private func wrap(_ line: String, _ width: Int) -> [String] {
     guard line.count > width else { return [line] }
     var lines: [String] = []
-    var current = ""
-    for word in line.split(separator: " ", omittingEmptySubsequences: false) {
-      if !current.isEmpty, current.count + 1 + word.count > width {
+    var current = String(line.prefix { $0 == " " })
+    for word in line.dropFirst(current.count).split(separator: " ", omittingEmptySubsequences: false) {
+      if current.contains(where: { $0 != " " }), current.count + 1 + word.count > width {
         lines.append(current)
         current = String(repeating: " ", count: 14) + word
       } else {
-        current += lines.isEmpty && current.isEmpty ? String(word) : " " + word
+        current += current.allSatisfy { $0 == " " } ? String(word) : " " + word
       }
     }
     return lines + [current]

@@ -10,13 +10,19 @@ struct Table {
 
   mutating func add(_ row: [String]) { rows.append(row) }
 
-  /// The table, at most `width` characters wide: the first column gives way, in its middle.
+  /// The table, at most `width` characters wide: the widest columns of text give way, in their middle.
   func text(width: Int) -> String {
     var widths = columns.enumerated().map { i, column in
       max(column.title.count, rows.map { $0[i].count }.max() ?? 0)
     }
-    let total = widths.reduce(0, +) + 2 * (columns.count - 1)
-    if total > width { widths[0] = max(16, widths[0] - (total - width)) }
+    var excess = widths.reduce(0, +) + 2 * (columns.count - 1) - width
+    while excess > 0,
+      let widest = columns.indices.filter({ columns[$0].alignment == .left && widths[$0] > 16 })
+        .max(by: { (widths[$0], $0) < (widths[$1], $1) })
+    {
+      widths[widest] -= 1
+      excess -= 1
+    }
     let lines = ([columns.map(\.title)] + rows).map { row in
       row.enumerated().map { i, cell in
         pad(shorten(cell, widths[i]), widths[i], columns[i].alignment, last: i == row.count - 1)

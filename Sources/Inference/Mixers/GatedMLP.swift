@@ -19,3 +19,30 @@ extension MixerKind {
       Piece("down.bias", ["d_model"], neutral: .zero, "its bias"),
     ])
 }
+
+/// Runs a gated MLP.
+struct GatedMLPMixer<T: Real>: Mixer {
+  let activation: Activation
+  let gate: Projection<T>
+  let up: Projection<T>
+  let down: Projection<T>
+
+  init(_ loader: PieceLoader<T>) {
+    let (d, f) = (loader.dModel, loader.size("d_ff"))
+    activation = loader.word("activation", ["silu", "gelu"]) == "gelu" ? .gelu : .silu
+    gate = loader.projection("gate", f, d)
+    up = loader.projection("up", f, d)
+    down = loader.projection("down", d, f)
+  }
+
+  func makeState(batch: Int, workspace: Workspace) -> MixerState<T> { MixerState() }
+
+  func callAsFunction(
+    _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
+  ) -> Buffer<T> {
+    let gated = gate(input.normed, run)
+    let inner = up(input.normed, run)
+    run.gate(gated.read, inner.count, activation, times: inner.pointer)
+    return down(inner.read, run)
+  }
+}

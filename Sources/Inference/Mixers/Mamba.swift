@@ -11,14 +11,18 @@ extension MixerKind {
       Attribute("d_state", "state size N of each channel"),
       Attribute("d_conv", "width of the causal convolution"),
       Attribute("dt_rank", "rank of the step-size projection"),
-      Attribute("bcdt_norm_eps", default: JSONValue.null, "falcon_mamba's RMSNorm on dt, B and C: its epsilon"),
+      Attribute(
+        "bcdt_norm_eps", default: JSONValue.null,
+        "falcon_mamba's RMSNorm on dt, B and C: its epsilon"),
     ],
     pieces: [
       Piece("in_x.weight", ["d_inner", "d_model"], "projection to the scanned branch"),
       Piece("in_x.bias", ["d_inner"], neutral: .zero, "its bias"),
       Piece("in_z.weight", ["d_inner", "d_model"], "projection to the gate"),
       Piece("in_z.bias", ["d_inner"], neutral: .zero, "its bias"),
-      Piece("conv.weight", ["d_inner", "d_conv"], "depthwise causal convolution; the last column multiplies the current token"),
+      Piece(
+        "conv.weight", ["d_inner", "d_conv"],
+        "depthwise causal convolution; the last column multiplies the current token"),
       Piece("conv.bias", ["d_inner"], neutral: .zero, "its bias"),
       Piece("x_dt.weight", ["dt_rank", "d_inner"], "projection to the step size"),
       Piece("x_b.weight", ["d_state", "d_inner"], "projection to B"),
@@ -30,4 +34,54 @@ extension MixerKind {
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
       Piece("out.bias", ["d_model"], neutral: .zero, "its bias"),
     ])
+}
+
+/// Runs a Mamba-1 sub-layer; equations of `selective_scan_interface.py`, `selective_scan_ref`, and
+/// `mamba_simple.py`, `Mamba.forward`; falcon_mamba's norms as in transformers'
+/// `modeling_falcon_mamba.py`.
+struct MambaMixer<T: Real>: Mixer {
+  final class State: MixerState<T> {
+    let tail: Buffer<T>
+    let scan: Buffer<T>  // [batch, d_state, d_inner]
+
+    init(tail: Buffer<T>, scan: Buffer<T>) {
+      self.tail = tail
+      self.scan = scan
+    }
+  }
+
+  let inX: Projection<T>
+  let inZ: Projection<T>
+  let convolution: Convolution<T>
+  let scan: SelectiveSSM<T>
+  let out: Projection<T>
+
+  init(_ loader: PieceLoader<T>) {
+    let d = loader.dModel
+    let e = loader.size("d_inner")
+    inX = loader.projection("in_x", e, d)
+    inZ = loader.projection("in_z", e, d)
+    convolution = loader.convolution("conv", e, loader.size("d_conv"))
+    scan = SelectiveSSM(loader, width: e, normEps: loader.optionalNumber("bcdt_norm_eps"))
+    out = loader.projection("out", d, e)
+  }
+
+  func makeState(batch: Int, workspace: Workspace) -> MixerState<T> {
+    State(
+      tail: convolution.makeTail(batch: batch, workspace: workspace),
+      scan: scan.makeState(batch: batch, workspace: workspace))
+  }
+
+  func callAsFunction(
+    _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
+  ) -> Buffer<T> {
+    let kept = state ?? makeState(batch: run.batch, workspace: run.workspace)
+    guard let state = kept as? State else { preconditionFailure("a state of another mixer") }
+    let x = inX(input.normed, run)
+    let u = convolution(x.read, run, tail: state.tail)
+    let y = scan(u, run, state.scan)
+    let z = inZ(input.normed, run)
+    run.gate(z.read, run.rows * scan.width, .silu, times: y.pointer)
+    return out(y.read, run)
+  }
 }

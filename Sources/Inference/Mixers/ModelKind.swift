@@ -21,20 +21,43 @@ extension MixerKind {
       Attribute("vocab_size", "tokens that have a meaning; the rows after them are padding"),
       Attribute("tied", "whether the head is the embedding"),
       Attribute("embed_scale", default: 1.0, "factor on the embedding's output"),
-      Attribute("embed_norm", default: "none", "norm of the embedding's output: none or layer"),
+      Attribute(
+        "embed_norm", default: "none", "norm of the embedding's output: none, rms or layer"),
+      Attribute(
+        "embed_norm_eps", default: JSONValue.null, "epsilon of that norm; null for the final norm's"
+      ),
       Attribute("final_norm", default: "rms", "norm before the head: rms, layer or none"),
       Attribute("final_norm_eps", "epsilon of that norm"),
       Attribute("parallel_residual", default: false, "mixer and MLP read the same residual stream"),
     ],
     pieces: [
       Piece("embed.weight", ["vocab_rows", "d_model"], "token embedding"),
-      Piece("embed_norm.weight", ["d_model"], neutral: .one, "weight of the norm behind the embedding"),
+      Piece(
+        "embed_norm.weight", ["d_model"], neutral: .one, "weight of the norm behind the embedding"),
       Piece("embed_norm.bias", ["d_model"], neutral: .zero, "its bias"),
       Piece("final_norm.weight", ["d_model"], neutral: .one, "weight of the norm before the head"),
       Piece("final_norm.bias", ["d_model"], neutral: .zero, "its bias"),
       Piece("head.weight", ["vocab_rows", "d_model"], "language-model head"),
       Piece("head.bias", ["vocab_rows"], neutral: .zero, "bias of the head"),
-      Piece("rotary.frequencies", ["head_k_dim // 2"], "rotary frequencies kept in the file (torchscale's angle)"),
-      Piece("rotary.log_decay", ["n_heads"], "log of the decay of each head kept in the file (torchscale)"),
+      Piece(
+        "rotary.frequencies", ["head_k_dim // 2"], keepsFloat32: true,
+        "rotary frequencies kept in the file (torchscale's angle)"),
+      Piece(
+        "rotary.log_decay", ["n_heads"], keepsFloat32: true,
+        "log of the decay of each head kept in the file (torchscale)"),
     ], hasNorm: false)
+}
+
+/// A mixer of `loader`'s kind; one line a mixer. `nil` for a kind that the engine does not run.
+func makeMixer<T: Real>(_ loader: PieceLoader<T>) -> (any Mixer<T>)? {
+  switch loader.sublayer?.kind {
+  case "mamba": MambaMixer(loader)
+  case "mamba2": Mamba2Mixer(loader)
+  case "attention": AttentionMixer(loader)
+  case "gla": GLAMixer(loader)
+  case "retention": RetentionMixer(loader)
+  case "mlp": GatedMLPMixer(loader)
+  case "mega": MegaMixer(loader)
+  default: nil
+  }
 }

@@ -1,0 +1,131 @@
+import OrderedCollections
+import Parity
+import Tensors
+import WeighbridgeKit
+
+/// A parity check for a terminal and for scripts.
+enum ParityText {
+  static func document(_ result: ParityResult) -> JSONObject {
+    let report = result.report
+    return [
+      "verdict": .string(result.passes ? "pass" : "fail"),
+      "precision": .string(result.precision.rawValue),
+      "tokens": [.int(result.tokens.batch), .int(result.tokens.length)],
+      "weights": [
+        "equal": .int(result.equalPieces),
+        "differ": .array(
+          result.differing.map {
+            [
+              "piece": .string($0.id.description), "status": .string(told($0.status)),
+              "a": .array($0.tensorsA.map { .string($0) }),
+              "b": .array($0.tensorsB.map { .string($0) }),
+            ]
+          }),
+      ],
+      "attributes": .array(
+        result.attributes.map {
+          ["place": .string($0.place), "name": .string($0.name), "a": $0.a, "b": $0.b]
+        }),
+      "stages": .array(
+        report.stages.map {
+          [
+            "name": .string($0.name), "max_abs": .double($0.maxAbs),
+            "relative": .double($0.relative), "bound": .double($0.bound),
+            "noise": .double($0.noise), "ok": .bool($0.ok),
+          ]
+        }),
+      "first_divergence": report.firstDivergence.map {
+        [
+          "stage": .string($0.stage), "sublayer": $0.sublayer.map { .int($0) } ?? .null,
+          "kind": .string($0.kind), "suspects": .array($0.suspects.map { .string($0) }),
+          "attributes": .array($0.attributes.map { .string($0) }), "proven": .bool($0.isProven),
+        ]
+      } ?? .null,
+      "logits": [
+        "max_abs": .double(report.logits.maxAbs), "kl_max": .double(report.logits.klMax),
+        "kl_mean": .double(report.logits.klMean),
+        "top1_agreement": .double(report.logits.top1Agreement),
+        "top5_agreement": .double(report.logits.top5Agreement),
+        "nll_a": JSONReport.number(report.logits.nllA),
+        "nll_b": JSONReport.number(report.logits.nllB),
+      ],
+      "generation": result.generation.map {
+        [
+          "tokens": .int($0.a.count), "equal": .bool($0.a == $0.b),
+          "a": .array($0.a.map { .int($0) }), "b": .array($0.b.map { .int($0) }),
+        ]
+      } ?? .null,
+      "problems": JSONReport.problems(result.problems),
+    ]
+  }
+
+  static func text(_ result: ParityResult, a: String, b: String) -> String {
+    let report = result.report
+    var lines = [
+      "\(result.passes ? "pass" : "FAIL"): \(a) and \(b) \(result.passes ? "compute the same" : "differ") (\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)",
+      "",
+    ]
+    var table = Table([
+      ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right), ("", .left),
+    ])
+    for stage in report.stages {
+      table.add([
+        stage.name, Shown.number(stage.maxAbs), Shown.number(stage.relative),
+        Shown.number(stage.bound), stage.ok ? "ok" : "OUT",
+      ])
+    }
+    lines += [table.text(width: Standard.width), ""]
+    if result.equalPieces + result.differing.count > 0 {
+      lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")
+      for piece in result.differing.prefix(12) {
+        lines.append("  \(piece.id) (\(piece.tensorsB.joined(separator: "+"))): \(told(piece.status))")
+      }
+      if result.differing.count > 12 { lines.append("  and \(result.differing.count - 12) more") }
+    }
+    for attribute in result.attributes.prefix(12) {
+      lines.append(
+        "config: \(attribute.place): \(attribute.name) is \(attribute.a.text()) in A, \(attribute.b.text()) in B\(attribute.isRounding ? " (rounding only)" : "")"
+      )
+    }
+    let logits = report.logits
+    lines.append(
+      "logits: max abs \(Shown.number(logits.maxAbs)), KL mean \(Shown.number(logits.klMean)) max \(Shown.number(logits.klMax)), top-1 \(Shown.number(logits.top1Agreement * 100)) %, top-5 \(Shown.number(logits.top5Agreement * 100)) %"
+    )
+    if let nllA = logits.nllA, let nllB = logits.nllB {
+      lines.append("mean negative log-likelihood: A \(nllA), B \(nllB), change \(Shown.number(nllB - nllA))")
+    }
+    if let generation = result.generation {
+      lines.append(
+        "generation: \(generation.a.count) tokens, \(generation.a == generation.b ? "equal" : "DIFFERENT")")
+    }
+    if let divergence = report.firstDivergence {
+      lines.append("")
+      lines.append(
+        "they part at \(divergence.stage)\(divergence.sublayer.map { ", in sub-layer \($0) (\(divergence.kind))" } ?? "")")
+      if !divergence.suspects.isEmpty {
+        lines.append(
+          divergence.isProven
+            ? "explained by (with the reference's in place the sub-layer is within bounds):"
+            : "suspects:")
+        lines += divergence.suspects.map { "  \($0)" }
+      }
+      if !divergence.attributes.isEmpty {
+        lines.append("the configs differ in: \(divergence.attributes.joined(separator: ", "))")
+      }
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private static func told(_ status: CheckpointDiff.Status) -> String {
+    switch status {
+    case .equal: "equal"
+    case .neutral: "without effect"
+    case .cast(let from, let to): "cast of \(from.rawValue) to \(to.rawValue)"
+    case .differs(let maxAbs, let count, let total):
+      "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
+    case .shapes(let x, let y): "shape \(x) against \(y)"
+    case .onlyInA: "only in A"
+    case .onlyInB: "only in B"
+    }
+  }
+}

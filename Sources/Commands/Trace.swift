@@ -1,0 +1,64 @@
+import ArgumentParser
+import Inference
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+struct Trace: Command {
+  static let configuration = CommandConfiguration(
+    abstract: "Write the stages of a forward pass to a safetensors file.",
+    discussion: """
+      The format is the one that parity --trace reads.
+
+      Examples:
+        weighbridge trace samba-fla trace.safetensors --tokens prompts.json
+        weighbridge trace mamba-hf trace.safetensors --random 1x32 --precision float32
+      """)
+
+  @Argument(help: "A checkpoint: a file or a directory.")
+  var path: String
+
+  @Argument(help: "The file to write.")
+  var out: String
+
+  @Option(help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"))
+  var tokens: String?
+
+  @Option(help: ArgumentHelp("Random tokens: sequences x length.", valueName: "BxT"))
+  var random: BatchSize?
+
+  @Option(help: "Where random numbers start.")
+  var seed: UInt64 = 0
+
+  @Option(help: "float64 or float32.")
+  var precision: Precision = .float64
+
+  @Option(help: ArgumentHelp("Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
+  var selfExtend: GroupAndWindow?
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var output: OutputOptions
+
+  var emptyDocument: JSONObject { ["output": .null] }
+
+  func validate() throws {
+    if (tokens == nil) == (random == nil) { throw ValidationError("give --tokens or --random") }
+  }
+
+  func work() throws -> Outcome {
+    let source: TokenInput =
+      tokens.map { .file($0) }
+      ?? .random(batch: random!.batch, length: random!.length, seed: seed)
+    let problems = try input.weighbridge().trace(
+      input.input(path), to: out, tokens: source, precision: precision,
+      selfExtend: selfExtend?.value)
+    Standard.problems(problems)
+    if output.json {
+      Standard.output(
+        JSONReport.document(["output": .string(out), "problems": JSONReport.problems(problems)]))
+    } else {
+      Standard.output("wrote \(out)")
+    }
+    return .yes
+  }
+}

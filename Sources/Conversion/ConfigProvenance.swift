@@ -1,0 +1,69 @@
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Which keys of the source's config an attribute comes from, so that a refusal can name them.
+struct ConfigProvenance {
+  private let layout: Layout
+  private let config: JSONObject
+  private let lets: [String: Expression]
+  private let keys: Set<String>
+
+  init(_ bound: BoundModel, _ vocabulary: Vocabulary) {
+    layout = bound.layout
+    config = bound.config
+    keys = Set(bound.layout.config.keys.map(\.name))
+    var lets: [String: Expression] = [:]
+    for binding in bound.layout.lets + bound.layout.layers.lets {
+      lets[binding.name] = binding.value
+    }
+    self.lets = lets
+  }
+
+  /// ` (nope is true)`, or nothing when no key is behind it.
+  func clause(kind: String, attribute: String) -> String {
+    var expressions: [Expression] = []
+    if kind == "model" {
+      expressions = layout.model.attributes.filter { $0.name == attribute }.map(\.value)
+      if attribute == "tied" { expressions = [layout.model.tied] }
+    } else {
+      for mixer in layout.mixers.values where mixer.kind == kind {
+        expressions += mixer.attributes.filter { $0.name == attribute }.map(\.value)
+      }
+      if expressions.isEmpty {
+        expressions = layout.layers.attributes.filter { $0.name == attribute }.map(\.value)
+      }
+    }
+    return clause(expressions)
+  }
+
+  /// The keys that make a layer one of this kind.
+  func clause(kind: String) -> String {
+    let options = layout.layers.slots.flatMap(\.options).filter {
+      layout.mixers[$0.mixer]?.kind == kind
+    }
+    return clause(options.compactMap(\.when))
+  }
+
+  /// The keys that decide the kinds of all layers, as far as they are switched on.
+  func clauseOfStack() -> String {
+    clause(
+      layout.layers.slots.compactMap(\.when)
+        + layout.layers.slots.flatMap { $0.options.compactMap(\.when) })
+  }
+
+  private func clause(_ expressions: [Expression]) -> String {
+    var found: [String] = []
+    var seen: Set<String> = []
+    var open = expressions.flatMap { $0.names.sorted() }
+    while let name = open.popLast() {
+      guard seen.insert(name).inserted else { continue }
+      if let expression = lets[name] { open += expression.names.sorted() }
+      guard keys.contains(name), let value = config[name], value != .null, value != false,
+        value != .int(-1)
+      else { continue }
+      found.append("\(name) is \(value.text())")
+    }
+    return found.isEmpty ? "" : " (\(found.sorted().joined(separator: ", ")))"
+  }
+}

@@ -1,0 +1,45 @@
+/// Depthwise causal convolution along time:
+/// y [t, c] = bias [c] + Σ_k w [k, c] x [t - (width-1) + k, c], then SiLU.
+///
+/// w is transposed here ([width, c]; the piece is [c, width]). The rows before the first are `tail`
+/// [width-1, c], zeros at the start of a sequence; it is left holding the last rows of x.
+@specialized(where T == Float)
+@specialized(where T == Double)
+func causalConvolution<T: Real>(
+  _ x: UnsafePointer<T>, _ tokens: Int, _ channels: Range<Int>, _ stride: Int,
+  _ w: UnsafePointer<T>, _ bias: UnsafePointer<T>?, _ width: Int,
+  tail: UnsafeMutablePointer<T>, into y: UnsafeMutablePointer<T>
+) {
+  let (c0, n) = (channels.lowerBound, channels.count)
+  for t in 0..<tokens {
+    let out = y + t * stride + c0
+    if let bias {
+      for c in 0..<n { out[c] = bias[c0 + c] }
+    } else {
+      for c in 0..<n { out[c] = 0 }
+    }
+    for k in 0..<width {
+      let from = t - (width - 1) + k
+      let row = from < 0 ? UnsafePointer(tail) + (from + width - 1) * stride : x + from * stride
+      let weights = w + k * stride + c0
+      let input = row + c0
+      for c in 0..<n { out[c] += weights[c] * input[c] }
+    }
+    for c in 0..<n { out[c] = silu(out[c]) }
+  }
+  // The tail for what follows: the last width-1 rows of tail and x together.
+  for k in 0..<max(0, width - 1) {
+    let from = tokens - (width - 1) + k
+    let row = from < 0 ? UnsafePointer(tail) + (from + width - 1) * stride : x + from * stride
+    for c in 0..<n { tail[k * stride + c0 + c] = row[c0 + c] }
+  }
+}
+
+/// [rows, columns] to [columns, rows]
+func transposed<T>(_ values: [T], _ rows: Int, _ columns: Int) -> [T] {
+  guard values.count == rows * columns else { return [] }
+  return [T](unsafeUninitializedCapacity: values.count) { out, initialized in
+    for i in 0..<rows { for j in 0..<columns { out[j * rows + i] = values[i * columns + j] } }
+    initialized = values.count
+  }
+}

@@ -1,0 +1,237 @@
+/// The rows of one sequence that a head of linear attention reads and writes: row t of q starts at
+/// `q + t * qStride`, and so on. `queries` heads that share k and v lie side by side in q and o.
+struct LinearHead<T: Real> {
+  var q: UnsafePointer<T>
+  var qStride: Int
+  var k: UnsafePointer<T>
+  var kStride: Int
+  var v: UnsafePointer<T>
+  var vStride: Int
+  var o: UnsafeMutablePointer<T>
+  var oStride: Int
+  /// Channels of a key.
+  var dk: Int
+  /// Channels of a value.
+  var dv: Int
+  /// Heads of q that share this k and v.
+  var queries = 1
+  /// Factor on q.
+  var scale: T
+}
+
+/// Linear attention with a decay that is one number for each token (retention; Mamba-2):
+///
+///     S [dk, dv] = e^decay [t] S + k_t ⊗ v_t,   o_t = scale q_tᵀ S
+///
+/// in chunks, so that it becomes matrix products (Sun et al. 2023, arXiv 2307.08621, eq. 7; Dao and
+/// Gu 2024, arXiv 2405.21060, section 6). `decay` [tokens] holds logarithms, none above 0; `scratch`
+/// has `scalarDecayScratch(chunk, dk)` values. The state goes in and out.
+@specialized(where T == Float)
+@specialized(where T == Double)
+func scalarDecay<T: Real>(
+  _ head: LinearHead<T>, decay: UnsafePointer<Double>, tokens: Int, chunk: Int,
+  scratch: UnsafeMutablePointer<T>, state: UnsafeMutablePointer<T>
+) {
+  let (dk, dv) = (head.dk, head.dv)
+  let scores = scratch
+  let queries = scores + chunk * chunk
+  let keys = queries + chunk * dk
+  var sums = [Double](repeating: 0, count: chunk)
+  for t0 in stride(from: 0, to: tokens, by: chunk) {
+    let c = min(chunk, tokens - t0)
+    let (q, k) = (head.q + t0 * head.qStride, head.k + t0 * head.kStride)
+    let (v, o) = (head.v + t0 * head.vStride, head.o + t0 * head.oStride)
+    var sum = 0.0
+    for i in 0..<c {
+      sum += decay[t0 + i]
+      sums[i] = sum
+    }
+    // Inside the chunk: (q kᵀ * e^(sum_i - sum_j)) v, j <= i.
+    T.gemm(
+      transposeA: false, transposeB: true, m: c, n: c, k: dk, alpha: head.scale, a: q,
+      lda: head.qStride, b: k, ldb: head.kStride, beta: 0, c: scores, ldc: chunk)
+    for i in 0..<c {
+      let row = scores + i * chunk
+      for j in 0...i { row[j] *= T.exp(T(sums[i] - sums[j])) }
+      for j in i + 1..<max(c, i + 1) { row[j] = 0 }
+    }
+    T.gemm(
+      transposeA: false, transposeB: false, m: c, n: dv, k: c, alpha: 1, a: scores, lda: chunk,
+      b: v, ldb: head.vStride, beta: 0, c: o, ldc: head.oStride)
+    // From before the chunk: e^sum_i q S.
+    for i in 0..<c {
+      let (factor, rest) = (head.scale * T(Double.exp(sums[i])), T(Double.exp(sum - sums[i])))
+      let (qi, ki) = (q + i * head.qStride, k + i * head.kStride)
+      for x in 0..<dk { queries[i * dk + x] = qi[x] * factor }
+      for x in 0..<dk { keys[i * dk + x] = ki[x] * rest }
+    }
+    T.gemm(
+      transposeA: false, transposeB: false, m: c, n: dv, k: dk, alpha: 1, a: queries, lda: dk,
+      b: state, ldb: dv, beta: 1, c: o, ldc: head.oStride)
+    // The state behind it.
+    let whole = T(Double.exp(sum))
+    for x in 0..<dk * dv { state[x] *= whole }
+    T.gemm(
+      transposeA: true, transposeB: false, m: dk, n: dv, k: c, alpha: 1, a: keys, lda: dk,
+      b: v, ldb: head.vStride, beta: 1, c: state, ldc: dv)
+  }
+}
+
+/// Values of scratch that `scalarDecay` needs.
+func scalarDecayScratch(chunk: Int, dk: Int) -> Int { chunk * (chunk + 2 * dk) }
+
+/// Linear attention with a decay for each channel of the key (gated linear attention):
+///
+///     S [dk, dv] = diag(e^g_t) S + k_t ⊗ v_t,   o_t = scale q_tᵀ S
+///
+/// in chunks of at most `chunk` and blocks of 16 tokens (Yang et al. 2023, arXiv 2312.06635, section
+/// 4). g [tokens, dk] holds logarithms, none above 0, its rows `gStride` apart. Every exponential is
+/// of a sum over g between two tokens, so that none can overflow: between blocks keys are decayed
+/// step by step to where the queries stand, inside a block key by key. `scratch` has
+/// `channelDecayScratch(chunk, dk)` values.
+@specialized(where T == Float)
+@specialized(where T == Double)
+func channelDecay<T: Real>(
+  _ head: LinearHead<T>, g: UnsafePointer<T>, gStride: Int, tokens: Int, chunk: Int,
+  scratch: UnsafeMutablePointer<T>, state: UnsafeMutablePointer<T>
+) {
+  let (dk, dv) = (head.dk, head.dv)
+  let scores = scratch  // [16, chunk]
+  let keys = scores + channelBlock * chunk  // [chunk, dk], decayed to the current block's start
+  let queries = keys + chunk * dk  // [16, dk]
+  let near = queries + channelBlock * dk  // [16, dk], keys of the block, decayed to the row
+  let decays = near + channelBlock * dk  // [16, dk], e^(g up to the row, from the block's start)
+  let before = decays + channelBlock * dk  // [dk], e^(g from the chunk's to the block's start)
+  let across = before + dk  // [dk], e^(g of the whole block)
+  for t0 in stride(from: 0, to: tokens, by: chunk) {
+    let c = min(chunk, tokens - t0)
+    for x in 0..<dk { before[x] = 1 }
+    for b0 in stride(from: 0, to: c, by: channelBlock) {
+      let rows = min(channelBlock, c - b0)
+      let gates = g + (t0 + b0) * gStride
+      sumGates(gates, gStride, rows, dk, into: decays)
+      // Keys of the block, decayed to its end, for the blocks behind it.
+      for j in 0..<rows {
+        let key = head.k + (t0 + b0 + j) * head.kStride
+        let (sum, last) = (decays + j * dk, decays + (rows - 1) * dk)
+        let out = keys + (b0 + j) * dk
+        for x in 0..<dk { out[x] = key[x] * T.exp(last[x] - sum[x]) }
+      }
+      for x in 0..<rows * dk { decays[x] = T.exp(decays[x]) }
+      for x in 0..<dk { across[x] = decays[(rows - 1) * dk + x] }
+      for query in 0..<head.queries {
+        let q = head.q + (t0 + b0) * head.qStride + query * dk
+        let o = head.o + (t0 + b0) * head.oStride + query * dv
+        for i in 0..<rows {
+          let (qi, decay) = (q + i * head.qStride, decays + i * dk)
+          for x in 0..<dk { queries[i * dk + x] = qi[x] * decay[x] * head.scale }
+        }
+        if b0 > 0 {
+          T.gemm(
+            transposeA: false, transposeB: true, m: rows, n: b0, k: dk, alpha: 1, a: queries,
+            lda: dk, b: keys, ldb: dk, beta: 0, c: scores, ldc: chunk)
+        }
+        nearScores(head, q, gates, gStride, t0 + b0, rows, near, into: scores + b0, chunk)
+        T.gemm(
+          transposeA: false, transposeB: false, m: rows, n: dv, k: b0 + rows, alpha: 1, a: scores,
+          lda: chunk, b: head.v + t0 * head.vStride, ldb: head.vStride, beta: 0, c: o,
+          ldc: head.oStride)
+        for i in 0..<rows { for x in 0..<dk { queries[i * dk + x] *= before[x] } }
+        T.gemm(
+          transposeA: false, transposeB: false, m: rows, n: dv, k: dk, alpha: 1, a: queries,
+          lda: dk, b: state, ldb: dv, beta: 1, c: o, ldc: head.oStride)
+      }
+      for j in 0..<b0 { for x in 0..<dk { keys[j * dk + x] *= across[x] } }
+      for x in 0..<dk { before[x] *= across[x] }
+    }
+    for x in 0..<dk {
+      let row = state + x * dv
+      let factor = before[x]
+      for y in 0..<dv { row[y] *= factor }
+    }
+    T.gemm(
+      transposeA: true, transposeB: false, m: dk, n: dv, k: c, alpha: 1, a: keys, lda: dk,
+      b: head.v + t0 * head.vStride, ldb: head.vStride, beta: 1, c: state, ldc: dv)
+  }
+}
+
+private let channelBlock = 16
+
+/// Values of scratch that `channelDecay` needs.
+func channelDecayScratch(chunk: Int, dk: Int) -> Int {
+  channelBlock * chunk + chunk * dk + (3 * channelBlock + 2) * dk
+}
+
+/// out [rows, dk] = running sums of g [rows, dk] down the rows
+@inline(__always)
+private func sumGates<T: Real>(
+  _ g: UnsafePointer<T>, _ stride: Int, _ rows: Int, _ dk: Int, into out: UnsafeMutablePointer<T>
+) {
+  for x in 0..<dk { out[x] = g[x] }
+  for i in 1..<max(rows, 1) {
+    let (row, last, sum) = (g + i * stride, out + (i - 1) * dk, out + i * dk)
+    for x in 0..<dk { sum[x] = last[x] + row[x] }
+  }
+}
+
+/// scores [rows, rows] = scale Σ_x q_i[x] k_j[x] e^(g_(j+1) + ... + g_i)[x], j <= i; 0 above
+///
+/// Each key is decayed once a row, as the recurrence does it.
+@inline(__always)
+private func nearScores<T: Real>(
+  _ head: LinearHead<T>, _ q: UnsafePointer<T>, _ g: UnsafePointer<T>, _ gStride: Int,
+  _ first: Int, _ rows: Int, _ near: UnsafeMutablePointer<T>,
+  into scores: UnsafeMutablePointer<T>, _ stride: Int
+) {
+  let dk = head.dk
+  withUnsafeTemporaryAllocation(of: T.self, capacity: dk) { scratch in
+    guard let decay = scratch.baseAddress else { return }
+    for i in 0..<rows {
+      let row = g + i * gStride
+      for x in 0..<dk { decay[x] = T.exp(row[x]) }
+      for j in 0..<i {
+        let key = near + j * dk
+        for x in 0..<dk { key[x] *= decay[x] }
+      }
+      let key = head.k + (first + i) * head.kStride
+      for x in 0..<dk { near[i * dk + x] = key[x] }
+      let qi = q + i * head.qStride
+      for j in 0...i {
+        scores[i * stride + j] = head.scale * dot(qi, UnsafePointer(near + j * dk), dk)
+      }
+      for j in i + 1..<max(rows, i + 1) { scores[i * stride + j] = 0 }
+    }
+  }
+}
+
+/// One token after another, as the recurrence is written: for decoding, and the plain twin of both
+/// chunked forms. `decay` gives the factor of each channel of the key: g [tokens, dk] as logarithms
+/// for gated linear attention, or one logarithm a token.
+@specialized(where T == Float)
+@specialized(where T == Double)
+func recurrentDecay<T: Real>(
+  _ head: LinearHead<T>, g: UnsafePointer<T>?, gStride: Int, decay: UnsafePointer<Double>?,
+  tokens: Int, state: UnsafeMutablePointer<T>
+) {
+  let (dk, dv) = (head.dk, head.dv)
+  for t in 0..<tokens {
+    let (k, v) = (head.k + t * head.kStride, head.v + t * head.vStride)
+    let all = decay.map { T(Double.exp($0[t])) } ?? 1
+    for x in 0..<dk {
+      let row = state + x * dv
+      let factor = g.map { T.exp($0[t * gStride + x]) } ?? all
+      let key = k[x]
+      for y in 0..<dv { row[y] = row[y] * factor + key * v[y] }
+    }
+    for query in 0..<head.queries {
+      let q = head.q + t * head.qStride + query * dk
+      let o = head.o + t * head.oStride + query * dv
+      for y in 0..<dv { o[y] = 0 }
+      for x in 0..<dk {
+        let row = state + x * dv
+        let value = q[x] * head.scale
+        for y in 0..<dv { o[y] += value * row[y] }
+      }
+    }
+  }
+}

@@ -1,0 +1,59 @@
+/// The selective state space that Mamba-1 and S6-Mega share: dt, B and C from the input, then the
+/// scan with its skip connection.
+struct SelectiveSSM<T: Real> {
+  let width: Int
+  let n: Int
+  let toStep: Projection<T>
+  let toB: Projection<T>
+  let toC: Projection<T>
+  let step: Projection<T>
+  let rates: [T]  // -e^a_log, [n, width]
+  let skip: [T]
+  let normEps: Double?
+
+  init(_ loader: PieceLoader<T>, width: Int, normEps: Double?) {
+    n = loader.size("d_state")
+    let rank = loader.size("dt_rank")
+    toStep = Projection(weight: loader.matrix("x_dt.weight", rank, width))
+    toB = Projection(weight: loader.matrix("x_b.weight", n, width))
+    toC = Projection(weight: loader.matrix("x_c.weight", n, width))
+    step = loader.projection("dt", width, rank)
+    rates = transposed(loader.values("a_log", [width, n]).map { -T.exp($0) }, width, n)
+    skip = loader.values("d", [width])
+    self.width = width
+    self.normEps = normEps
+  }
+
+  /// [batch, n, width] zeros.
+  func makeState(batch: Int, workspace: Workspace) -> Buffer<T> {
+    workspace.zeros(batch * n * width)
+  }
+
+  /// u [batch, tokens, width] to y of the same shape; `state` moves on.
+  func callAsFunction(_ u: Buffer<T>, _ run: Run<T>, _ state: Buffer<T>) -> Buffer<T> {
+    let low = toStep(u.read, run)
+    let b = toB(u.read, run)
+    let c = toC(u.read, run)
+    if let normEps {
+      let rank = toStep.weight.rows
+      run.rmsNorm(low.read, run.rows, rank, nil, normEps, into: low.pointer)
+      run.rmsNorm(b.read, run.rows, n, nil, normEps, into: b.pointer)
+      run.rmsNorm(c.read, run.rows, n, nil, normEps, into: c.pointer)
+    }
+    let dt = step(low.read, run)
+    run.forEachElement(of: run.rows * width) { range in
+      softplus(dt.pointer + range.lowerBound, range.count, atLeast: 0, atMost: .infinity)
+    }
+    let grain = 64
+    let across = (width + grain - 1) / grain
+    run.workers.forEach(run.batch * across) { piece, _ in
+      let (sequence, e0) = (piece / across, piece % across * grain)
+      let row = sequence * run.tokens
+      selectiveScan(
+        u.read + row * width, dt.read + row * width, rates, b.read + row * n, c.read + row * n,
+        skip, tokens: run.tokens, width: width, n: n, channels: e0..<min(width, e0 + grain),
+        state: state.pointer + sequence * n * width, into: dt.pointer + row * width)
+    }
+    return dt
+  }
+}

@@ -1,0 +1,56 @@
+import Dispatch
+import Synchronization
+
+#if canImport(Darwin)
+  import Darwin
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Glibc
+#endif
+
+/// The threads of a pass. Work is cut into pieces that depend on shapes alone, never on the number
+/// of threads, and no two pieces write to the same place: the result is the same for any number.
+struct Workers: Sendable {
+  /// How many threads take part, this one included.
+  let count: Int
+
+  /// `count` threads; 0 means one a core.
+  init(_ count: Int) {
+    self.count = count > 0 ? count : Workers.cores
+  }
+
+  /// The processor's cores.
+  static let cores: Int = {
+    return max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+  }()
+
+  /// Calls `body(piece, lane)` for each piece of 0..<pieces; pieces of one lane run one after
+  /// another, so that `lane` (below `count`) may choose a scratch buffer.
+  func forEach(_ pieces: Int, _ body: (_ piece: Int, _ lane: Int) -> Void) {
+    let lanes = min(count, pieces)
+    guard lanes > 1 else {
+      for piece in 0..<pieces { body(piece, 0) }
+      return
+    }
+    let next = Atomic(0)
+    withoutActuallyEscaping(body) { body in
+      // Pieces write to disjoint places: that is the callers' side of the contract.
+      nonisolated(unsafe) let body = body
+      DispatchQueue.concurrentPerform(iterations: lanes) { lane in
+        while true {
+          let piece = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          if piece >= pieces { return }
+          body(piece, lane)
+        }
+      }
+    }
+  }
+
+  /// Calls `body` for each run of at most `grain` of `count` items.
+  func forEachRun(of count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
+    forEach((count + grain - 1) / grain) { piece, _ in
+      body(piece * grain..<min(count, (piece + 1) * grain))
+    }
+  }
+}

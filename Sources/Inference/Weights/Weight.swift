@@ -1,0 +1,24 @@
+import Tensors
+
+/// A weight matrix [rows, columns] in its file's element type; kernels widen it block by block.
+struct Weight {
+  let rows: Int
+  let columns: Int
+  let dtype: DType
+  /// The dense row-major bytes; they live as long as `owner`.
+  let bytes: UnsafeRawPointer
+  let owner: AnyObject?
+
+  /// The matrix itself, when its elements are `T` and lie as `T` must.
+  func direct<T: Real>(as _: T.Type) -> UnsafePointer<T>? {
+    let isSame = (dtype == .f32 && T.self == Float.self) || (dtype == .f64 && T.self == Double.self)
+    guard isSame, Int(bitPattern: bytes) % MemoryLayout<T>.alignment == 0 else { return nil }
+    return bytes.assumingMemoryBound(to: T.self)
+  }
+
+  /// out [range.count, columns] = those rows, widened
+  func widen<T: Real>(rows range: Range<Int>, into out: UnsafeMutablePointer<T>) {
+    let offset = range.lowerBound * columns * (dtype.bitWidth / 8)
+    Inference.widen(bytes + offset, dtype, range.count * columns, into: out)
+  }
+}

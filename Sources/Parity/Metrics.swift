@@ -1,0 +1,119 @@
+public import Inference
+
+/// How far two stages are apart.
+public struct Deviation: Sendable, Hashable {
+  /// The largest absolute difference; infinite when one side is NaN where the other is not.
+  public var maxAbs = 0.0
+  /// The largest absolute value of the reference.
+  public var scale = 0.0
+
+  /// Nothing measured yet.
+  public init() {}
+
+  /// Takes in further values of the reference and of the other side.
+  public mutating func add<R: Real, S: Real>(
+    _ reference: UnsafeBufferPointer<R>, _ other: UnsafeBufferPointer<S>
+  ) {
+    precondition(reference.count == other.count)
+    for i in 0..<reference.count {
+      let a = Double(reference[i])
+      let b = Double(other[i])
+      let magnitude = abs(a)
+      if magnitude > scale { scale = magnitude }
+      let distance = abs(a - b)
+      if distance > maxAbs {
+        maxAbs = distance
+      } else if distance.isNaN, !(a.isNaN && b.isNaN), a != b {
+        maxAbs = .infinity
+      }
+    }
+  }
+}
+
+/// How two models' predictions agree; gathered position by position in float64.
+public struct LogitAgreement: Sendable, Hashable {
+  /// The largest absolute difference of a logit.
+  public var maxAbs = 0.0
+  /// The largest Kullback-Leibler divergence of a position, from A's distribution to B's, in nats.
+  public var klMax = 0.0
+  /// Positions whose likeliest token is the same.
+  public var top1 = 0
+  /// Positions whose five likeliest tokens are the same set.
+  public var top5 = 0
+  /// Positions.
+  public var positions = 0
+  private var klSum = 0.0
+  private var nllSumA = 0.0
+  private var nllSumB = 0.0
+  private var predictions = 0
+
+  /// Nothing gathered yet.
+  public init() {}
+
+  /// The mean Kullback-Leibler divergence, in nats.
+  public var klMean: Double { positions > 0 ? klSum / Double(positions) : 0 }
+  /// The share of positions whose likeliest token is the same.
+  public var top1Agreement: Double { positions > 0 ? Double(top1) / Double(positions) : 1 }
+  /// The share of positions whose five likeliest tokens are the same set.
+  public var top5Agreement: Double { positions > 0 ? Double(top5) / Double(positions) : 1 }
+  /// A's mean negative log-likelihood of the next token, in nats; `nil` without a next token.
+  public var nllA: Double? { predictions > 0 ? nllSumA / Double(predictions) : nil }
+  /// B's.
+  public var nllB: Double? { predictions > 0 ? nllSumB / Double(predictions) : nil }
+
+  /// Takes in the logits of one position and the token that follows, if one does.
+  public mutating func add<R: Real, S: Real>(
+    _ a: UnsafeBufferPointer<R>, _ b: UnsafeBufferPointer<S>, next: Int?
+  ) {
+    let count = a.count
+    let x = (0..<count).map { Double(a[$0]) }
+    let y = (0..<count).map { Double(b[$0]) }
+    for i in 0..<count {
+      let distance = abs(x[i] - y[i])
+      if distance > maxAbs || distance.isNaN { maxAbs = distance.isNaN ? .infinity : distance }
+    }
+    let logA = LogitAgreement.logNormalizer(x)
+    let logB = LogitAgreement.logNormalizer(y)
+    var kl = 0.0
+    for i in 0..<count {
+      let p = x[i] - logA
+      // A probability of exactly zero adds nothing.
+      let weight = Double.exp(p)
+      if weight > 0 { kl += weight * (p - (y[i] - logB)) }
+    }
+    kl = max(kl, 0)
+    klSum += kl
+    klMax = max(klMax, kl)
+    let topA = LogitAgreement.largest(x, 5)
+    let topB = LogitAgreement.largest(y, 5)
+    if topA.first == topB.first { top1 += 1 }
+    if Set(topA) == Set(topB) { top5 += 1 }
+    positions += 1
+    if let next, next >= 0, next < count {
+      nllSumA += logA - x[next]
+      nllSumB += logB - y[next]
+      predictions += 1
+    }
+  }
+
+  private static func logNormalizer(_ x: [Double]) -> Double {
+    let top = x.max() ?? 0
+    var sum = 0.0
+    for value in x { sum += Double.exp(value - top) }
+    return top + Double.log1p(sum - 1)
+  }
+
+  /// The places of the largest values, the lower place first among equals.
+  private static func largest(_ x: [Double], _ count: Int) -> [Int] {
+    var best: [Int] = []
+    for i in x.indices {
+      var place = best.count
+      while place > 0, x[best[place - 1]] < x[i] { place -= 1 }
+      if place < count {
+        best.insert(i, at: place)
+        if best.count > count { best.removeLast() }
+      }
+    }
+    return best
+  }
+}

@@ -1,0 +1,200 @@
+import Conversion
+import Layouts
+import OrderedCollections
+import Tensors
+
+/// Two checkpoints mapped to the hub so that piece stands beside piece.
+struct AlignedPair {
+  /// One of the two.
+  struct Member: Sendable {
+    var path: String
+    var bound: BoundModel
+    var draft: Draft
+    var reader: PieceReader
+
+    init(_ loaded: LoadedCheckpoint) throws(Problems) {
+      path = loaded.location.path
+      bound = try loaded.model()
+      draft = Draft(bound)
+      reader = PieceReader(source: loaded.source)
+    }
+
+    /// The tensors that hold a piece, as the file names them.
+    func tensors(of id: PieceID) -> [String] {
+      guard case .stored(let location)? = draft.pieces[id] else { return [] }
+      var names: [String] = []
+      for run in location.runs {
+        let name = reader.source.tensors[run.tensor].name.string
+        if !names.contains(name) { names.append(name) }
+      }
+      return names
+    }
+  }
+
+  var a: Member
+  var b: Member
+  var problems: [Diagnostic]
+  private let vocabulary: Vocabulary
+
+  /// Aligns two checkpoints; MLPs of zeros, which add nothing, are left out where only one has them.
+  ///
+  /// - Throws: `Problems` for a checkpoint that cannot be used; `diff.stacks` for two models that
+  ///   have nothing to compare.
+  init(
+    _ loadedA: LoadedCheckpoint, _ loadedB: LoadedCheckpoint, _ vocabulary: Vocabulary
+  ) throws {
+    self.vocabulary = vocabulary
+    a = try Member(loadedA)
+    b = try Member(loadedB)
+    problems = (loadedA.problems + loadedB.problems).filter { $0.severity != .error }
+    func kinds(_ member: Member) -> [String] { member.draft.spec.sublayers.map(\.kind) }
+    if kinds(a) != kinds(b) {
+      a.draft = try ZeroMLP.dropped(from: a.draft, reader: a.reader) ?? a.draft
+      b.draft = try ZeroMLP.dropped(from: b.draft, reader: b.reader) ?? b.draft
+    }
+    guard kinds(a) == kinds(b) else {
+      throw Diagnostic(
+        code: "diff.stacks", subject: b.path,
+        message:
+          "has other sub-layers than \(a.path): \(Self.stack(b.draft.spec)) against \(Self.stack(a.draft.spec))",
+        help: "only checkpoints of the same model can be compared")
+    }
+    guard a.draft.spec["d_model"] == b.draft.spec["d_model"] else {
+      throw Diagnostic(
+        code: "diff.width", subject: b.path,
+        message:
+          "has d_model \(b.draft.spec["d_model"].text()), \(a.path) has \(a.draft.spec["d_model"].text())",
+        help: "only checkpoints of the same model can be compared")
+    }
+  }
+
+  /// Every piece of either side, model first, then by sub-layer.
+  var pieceIDs: [PieceID] {
+    Set(a.draft.pieces.keys).union(b.draft.pieces.keys).sorted()
+  }
+
+  /// The kinds of a model, counted.
+  static func stack(_ spec: ModelSpec) -> String {
+    var counts: OrderedDictionary<String, Int> = [:]
+    for sublayer in spec.sublayers { counts[sublayer.kind, default: 0] += 1 }
+    return counts.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
+  }
+
+  /// How a piece compares.
+  ///
+  /// - Throws: what reading throws.
+  func status(of id: PieceID) throws(Diagnostic) -> CheckpointDiff.Status {
+    guard let x = a.draft.pieces[id] else {
+      return try isNeutral(id, b) ? .neutral : .onlyInB
+    }
+    guard let y = b.draft.pieces[id] else {
+      return try isNeutral(id, a) ? .neutral : .onlyInA
+    }
+    var left = x
+    var right = y
+    if x.shape != y.shape {
+      // A width padded with zeros is the same matrix.
+      guard let padded = widened(x, to: y.shape) ?? widened(y, to: x.shape).map({ $0 }) else {
+        return .shapes(x.shape, y.shape)
+      }
+      if padded.shape == y.shape { left = padded } else { right = padded }
+    }
+    let width = max(left.shape.rowElements, 1)
+    let step = max(1, 524_288 / width)
+    var identical = left.dtype == right.dtype
+    var isCast = left.dtype != right.dtype
+    let narrow = right.dtype.bitWidth <= left.dtype.bitWidth ? right.dtype : left.dtype
+    var differing = 0
+    var largest = 0.0
+    var row = 0
+    while row < left.shape.rows, left.shape.elementCount != 0 {
+      let rows = row..<min(row + step, left.shape.rows)
+      row = rows.upperBound
+      if left.dtype == right.dtype {
+        let p = try bytes(left, rows, left.dtype, a.reader)
+        let q = try bytes(right, rows, right.dtype, b.reader)
+        if p == q { continue }
+        identical = false
+      } else if isCast {
+        isCast =
+          try bytes(left, rows, narrow, a.reader) == bytes(right, rows, narrow, b.reader)
+      }
+      if left.dtype == right.dtype || !isCast {
+        let p = try a.reader.doubles(left, rows: rows)
+        let q = try b.reader.doubles(right, rows: rows)
+        for (u, v) in zip(p, q) where u != v && !(u.isNaN && v.isNaN) {
+          differing += 1
+          let distance = abs(u - v)
+          largest = distance.isNaN ? .infinity : max(largest, distance)
+        }
+      }
+    }
+    if identical { return .equal }
+    if isCast { return .cast(from: left.dtype, to: right.dtype) }
+    return .differs(maxAbs: largest, count: differing, of: left.shape.elementCount ?? 0)
+  }
+
+  private func bytes(
+    _ value: PieceValue, _ rows: Range<Int>, _ dtype: DType, _ reader: PieceReader
+  ) throws(Diagnostic) -> [UInt8] {
+    var failure: Diagnostic?
+    let count = rows.count * value.shape.rowElements * dtype.bitWidth / 8
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      do throws(Diagnostic) {
+        try reader.read(value, rows: rows, as: dtype, into: UnsafeMutableRawBufferPointer(buffer))
+        initialized = count
+      } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+
+  private func widened(_ value: PieceValue, to shape: Shape) -> PieceValue? {
+    guard value.shape.rank == shape.rank, shape.rank <= 2, shape.rank > 0 else { return nil }
+    var value = value
+    if shape.rank == 2, value.shape[1] < shape[1] {
+      value = .paddedColumns(value, columns: shape[1])
+    }
+    if value.shape[0] < shape[0] { value = .paddedRows(value, rows: shape[0]) }
+    return value.shape == shape ? value : nil
+  }
+
+  private func isNeutral(_ id: PieceID, _ side: Member) throws(Diagnostic) -> Bool {
+    // A head written beside the embedding that it is.
+    if id == PieceID(nil, "head.weight") { return false }
+    if id.sublayer == nil, id.role.hasPrefix("rotary.") { return true }
+    let kind =
+      id.sublayer.flatMap { vocabulary.kinds[side.draft.spec.sublayers[$0].kind] } ?? vocabulary.model
+    guard let value = side.draft.pieces[id] else { return false }
+    switch kind.piece(id.role)?.neutral {
+    case .zero: return try side.reader.all(value) { $1 == 0 }
+    case .one: return try side.reader.all(value) { $1 == 1 }
+    case nil: return false
+    }
+  }
+
+  /// The attributes that differ.
+  func attributes() -> [CheckpointDiff.Attribute] {
+    let accepts =
+      (a.bound.layout.write?.accepts ?? []) + (b.bound.layout.write?.accepts ?? [])
+    var result: [CheckpointDiff.Attribute] = []
+    func add(_ place: String, _ kind: String, _ x: JSONObject, _ y: JSONObject) {
+      for (name, value) in x {
+        let other = y[name] ?? .null
+        if let p = value.double, let q = other.double, p == q { continue }
+        if value == other || name == "vocab_size" { continue }
+        // A padded width is compared as weights.
+        if kind == "mlp", name == "d_ff" { continue }
+        result.append(
+          CheckpointDiff.Attribute(
+            place: place, name: name, a: value, b: other,
+            isRounding: accepts.contains { $0.kind == kind && $0.attribute == name }))
+      }
+    }
+    add("model", "model", a.draft.spec.attributes, b.draft.spec.attributes)
+    for (x, y) in zip(a.draft.spec.sublayers, b.draft.spec.sublayers) {
+      add("\(x.kind) in layer \(x.layer)", x.kind, x.attributes, y.attributes)
+    }
+    return result
+  }
+}

@@ -1,0 +1,106 @@
+import Checkpoints
+import Conversion
+public import Inference
+import Layouts
+import OrderedCollections
+public import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+extension Weighbridge {
+  /// Continues prompts.
+  ///
+  /// - Returns: each prompt with its continuation.
+  /// - Throws: `Problems`, `Diagnostic` for what cannot be read or run.
+  public func generate(
+    _ input: CheckpointInput, prompts: TokenInput, count: Int, sampling: Sampling,
+    precision: Precision = .float32, selfExtend: SelfExtend? = nil
+  ) throws -> (tokens: [[Int]], problems: [Diagnostic]) {
+    let loaded = try load(input)
+    let member = try AlignedPair.Member(loaded)
+    let weights = DraftWeights(member.draft, reader: member.reader)
+    let options = ModelOptions(keepsWeights: true, selfExtend: selfExtend)
+    func run<S: Real>(_: S.Type) throws -> [[Int]] {
+      let model = try Model<S>(spec: member.draft.spec, weights: weights, options: options)
+      return try prompts.tokens(for: member.draft.spec).map {
+        $0 + (try model.generate(prompt: $0, count: count, sampling: sampling))
+      }
+    }
+    let tokens = precision == .float64 ? try run(Double.self) : try run(Float.self)
+    return (tokens, loaded.problems.filter { $0.severity != .error })
+  }
+
+  /// Writes a trace of our own engine: the stages of a forward pass.
+  ///
+  /// - Throws: `Problems`, `Diagnostic` for what cannot be read, run or written.
+  public func trace(
+    _ input: CheckpointInput, to path: String, tokens: TokenInput, precision: Precision = .float64,
+    selfExtend: SelfExtend? = nil
+  ) throws -> [Diagnostic] {
+    let loaded = try load(input)
+    let member = try AlignedPair.Member(loaded)
+    let ids = try tokens.tokens(for: member.draft.spec)
+    let weights = DraftWeights(member.draft, reader: member.reader)
+    let options = ModelOptions(selfExtend: selfExtend)
+    if precision == .float64 {
+      try write(
+        Model<Double>(spec: member.draft.spec, weights: weights, options: options), ids, path, .f64)
+    } else {
+      try write(
+        Model<Float>(spec: member.draft.spec, weights: weights, options: options), ids, path, .f32)
+    }
+    return loaded.problems.filter { $0.severity != .error }
+  }
+
+  private func write<S: Real>(
+    _ model: Model<S>, _ ids: [[Int]], _ path: String, _ dtype: DType
+  ) throws {
+    guard let length = ids.first?.count, ids.allSatisfy({ $0.count == length }) else {
+      throw Diagnostic(
+        code: "tokens.shape", subject: "tokens", message: "sequences should be of one length")
+    }
+    var outputs: [OutputTensor] = []
+    func add(_ name: String, _ dtype: DType, _ shape: Shape) {
+      outputs.append(
+        OutputTensor(
+          name: TensorName(name), dtype: dtype, shape: shape,
+          byteCount: shape.byteCount(of: dtype) ?? 0))
+    }
+    add("input_ids", .i64, [ids.count, length])
+    for i in 0...model.spec.layerCount {
+      add("hidden_states.\(i)", dtype, [ids.count, length, model.width])
+    }
+    add("final_norm", dtype, [ids.count, length, model.width])
+    add("logits", dtype, [ids.count, length, model.vocabularyRows])
+    let place = [String: Int](
+      uniqueKeysWithValues: outputs.enumerated().map { ($1.name.string, $0) })
+    // Written beside its place and renamed, so that a trace is whole or absent.
+    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+    let directory = parts.count > 1 ? parts.dropLast().joined(separator: "/") : "."
+    let partial = ".\(parts.last ?? "trace").partial"
+    let sink = try SafetensorsWriter(
+      manifest: OutputManifest(tensors: outputs), directory: directory.isEmpty ? "/" : directory,
+      fileName: partial)
+    do {
+      let flat = ids.flatMap { $0 }.map { Int64($0) }
+      try flat.withUnsafeBytes { try sink.write(0, at: 0, $0) }
+      try model.forward(tokens: ids) { stage, values in
+        guard let number = place[stage.name] else { return }
+        try sink.write(number, at: 0, UnsafeRawBufferPointer(values))
+      }
+      try sink.finish(sync: true)
+      guard rename("\(directory)/\(partial)", path) == 0 else {
+        throw Diagnostic.system("io.write", path, "cannot be put in place")
+      }
+    } catch {
+      unlink("\(directory)/\(partial)")
+      throw error
+    }
+  }
+}

@@ -1,0 +1,279 @@
+import Checkpoints
+import Inference
+import Layouts
+import OrderedCollections
+import Tensors
+import TestSupport
+import Testing
+
+@Suite("Binding checkpoints")
+struct BindingTests {
+  static let library = try! LayoutLibrary.bundled()
+
+  static func bind(_ fixture: ModelFixture) throws -> BoundModel {
+    let inventory = try Inventory.of(fixture.path)
+    let config = try config(of: fixture)
+    let fitting = library.candidates(for: inventory, config: config).filter { $0.obstacles.isEmpty }
+    let first = try #require(fitting.first)
+    return first.layout.bind(inventory, config: config, vocabulary: .standard)
+  }
+
+  @Test("one layout alone fits each fixture, and it is the right one", arguments: ModelFixture.all)
+  func detection(fixture: ModelFixture) throws {
+    let inventory = try Inventory.of(fixture.path)
+    let candidates = Self.library.candidates(for: inventory, config: try config(of: fixture))
+    #expect(candidates.filter { $0.obstacles.isEmpty }.map(\.layout.name) == [fixture.layout])
+  }
+
+  @Test(
+    "each fixture binds without a problem, every tensor in its place",
+    arguments: ModelFixture.all)
+  func fixtures(fixture: ModelFixture) throws {
+    let bound = try Self.bind(fixture)
+    #expect(bound.problems == [])
+    #expect(bound.spec.family == fixture.family)
+    #expect(bound.spec.sublayers.map(\.kind) == fixture.kinds)
+    #expect(bound.spec["tied"].bool == fixture.tied)
+    #expect(bound.tensors.count + bound.ignored.count == bound.inventory.infos.count)
+    let parameters = bound.pieces.reduce(0) { sum, piece in
+      sum + (piece.key.role.hasPrefix("rotary.") ? 0 : piece.value.shape.elementCount ?? 0)
+    }
+    #expect(parameters == fixture.parameters)
+  }
+
+  @Test(
+    "every piece's runs cover it once, and every row of every tensor has its place",
+    arguments: ModelFixture.all)
+  func cover(fixture: ModelFixture) throws {
+    let bound = try Self.bind(fixture)
+    var used: [Int: Set<Int>] = [:]
+    for (id, location) in bound.pieces {
+      let rows = location.runs.flatMap { $0.pieceRow..<$0.pieceRow + $0.count }
+      #expect(rows == Array(0..<rows.count), "\(id)")
+      #expect(rows.count == location.shape.dims.first ?? 1, "\(id)")
+      for run in location.runs {
+        for row in run.tensorRow..<run.tensorRow + run.count {
+          #expect(used[run.tensor, default: []].insert(row).inserted, "\(id)")
+        }
+      }
+    }
+    for (expected, number) in bound.tensors {
+      // The second of two tied tensors, and the copies in torchscale's angle, hold no piece.
+      if expected.tied != nil, fixture.tied { continue }
+      let rows = expected.name == "retnet_rel_pos.angle" ? expected.shape[0] / 2 : expected.shape[0]
+      #expect(used[number]?.count == rows, "\(expected.name)")
+    }
+  }
+
+  @Test("attributes are those of the frameworks' own configs")
+  func attributes() throws {
+    let samba = try Self.bind(.named("samba-fla/fla")).spec
+    #expect(samba.sublayers[2]["window"] == 8)
+    #expect(samba.sublayers[2]["n_kv_heads"] == 2)
+    #expect(samba.sublayers[2]["rope_table"] == "float32")
+    #expect(samba.sublayers[0]["dt_rank"] == 4 && samba.sublayers[0]["d_inner"] == 128)
+    let lit = try Self.bind(.named("lit-samba/lit_gpt")).spec
+    #expect(
+      lit.sublayers[2]["rope_table"] == "bfloat16" && lit.sublayers[2]["rope_base"] == 10000.0)
+    #expect(lit["vocab_rows"] == 128 && lit["vocab_size"] == 90)
+    let nope = try Self.bind(.named("lit-samba-gqa-nope/lit_gpt")).spec
+    #expect(nope.sublayers[2]["rope_base"] == .null && nope.sublayers[2]["n_kv_heads"] == 2)
+    let mixed = try Self.bind(.named("lit-llama-mqa-bf16/lit_gpt")).spec
+    // full_per_layer 2: every second attention is full.
+    #expect(
+      mixed.sublayers.filter { $0.kind == "attention" }.map { $0["window"] }
+        == [8, .null, 8, .null])
+    let berlino = try Self.bind(.named("gla-berlino/berlino")).spec
+    // A power and a square root may differ in the last place.
+    let scale = try berlino.sublayers[0].double("k_scale")
+    #expect(abs(scale - 1 / 32.0.squareRoot()) < 1e-15)
+    #expect(berlino.sublayers[0]["group_norm"] == "layer")
+    let clamp = try Self.bind(.named("gla-conv-gqa-clamp/fla")).spec
+    #expect(clamp.sublayers[0]["gate_min"] == -0.05 && clamp.sublayers[0]["d_conv"] == 4)
+    let torchscale = try Self.bind(.named("retnet-torchscale/torchscale")).spec
+    #expect(torchscale.sublayers[1]["activation"] == "gelu")
+    let gate = try Self.bind(.named("retnet-gqa-nogate/fla")).spec
+    #expect(gate.sublayers[0]["output_gate"] == false)
+  }
+
+  @Test("without a config the layouts of the right family still come first")
+  func withoutConfig() throws {
+    let inventory = try Inventory.of(ModelFixture.named("mamba-tied/hf").path)
+    let fitting = Self.library.candidates(for: inventory, config: nil)
+      .filter { $0.obstacles.isEmpty }.map(\.layout.name)
+    // transformers and fla name Mamba alike; only the config tells.
+    #expect(Set(fitting) == ["mamba-hf", "mamba-fla"])
+    let lit = try Inventory.of(ModelFixture.named("lit-samba/lit_gpt").path)
+    #expect(Self.library.candidates(for: lit, config: nil).first?.layout.name == "lit_gpt")
+  }
+
+  @Test("candidates of an unknown model say what keeps them from matching")
+  func unknown() throws {
+    let inventory = try Inventory.of(["encoder.weight": [4, 4]])
+    let candidates = Self.library.candidates(for: inventory, config: nil)
+    #expect(candidates.allSatisfy { !$0.obstacles.isEmpty })
+    let fla = try #require(candidates.first { $0.layout.name == "samba-fla" })
+    #expect(fla.obstacles == ["no tensor is called backbone.layers.*.mixer_norm.weight"])
+    #expect(
+      Self.library.candidates(for: inventory, config: nil, framework: "hf")
+        .allSatisfy { $0.layout.framework == "hf" })
+  }
+
+  // MARK: Problems
+
+  static let shapes: KeyValuePairs<String, [Int]> = [
+    "emb": [10, 4], "last": [4], "head": [10, 4], "blocks.0.ln.weight": [4],
+    "blocks.0.w1": [12, 4], "blocks.0.w2": [4, 6],
+  ]
+
+  @Test("a sound checkpoint has no problem")
+  func sound() throws {
+    let bound = try TinyLayout.bound(["width": 4], Self.shapes)
+    #expect(bound.problems == [])
+    #expect(
+      bound.pieces[PieceID(0, "up.weight")]?.runs == [
+        .init(tensor: 4, tensorRow: 6, pieceRow: 0, count: 6)
+      ])
+  }
+
+  @Test("missing, unexpected and mis-shaped tensors are all told at once, by name")
+  func tensors() throws {
+    let bound = try TinyLayout.bound(
+      ["width": 4],
+      [
+        "emb": [10, 5], "last": [4], "head": [10, 4], "blocks.0.w1": [12, 4], "stray": [1],
+        "blocks.1.w2": [4, 6], "blocks.0.w2.cache": [2],
+      ])
+    #expect(!bound.isSound)
+    let found = bound.problems.map { "\($0.code) \($0.subject)" }.sorted()
+    #expect(
+      found == [
+        "layout.missing-tensor blocks.0.ln.weight", "layout.missing-tensor blocks.0.w2",
+        "layout.shape emb", "layout.unexpected-tensor blocks.1.w2",
+        "layout.unexpected-tensor stray",
+      ])
+    let shape = try #require(bound.problems.first { $0.code == "layout.shape" })
+    #expect(shape.message.contains("[10, 5]") && shape.message.contains("[10, 4]"))
+    #expect(bound.ignored == [6])
+  }
+
+  @Test("missing, unknown and unsupported config keys are all told at once, by name")
+  func keys() throws {
+    let bound = try TinyLayout.bound(["switch": false, "colour": "red", "notes": 1], Self.shapes)
+    let missing = bound.problems.map { "\($0.severity.rawValue) \($0.code) \($0.subject)" }
+    #expect(missing.contains("error config.missing-key width"))
+    #expect(missing.contains("error config.unknown-key colour"))
+    let both = try TinyLayout.bound(
+      ["width": 3, "switch": false, "colour": "red"], [:]
+    ).problems.map { "\($0.code) \($0.subject)" }
+    #expect(both.contains("config.unsupported switch"))
+    #expect(both.contains("config.unsupported width"))
+    #expect(both.contains("config.unknown-key colour"))
+  }
+
+  @Test("an unknown key that is switched off is only a warning; inert keys are none")
+  func inert() throws {
+    for value in [nil, false, 0, [], ""] as [JSONValue] {
+      let bound = try TinyLayout.bound(["width": 4, "colour": value], Self.shapes)
+      #expect(bound.isSound)
+      #expect(bound.problems.map(\.code) == ["config.unknown-key"])
+    }
+    let bound = try TinyLayout.bound(["width": 4, "note_2": "x", "grouped": 7], Self.shapes)
+    #expect(bound.problems == [])
+  }
+
+  @Test("a key's older names stand for it, and a contradiction is an error")
+  func aliases() throws {
+    let old = try TinyLayout.bound(["width": 4, "ffn": 6], Self.shapes)
+    #expect(old.problems == [])
+    let both = try TinyLayout.bound(["width": 4, "ffn": 6, "hidden": 6.0], Self.shapes)
+    #expect(both.problems == [])
+    let torn = try TinyLayout.bound(["width": 4, "hidden": 6, "ffn": 7], Self.shapes)
+    #expect(torn.problems.map(\.code) == ["config.conflict"])
+    #expect(torn.problems.first?.message.contains("7") == true)
+  }
+
+  @Test(
+    "an absurd number of layers, a negative extent and an overflow are errors",
+    arguments: [
+      ("depth", -1), ("depth", 1_000_000_000), ("inner", -6), ("words", 1 << 62),
+    ] as [(String, Int)])
+  func absurd(key: String, value: Int) throws {
+    let bound = try TinyLayout.bound(["width": 4, key: .int(value)], Self.shapes)
+    #expect(!bound.isSound)
+    if key != "words" { #expect(bound.problems.contains { $0.code == "config.value" }) }
+  }
+
+  // MARK: Ties
+
+  static let headless: KeyValuePairs<String, [Int]> = [
+    "emb": [10, 4], "last": [4], "blocks.0.ln.weight": [4], "blocks.0.w1": [12, 4],
+    "blocks.0.w2": [4, 6],
+  ]
+
+  @Test("a head that is absent is tied; with a warning if the config says otherwise")
+  func tieAbsent() throws {
+    let tied = try TinyLayout.bound(["width": 4, "tie": true], Self.headless)
+    #expect(tied.problems == [] && tied.spec["tied"] == true && tied.ties == [])
+    #expect(tied.pieces[PieceID(nil, "head.weight")] == nil)
+    let odd = try TinyLayout.bound(["width": 4], Self.headless)
+    #expect(odd.isSound && odd.problems.map(\.code) == ["layout.head-absent"])
+    #expect(odd.problems.first?.subject == "head")
+    #expect(odd.spec["tied"] == true)
+  }
+
+  @Test("a head that equals the embedding is tied, whatever the config says")
+  func tieEqual() throws {
+    for tie in [true, false] {
+      let bound = try TinyLayout.bound(
+        ["width": 4, "tie": .bool(tie)], Self.shapes, equal: ["emb", "head"])
+      #expect(bound.problems == [])
+      #expect(bound.spec["tied"] == true)
+      #expect(bound.ties == [["emb", "head"]])
+      #expect(bound.pieces[PieceID(nil, "head.weight")] == nil)
+    }
+  }
+
+  @Test("a head in the embedding's storage is tied without a look at the bytes")
+  func tieShared() throws {
+    let infos = Self.shapes.map { name, dims in
+      TensorInfo(
+        name: TensorName(name), dtype: .f32, shape: Shape(dims), byteCount: 0, file: "f",
+        extent: ["emb", "head"].contains(name) ? .init(file: 0, offset: 64) : nil)
+    }
+    let inventory = try Inventory(
+      infos: infos, values: { _ in nil },
+      sameBytes: { _, _ in
+        Issue.record("shared storage needs no comparison")
+        return false
+      })
+    let bound = try TinyLayout.parsed().bind(
+      inventory, config: ["width": 4], vocabulary: .standard)
+    #expect(bound.spec["tied"] == true && bound.ties == [["emb", "head"]])
+  }
+
+  @Test("a head that differs is untied, and an error if the config ties it")
+  func tieConflict() throws {
+    let free = try TinyLayout.bound(["width": 4], Self.shapes)
+    #expect(free.spec["tied"] == false)
+    #expect(free.pieces[PieceID(nil, "head.weight")] != nil)
+    let torn = try TinyLayout.bound(["width": 4, "tie": true], Self.shapes)
+    #expect(torn.problems.map { "\($0.code) \($0.subject)" } == ["layout.tie-conflict head"])
+  }
+
+  @Test("each tensor keeps its own type")
+  func mixedTypes() throws {
+    let layout = try TinyLayout.parsed()
+    let infos = Self.shapes.map { name, dims in
+      TensorInfo(
+        name: TensorName(name), dtype: name == "emb" ? .bf16 : .f32, shape: Shape(dims),
+        byteCount: 0, file: "f")
+    }
+    let inventory = try Inventory(
+      infos: infos, values: { _ in nil }, sameBytes: { _, _ in false })
+    // Different tensors may differ in type.
+    let bound = layout.bind(inventory, config: ["width": 4], vocabulary: .standard)
+    #expect(bound.problems == [])
+    #expect(bound.pieces[PieceID(nil, "embed.weight")]?.dtype == .bf16)
+  }
+}
