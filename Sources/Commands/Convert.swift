@@ -25,10 +25,14 @@ struct Convert: Command {
   @Argument(help: "The directory to write.")
   var destination: String
 
-  @Option(help: ArgumentHelp("The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"))
+  @Option(
+    help: ArgumentHelp(
+      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"))
   var to: String
 
-  @Option(help: ArgumentHelp("The source's layout, where it is not to be found out.", valueName: "layout"))
+  @Option(
+    help: ArgumentHelp("The source's layout, where it is not to be found out.", valueName: "layout")
+  )
   var from: String?
 
   @Option(help: "safetensors, pytorch or hdf5; by default the target's own.")
@@ -40,10 +44,13 @@ struct Convert: Command {
   @Flag(help: "Cast A_log, D and dt biases down as well, which otherwise stay float32.")
   var castAll = false
 
-  @Option(help: ArgumentHelp("Pad or trim embedding and head to this many rows.", valueName: "rows"))
+  @Option(
+    help: ArgumentHelp("Pad or trim embedding and head to this many rows.", valueName: "rows"))
   var vocabSize: Int?
 
-  @Option(help: ArgumentHelp("Close a shard before it is larger than this: 5GB, 500MiB, 1000000.", valueName: "size"))
+  @Option(
+    help: ArgumentHelp(
+      "Close a shard before it is larger than this: 5GB, 500MiB, 1000000.", valueName: "size"))
   var maxShardSize: ByteSize?
 
   @Flag(help: "Decide everything, write nothing.")
@@ -144,7 +151,9 @@ struct Convert: Command {
             ?? pieces.joined(separator: " + "),
         ])
       }
-      lines += ["", table.text(width: Standard.width), "", JSONValue.object(plan.config).text(indent: 2)]
+      lines += [
+        "", table.text(width: Standard.width), "", JSONValue.object(plan.config).text(indent: 2),
+      ]
     }
     return lines.joined(separator: "\n")
   }
@@ -176,7 +185,9 @@ struct ByteSize: ExpressibleByArgument {
     let text = argument.uppercased()
     let unit = units.first { text.hasSuffix($0.0) }
     let digits = text.dropLast(unit?.0.count ?? 0)
-    guard let number = Double(digits), number > 0, number * (unit?.1 ?? 1) < 9e18 else { return nil }
+    guard let number = Double(digits), number > 0, number * (unit?.1 ?? 1) < 9e18 else {
+      return nil
+    }
     bytes = Int(number * (unit?.1 ?? 1))
     if bytes < 1 { return nil }
   }

@@ -96,7 +96,8 @@ struct Diff: Command {
       let told: String
       switch piece.status {
       case .equal, .neutral: continue
-      case .cast(let from, let to): told = "\(from.rawValue) against \(to.rawValue), equal when rounded"
+      case .cast(let from, let to):
+        told = "\(from.rawValue) against \(to.rawValue), equal when rounded"
       case .differs(let maxAbs, let count, let total):
         told = "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
       case .shapes(let x, let y): told = "\(x) against \(y)"

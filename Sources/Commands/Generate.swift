@@ -36,7 +36,9 @@ struct Generate: Command {
   @Option(help: "float32 or float64.")
   var precision: Precision = .float32
 
-  @Option(help: ArgumentHelp("Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
+  @Option(
+    help: ArgumentHelp(
+      "Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
   var selfExtend: GroupAndWindow?
 
   @OptionGroup var input: InputOptions

@@ -24,7 +24,9 @@ struct Inspect: Command {
   @Option(help: ArgumentHelp("Consider only this framework's layouts.", valueName: "layout"))
   var layout: String?
 
-  @Option(help: ArgumentHelp("List only tensors whose name matches, * standing for anything.", valueName: "glob"))
+  @Option(
+    help: ArgumentHelp(
+      "List only tensors whose name matches, * standing for anything.", valueName: "glob"))
   var filter: String?
 
   @OptionGroup var input: InputOptions
@@ -43,7 +45,8 @@ struct Inspect: Command {
   }
 
   private func document(_ inspection: Inspection) -> JSONObject {
-    let sublayers: [JSONValue] = (inspection.spec?.sublayers ?? []).enumerated().map { i, sublayer in
+    let sublayers: [JSONValue] = (inspection.spec?.sublayers ?? []).enumerated().map {
+      i, sublayer in
       var object: JSONObject = [
         "index": .int(i), "kind": .string(sublayer.kind), "layer": .int(sublayer.layer),
       ]

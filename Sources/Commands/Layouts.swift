@@ -16,7 +16,8 @@ struct Layouts: Command {
   @Argument(help: "A framework (fla) or a layout (samba-fla).")
   var name: String?
 
-  @Option(help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
   var layoutFile: [String] = []
 
   @OptionGroup var output: OutputOptions
@@ -65,13 +66,18 @@ struct Layouts: Command {
   private func tensors(_ layout: Layout) -> [(name: String, pieces: String, when: String)] {
     var rows: [(String, String, String)] = []
     for tensor in layout.model.tensors {
-      rows.append((tensor.name.text, tensor.glue.roles.joined(separator: " + "), tensor.when?.text ?? ""))
+      rows.append(
+        (tensor.name.text, tensor.glue.roles.joined(separator: " + "), tensor.when?.text ?? ""))
     }
     for slot in layout.layers.slots {
       for option in slot.options {
         guard let mixer = layout.mixers[option.mixer] else { continue }
         if let norm = option.norm {
-          rows.append((layout.layers.prefix.text + norm.text + ".weight", "\(mixer.kind): norm.weight", option.when?.text ?? ""))
+          rows.append(
+            (
+              layout.layers.prefix.text + norm.text + ".weight", "\(mixer.kind): norm.weight",
+              option.when?.text ?? ""
+            ))
         }
         for tensor in mixer.tensors {
           rows.append(
@@ -115,7 +121,9 @@ struct Layouts: Command {
       lines += layout.config.requirements.map { "  \($0.key): \($0.why)" }
       lines.append("")
     }
-    lines.append("converts to \(targets(layout, all).joined(separator: ", ")), as far as they can express the model")
+    lines.append(
+      "converts to \(targets(layout, all).joined(separator: ", ")), as far as they can express the model"
+    )
     for accept in layout.write?.accepts ?? [] { lines.append("  rounding: \(accept.reason)") }
     return lines.joined(separator: "\n")
   }
@@ -127,7 +135,10 @@ struct Layouts: Command {
       "config_file": .string(layout.files.config),
       "config_keys": .array(
         layout.config.keys.map {
-          ["name": .string($0.name), "default": $0.initial ?? .null, "required": .bool($0.initial == nil)]
+          [
+            "name": .string($0.name), "default": $0.initial ?? .null,
+            "required": .bool($0.initial == nil),
+          ]
         }),
       "tensors": .array(
         tensors(layout).map {

@@ -8,7 +8,8 @@ import WeighbridgeKit
 struct ParityCheck: Command {
   static let configuration = CommandConfiguration(
     commandName: "parity",
-    abstract: "Run the forward pass and find where two checkpoints, or a checkpoint and a trace, part.",
+    abstract:
+      "Run the forward pass and find where two checkpoints, or a checkpoint and a trace, part.",
     discussion: """
       The bound of each stage is measured: float32's noise on the reference. Exit status 1 when a \
       stage is out of bounds; 2 when the two cannot be compared.
@@ -51,7 +52,9 @@ struct ParityCheck: Command {
   @Option(help: "A bound relative to each stage's largest value instead of the measured one.")
   var rtol: Double?
 
-  @Option(help: ArgumentHelp("Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
+  @Option(
+    help: ArgumentHelp(
+      "Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
   var selfExtend: GroupAndWindow?
 
   @OptionGroup var input: InputOptions

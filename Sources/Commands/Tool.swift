@@ -6,7 +6,8 @@ public struct Tool: ParsableCommand {
   /// The command's name, help and sub-commands.
   public static let configuration = CommandConfiguration(
     commandName: "weighbridge",
-    abstract: "Convert checkpoints of sub-quadratic language models, and prove that nothing changed.",
+    abstract:
+      "Convert checkpoints of sub-quadratic language models, and prove that nothing changed.",
     discussion: """
       Layouts: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino. Containers: safetensors, PyTorch, HDF5.
 
@@ -15,7 +16,8 @@ public struct Tool: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Inspect.self, Convert.self, ParityCheck.self, Trace.self, Generate.self, Diff.self, Layouts.self,
+      Inspect.self, Convert.self, ParityCheck.self, Trace.self, Generate.self, Diff.self,
+      Layouts.self,
     ])
 
   /// The tool.

@@ -33,7 +33,9 @@ struct Trace: Command {
   @Option(help: "float64 or float32.")
   var precision: Precision = .float64
 
-  @Option(help: ArgumentHelp("Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
+  @Option(
+    help: ArgumentHelp(
+      "Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
   var selfExtend: GroupAndWindow?
 
   @OptionGroup var input: InputOptions

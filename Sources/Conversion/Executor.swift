@@ -53,7 +53,8 @@ public struct Executor: Sendable {
           let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<block.byteCount])
           let overflows = try Executor.fill(bytes, block, tensor, reader)
           try sink.write(
-            block.tensor, at: block.rows.lowerBound * tensor.rowBytes, UnsafeRawBufferPointer(bytes))
+            block.tensor, at: block.rows.lowerBound * tensor.rowBytes, UnsafeRawBufferPointer(bytes)
+          )
           if overflows > 0 {
             state.withLock { $0.overflows[block.tensor, default: 0] += overflows }
           }

@@ -11,7 +11,9 @@ enum Padding {
     for padding in paddings {
       guard let kind = vocabulary.kinds[padding.kind] else { continue }
       for i in draft.sublayers(padding.kind) {
-        guard let width = draft.spec.sublayers[i][padding.attribute].int, width > 0 else { continue }
+        guard let width = draft.spec.sublayers[i][padding.attribute].int, width > 0 else {
+          continue
+        }
         let wanted = (width + padding.multiple - 1) / padding.multiple * padding.multiple
         guard wanted != width else { continue }
         for piece in kind.pieces {
@@ -38,7 +40,8 @@ enum Padding {
         dims[axis] = wanted
         value = .constant(number, Shape(dims))
       } else {
-        value = axis == 0 ? .paddedRows(value, rows: wanted) : .paddedColumns(value, columns: wanted)
+        value =
+          axis == 0 ? .paddedRows(value, rows: wanted) : .paddedColumns(value, columns: wanted)
       }
     }
     return value

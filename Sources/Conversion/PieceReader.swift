@@ -18,7 +18,8 @@ public struct PieceReader: Sendable {
   /// - Throws: what reading throws.
   @discardableResult
   public func read(
-    _ value: PieceValue, rows: Range<Int>, as dtype: DType, into buffer: UnsafeMutableRawBufferPointer
+    _ value: PieceValue, rows: Range<Int>, as dtype: DType,
+    into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) -> Int {
     guard !rows.isEmpty, buffer.count > 0 else { return 0 }
     if value.isMove {
@@ -143,12 +144,14 @@ public struct PieceReader: Sendable {
         try source.read(
           run.tensor, bytes: start..<start + (to - from) * rowBytes,
           into: UnsafeMutableRawBufferPointer(
-            rebasing: buffer[(from - rows.lowerBound) * rowBytes..<(to - rows.lowerBound) * rowBytes]
+            rebasing: buffer[
+              (from - rows.lowerBound) * rowBytes..<(to - rows.lowerBound) * rowBytes]
           ))
       }
     case .paddedRows(let base, _), .firstRows(let base, _):
       let own = rows.clamped(to: 0..<base.shape.rows)
-      try move(base, own, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<(own.count * rowBytes)]))
+      try move(
+        base, own, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<(own.count * rowBytes)]))
       UnsafeMutableRawBufferPointer(rebasing: buffer[(own.count * rowBytes)...])
         .initializeMemory(as: UInt8.self, repeating: 0)
     case .paddedColumns(let base, _):
@@ -172,7 +175,8 @@ public struct PieceReader: Sendable {
         try move(
           base, origin..<origin + end - row,
           into: UnsafeMutableRawBufferPointer(
-            rebasing: buffer[(row - rows.lowerBound) * rowBytes..<(end - rows.lowerBound) * rowBytes]
+            rebasing: buffer[
+              (row - rows.lowerBound) * rowBytes..<(end - rows.lowerBound) * rowBytes]
           ))
         row = end
       }

@@ -24,7 +24,8 @@ enum SameLayoutPlan {
     for (number, info) in inventory.infos.enumerated() {
       var value = stored(number, info)
       let (id, keepsFloat32) = roles[number] ?? (PieceID(nil, inventory.names[number]), true)
-      if id.sublayer == nil, let changed = draft.pieces[id], changed != bound.pieces[id].map({ .stored($0) })
+      if id.sublayer == nil, let changed = draft.pieces[id],
+        changed != bound.pieces[id].map({ .stored($0) })
       {
         value = changed
       } else if id.role == "head.weight", bound.spec["tied"].bool == true,
@@ -32,7 +33,8 @@ enum SameLayoutPlan {
       {
         value = embed
       }
-      let dtype = info.dtype.isFloat ? cast(info.dtype, options, keepsFloat32: keepsFloat32) : info.dtype
+      let dtype =
+        info.dtype.isFloat ? cast(info.dtype, options, keepsFloat32: keepsFloat32) : info.dtype
       if dtype != info.dtype {
         draft.note(
           isWider(dtype, than: info.dtype) ? .exact : .rounding,

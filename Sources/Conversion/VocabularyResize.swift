@@ -30,7 +30,8 @@ enum VocabularyResize {
         draft.warnings.append(
           Diagnostic(
             .warning, code: "convert.vocab-trimmed", subject: role,
-            message: "\(lost.count) of the \(own - rows) rows cut off are not zero; the first is row \(first)"
+            message:
+              "\(lost.count) of the \(own - rows) rows cut off are not zero; the first is row \(first)"
           ))
       }
       draft.pieces[id] = .firstRows(value, rows: rows)

@@ -141,13 +141,16 @@ private struct Binder {
     problems.append(
       Diagnostic(
         code: "layout.missing-tensor", subject: expected.name,
-        message: "is not in the checkpoint; \(layout.name) expects it with the shape \(expected.shape)",
+        message:
+          "is not in the checkpoint; \(layout.name) expects it with the shape \(expected.shape)",
         help: "the checkpoint is incomplete, or the config belongs to another one"))
   }
 
   private func embedding() -> Int? {
-    matched.first { $0.expected.sublayer == nil && $0.expected.segments.first?.role == "embed.weight" }?
-      .number
+    matched.first {
+      $0.expected.sublayer == nil && $0.expected.segments.first?.role == "embed.weight"
+    }?
+    .number
   }
 
   private func isTied(head: Int) -> Bool {
@@ -172,7 +175,8 @@ private struct Binder {
         problems.append(
           Diagnostic(
             .warning, code: "layout.head-absent", subject: head.name,
-            message: "is not in the checkpoint, though the config does not tie it to the embedding; taken as tied"
+            message:
+              "is not in the checkpoint, though the config does not tie it to the embedding; taken as tied"
           ))
       }
     } else if configured, headIsThere {
@@ -198,7 +202,8 @@ private struct Binder {
         problems.append(
           Diagnostic(
             code: "layout.mixed-dtypes", subject: info.name.string,
-            message: "is \(info.dtype.rawValue), but another part of \(id) is \(location.dtype.rawValue)",
+            message:
+              "is \(info.dtype.rawValue), but another part of \(id) is \(location.dtype.rawValue)",
             help: "convert the checkpoint to one type first"))
       }
       let run = BoundModel.Location.Run(
@@ -225,8 +230,11 @@ private struct Binder {
           Diagnostic(
             code: "layout.unexpected-tensor", subject: inventory.infos[number].name.string,
             message: "has no place in \(layout.name) under this config",
-            notes: ["found \(inventory.infos[number].dtype.rawValue) \(inventory.infos[number].shape)"],
-            help: "the config may belong to another checkpoint, or the model has parts that this layout does not know"
+            notes: [
+              "found \(inventory.infos[number].dtype.rawValue) \(inventory.infos[number].shape)"
+            ],
+            help:
+              "the config may belong to another checkpoint, or the model has parts that this layout does not know"
           ))
       }
     }

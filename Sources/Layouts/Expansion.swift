@@ -135,8 +135,8 @@ private struct Expander {
       }
     }
     let inert = layout.config.inert.map { Glob($0) }
-    for (key, value) in raw where !known.contains(key) && !inert.contains(where: { $0.matches(key) })
-    {
+    for (key, value) in raw
+    where !known.contains(key) && !inert.contains(where: { $0.matches(key) }) {
       // A key that is switched off cannot change the mathematics, whatever it means.
       let off = [.null, .bool(false), .int(0), .array([]), .string("")].contains(value)
       problems.append(

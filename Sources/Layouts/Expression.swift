@@ -125,7 +125,8 @@ struct ExpressionParser {
   private func error(_ message: String, column: Int? = nil) -> Diagnostic {
     Diagnostic(
       code: "expression.syntax", subject: "'\(source)'",
-      message: "\(message) at column \((column ?? tokens[min(position, tokens.count - 1)].column) + 1)")
+      message:
+        "\(message) at column \((column ?? tokens[min(position, tokens.count - 1)].column) + 1)")
   }
 
   private mutating func tokenize() throws(Diagnostic) {

@@ -77,7 +77,8 @@ extension Scope {
     "python_list": { (v) throws(Diagnostic) in
       guard let text = v.first?.string else { throw bad("needs a text") }
       var inner = text.filter { $0 != " " }
-      guard let first = inner.first, let last = inner.last, "[(".contains(first), "])".contains(last)
+      guard let first = inner.first, let last = inner.last, "[(".contains(first),
+        "])".contains(last)
       else { throw bad("'\(text)' is no list") }
       inner = String(inner.dropFirst().dropLast())
       if inner.hasSuffix(",") { inner.removeLast() }

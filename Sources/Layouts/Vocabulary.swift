@@ -92,7 +92,9 @@ public struct MixerKind: Sendable {
   public func piece(_ role: String) -> Piece? { pieces.first { $0.role == role } }
 
   private static let normAttributes: [Attribute] = [
-    Attribute("norm", default: "rms", "norm before the mixer: rms, layer, or shared with the sub-layer before"),
+    Attribute(
+      "norm", default: "rms",
+      "norm before the mixer: rms, layer, or shared with the sub-layer before"),
     Attribute("norm_eps", "epsilon of that norm"),
   ]
 

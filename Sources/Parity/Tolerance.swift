@@ -29,7 +29,8 @@ public struct Tolerance: Sendable, Hashable {
   /// The bound of a stage.
   func bound(noise: Double, scale: Double, unit: Double) -> Double {
     if atol != nil || rtol != nil { return (atol ?? 0) + (rtol ?? 0) * scale }
-    let measured = isTight ? noise * Tolerance.precisionRatio * Tolerance.tightFactor : noise * factor
+    let measured =
+      isTight ? noise * Tolerance.precisionRatio * Tolerance.tightFactor : noise * factor
     // Where float32 happens to make no error at all, a rounding or two are allowed still.
     return max(measured, scale * 4 * (isTight ? 0x1p-53 : unit))
   }

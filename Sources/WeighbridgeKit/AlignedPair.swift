@@ -164,7 +164,8 @@ struct AlignedPair {
     if id == PieceID(nil, "head.weight") { return false }
     if id.sublayer == nil, id.role.hasPrefix("rotary.") { return true }
     let kind =
-      id.sublayer.flatMap { vocabulary.kinds[side.draft.spec.sublayers[$0].kind] } ?? vocabulary.model
+      id.sublayer.flatMap { vocabulary.kinds[side.draft.spec.sublayers[$0].kind] }
+      ?? vocabulary.model
     guard let value = side.draft.pieces[id] else { return false }
     switch kind.piece(id.role)?.neutral {
     case .zero: return try side.reader.all(value) { $1 == 0 }

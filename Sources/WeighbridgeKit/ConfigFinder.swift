@@ -48,13 +48,15 @@ struct ConfigFinder {
   private func attached(_ attachments: JSONValue) throws(Diagnostic) -> JSONObject? {
     // fairseq: cfg.model, or args of older versions.
     for candidate in [attachments["cfg"]?["model"], attachments["args"], attachments["config"]] {
-      if let config = candidate?.object, config["decoder_embed_dim"] != nil || config["n_embd"] != nil
+      if let config = candidate?.object,
+        config["decoder_embed_dim"] != nil || config["n_embd"] != nil
       {
         return config
       }
     }
     // lit_gpt's trainer: hparams.model_name.
-    if let name = attachments["hparams"]?["model_name"]?.string ?? attachments["hparams"]?["name"]?.string,
+    if let name = attachments["hparams"]?["model_name"]?.string
+      ?? attachments["hparams"]?["name"]?.string,
       let preset = library.presets[name]
     {
       return preset

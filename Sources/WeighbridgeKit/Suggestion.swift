@@ -4,8 +4,10 @@ public enum Suggestion {
   ///
   ///     Suggestion.nearest("Samba_412M", ["Samba_421M", "LLaMA_438M"])  // "Samba_421M"
   public static func nearest(_ name: String, _ names: [String]) -> String? {
-    let best = names.map { ($0, distance(Array(name.lowercased().utf8), Array($0.lowercased().utf8))) }
-      .min { ($0.1, $0.0) < ($1.1, $1.0) }
+    let best = names.map {
+      ($0, distance(Array(name.lowercased().utf8), Array($0.lowercased().utf8)))
+    }
+    .min { ($0.1, $0.0) < ($1.1, $1.0) }
     guard let best, best.1 <= max(1, name.utf8.count / 3) else { return nil }
     return best.0
   }

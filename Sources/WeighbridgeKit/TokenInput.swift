@@ -25,7 +25,8 @@ public enum TokenInput: Sendable {
       let value = try JSONParser.parse(try file.bytes(at: 0, count: file.byteCount), file: path)
       guard let rows = value.array, !rows.isEmpty else {
         throw Diagnostic(
-          code: "tokens.format", subject: path, message: "should be a JSON array of arrays of tokens")
+          code: "tokens.format", subject: path,
+          message: "should be a JSON array of arrays of tokens")
       }
       var tokens: [[Int]] = []
       for row in rows {
@@ -67,11 +68,13 @@ struct TraceFile: TraceSource {
   init(path: String) throws {
     let reader = try SafetensorsReader(path: path)
     source = reader
-    guard let ids = try Self.integers("input_ids", reader), let shape = ids.shape.dims.count == 2 ? ids.shape : nil
+    guard let ids = try Self.integers("input_ids", reader),
+      let shape = ids.shape.dims.count == 2 ? ids.shape : nil
     else {
       throw Diagnostic(
         code: "trace.tokens", subject: path, message: "holds no input_ids of I64 [batch, length]",
-        help: "a trace is a safetensors file with input_ids, hidden_states.i, final_norm and logits")
+        help: "a trace is a safetensors file with input_ids, hidden_states.i, final_norm and logits"
+      )
     }
     tokens = (0..<shape[0]).map { Array(ids.values[$0 * shape[1]..<($0 + 1) * shape[1]]) }
     greedy = try Self.integers("greedy", reader)?.values

@@ -70,7 +70,8 @@ extension Weighbridge {
         // torchscale's tables are buffers: they are computed, not learnt.
         if id.sublayer == nil, id.role.hasPrefix("rotary.") { continue }
         parameters += count
-        byKind[id.sublayer.map { bound.spec.sublayers[$0].kind } ?? "embedding and head", default: 0] +=
+        byKind[
+          id.sublayer.map { bound.spec.sublayers[$0].kind } ?? "embedding and head", default: 0] +=
           count
       }
     } else {

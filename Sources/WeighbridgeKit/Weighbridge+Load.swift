@@ -47,7 +47,8 @@ extension Weighbridge {
       loaded.problems.append(
         Diagnostic(
           code: "config.missing", subject: input.path,
-          message: "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
+          message:
+            "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
           help: first.layout.framework == "lit_gpt"
             ? "give one with --config, or --preset for microsoft/Samba's named configurations"
             : "give one with --config"))

@@ -173,12 +173,14 @@ extension Weighbridge {
     let wordsA = a["vocab_size"].int ?? rowsA
     let wordsB = b["vocab_size"].int ?? rowsB
     // Padding aside, the vocabularies must be the same: one side may not know which rows are padding.
-    guard wordsA == wordsB || wordsA == rowsB || wordsB == rowsA || wordsA == rowsA && rowsB > rowsA
-      || wordsB == rowsB && rowsA > rowsB
+    guard
+      wordsA == wordsB || wordsA == rowsB || wordsB == rowsA || wordsA == rowsA && rowsB > rowsA
+        || wordsB == rowsB && rowsA > rowsB
     else {
       throw Diagnostic(
         code: "parity.vocabulary", subject: pair.b.path,
-        message: "has a vocabulary of \(wordsB) in \(rowsB) rows, \(pair.a.path) one of \(wordsA) in \(rowsA)",
+        message:
+          "has a vocabulary of \(wordsB) in \(rowsB) rows, \(pair.a.path) one of \(wordsA) in \(rowsA)",
         help: "only models with one vocabulary can be compared")
     }
     return min(rowsA, rowsB)

@@ -3,13 +3,16 @@ import WeighbridgeKit
 
 /// Options of every command that reads a checkpoint.
 struct InputOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("The config to use instead of the one beside the weights.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "The config to use instead of the one beside the weights.", valueName: "file"))
   var config: String?
 
   @Option(help: ArgumentHelp("One of microsoft/Samba's named configurations.", valueName: "name"))
   var preset: String?
 
-  @Option(help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
   var layoutFile: [String] = []
 
   @Flag(help: "Read safetensors as laxly as its reference implementation does.")

@@ -106,7 +106,9 @@ struct InspectionText {
     guard line.count > width else { return [line] }
     var lines: [String] = []
     var current = String(line.prefix { $0 == " " })
-    for word in line.dropFirst(current.count).split(separator: " ", omittingEmptySubsequences: false) {
+    for word in line.dropFirst(current.count).split(
+      separator: " ", omittingEmptySubsequences: false)
+    {
       if current.contains(where: { $0 != " " }), current.count + 1 + word.count > width {
         lines.append(current)
         current = String(repeating: " ", count: 14) + word

@@ -78,7 +78,8 @@ enum ParityText {
     if result.equalPieces + result.differing.count > 0 {
       lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")
       for piece in result.differing.prefix(12) {
-        lines.append("  \(piece.id) (\(piece.tensorsB.joined(separator: "+"))): \(told(piece.status))")
+        lines.append(
+          "  \(piece.id) (\(piece.tensorsB.joined(separator: "+"))): \(told(piece.status))")
       }
       if result.differing.count > 12 { lines.append("  and \(result.differing.count - 12) more") }
     }
@@ -92,16 +93,19 @@ enum ParityText {
       "logits: max abs \(Shown.number(logits.maxAbs)), KL mean \(Shown.number(logits.klMean)) max \(Shown.number(logits.klMax)), top-1 \(Shown.number(logits.top1Agreement * 100)) %, top-5 \(Shown.number(logits.top5Agreement * 100)) %"
     )
     if let nllA = logits.nllA, let nllB = logits.nllB {
-      lines.append("mean negative log-likelihood: A \(nllA), B \(nllB), change \(Shown.number(nllB - nllA))")
+      lines.append(
+        "mean negative log-likelihood: A \(nllA), B \(nllB), change \(Shown.number(nllB - nllA))")
     }
     if let generation = result.generation {
       lines.append(
-        "generation: \(generation.a.count) tokens, \(generation.a == generation.b ? "equal" : "DIFFERENT")")
+        "generation: \(generation.a.count) tokens, \(generation.a == generation.b ? "equal" : "DIFFERENT")"
+      )
     }
     if let divergence = report.firstDivergence {
       lines.append("")
       lines.append(
-        "they part at \(divergence.stage)\(divergence.sublayer.map { ", in sub-layer \($0) (\(divergence.kind))" } ?? "")")
+        "they part at \(divergence.stage)\(divergence.sublayer.map { ", in sub-layer \($0) (\(divergence.kind))" } ?? "")"
+      )
       if !divergence.suspects.isEmpty {
         lines.append(
           divergence.isProven

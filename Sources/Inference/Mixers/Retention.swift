@@ -74,7 +74,8 @@ struct RetentionMixer<T: Real>: Mixer {
     var decays = (0..<heads).map { h in logOneMinus(power: -5 - h) }
     // torchscale keeps both in the file.
     let kept = loader.optionalValues("rotary.frequencies", [dk / 2], ofModel: true)
-    rope = kept.map { RotaryKind(frequencies: $0.map(Double.init)) } ?? RotaryKind(base: 10000, dim: dk)
+    rope =
+      kept.map { RotaryKind(frequencies: $0.map(Double.init)) } ?? RotaryKind(base: 10000, dim: dk)
     if let kept = loader.optionalValues("rotary.log_decay", [heads], ofModel: true), !kept.isEmpty {
       decays = kept.map(Double.init)
     }

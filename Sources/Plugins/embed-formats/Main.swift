@@ -6,7 +6,8 @@ struct Main {
   static func main() throws {
     let paths = Array(CommandLine.arguments.dropFirst())
     guard let output = paths.first else { return }
-    var source = "/// The files of `formats/`, by name.\nlet bundledFormats: [(name: String, text: String)] = [\n"
+    var source =
+      "/// The files of `formats/`, by name.\nlet bundledFormats: [(name: String, text: String)] = [\n"
     for path in paths.dropFirst() {
       let text = try String(contentsOfFile: path, encoding: .utf8)
       let name = (path as NSString).lastPathComponent
