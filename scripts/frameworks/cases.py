@@ -16,9 +16,11 @@ def randn(*shape, std=1.0):
 
 def fill(name, shape):
     """Random values of realistic scale, none left where a wrong mapping would go unseen."""
+    if name.endswith("A_log") and len(shape) == 1:
+        return torch.log(1 + 15 * torch.rand(*shape, generator=GEN))
     if name.endswith("A_log"):
         return torch.log(torch.arange(1, shape[-1] + 1).float()).expand(shape) + randn(*shape, std=0.3)
-    if name.endswith("dt_proj.bias"):
+    if name.endswith(("dt_proj.bias", "dt_bias")):
         return randn(*shape, std=0.5) - 3
     if name.endswith("gk_proj.1.bias") or name.endswith("k_gate.1.bias"):
         return randn(*shape, std=1.0) + 2
@@ -209,12 +211,8 @@ def pretrained(root, name, layout, model, seed, dtype=None, keep_f32=("A_log", "
     return d
 
 
-def refuse_targets(layouts):
-    return {t: False for t in layouts}
-
-
 def generate(root):
-    """[(name, layout, folder, {target layout: True (must convert) | False (must refuse)})]; targets not named are expected to refuse."""
+    """[(name, layout, folder, the layouts that it must convert to)]; the others must refuse."""
     import transformers as T
     from fla import models as X
     out = []
@@ -244,8 +242,23 @@ def generate(root):
     HY = dict(causal=True, num_heads=4, num_heads_kv=2, head_dim=12, rotary_emb_dim=12, qkv_proj_bias=False, out_proj_bias=False)
     add("ssm-hybrid", "mamba_ssm", ssm(root, "ssm-hybrid", 12, D=48, layers=4, attn_layer_idx=[1, 3], attn_cfg=HY, d_intermediate=256), "mamba_ssm", "lit_gpt", "fla")
     add("ssm-hybrid-odd-mlp", "mamba_ssm", ssm(root, "ssm-hybrid-odd-mlp", 13, D=48, layers=3, attn_layer_idx=[2], attn_cfg=HY, d_intermediate=200, tied=False), "lit_gpt", "fla")
-    add("ssm-hybrid-bias", "mamba_ssm", ssm(root, "ssm-hybrid-bias", 14, D=48, layers=3, attn_layer_idx=[2], attn_cfg={k: v for k, v in HY.items() if "bias" not in k}, d_intermediate=128))
-    add("ssm-hybrid-nomlp", "mamba_ssm", ssm(root, "ssm-hybrid-nomlp", 15, D=48, layers=3, attn_layer_idx=[1], attn_cfg=HY))
+    add("ssm-hybrid-bias", "mamba_ssm", ssm(root, "ssm-hybrid-bias", 14, D=48, layers=3, attn_layer_idx=[2], attn_cfg={k: v for k, v in HY.items() if "bias" not in k}, d_intermediate=128), "lit_gpt")
+    add("ssm-hybrid-nomlp", "mamba_ssm", ssm(root, "ssm-hybrid-nomlp", 15, D=48, layers=3, attn_layer_idx=[1], attn_cfg=HY), "fla")
+    # ------- mamba-2
+    M2 = dict(hidden_size=32, num_hidden_layers=2, vocab_size=61, state_size=12, head_dim=16, conv_kernel=3, chunk_size=16)
+
+    def m2(name, seed, layout, *ok, **k):
+        if layout == "hf":
+            m = T.Mamba2ForCausalLM(T.Mamba2Config(**{**M2, "num_heads": 4, "n_groups": 1, **k}))
+        else:
+            m = X.Mamba2ForCausalLM(X.Mamba2Config(**{**M2, "fuse_cross_entropy": False, **k}))
+        add(name, layout, pretrained(root, name, layout, m, seed, keep_f32=("A_log", ".D", "dt_bias")), *ok)
+    m2("hf-mamba2", 16, "hf", *MAMBAS)
+    m2("hf-mamba2-groups-tied", 17, "hf", *MAMBAS, n_groups=2, tie_word_embeddings=True, use_bias=True, time_step_limit=(0.01, 0.2))
+    m2("hf-mamba2-eps", 18, "hf", "fla", layer_norm_epsilon=1e-6, use_conv_bias=False)
+    m2("fla-mamba2", 19, "fla", *MAMBAS)
+    m2("fla-mamba2-tied-odd", 56, "fla", *MAMBAS, tie_word_embeddings=True, expand=3, conv_kernel=4, head_dim=8)
+    m2("fla-mamba2-nonorm", 57, "fla", "mamba_ssm", rmsnorm=False)
     # ------- lit_gpt
     def L(name, seed, *ok, **k):
         add(name, "lit_gpt", lit(root, name, seed, **k), *ok)
@@ -263,7 +276,7 @@ def generate(root):
     L("lit-llama-condense", 31, "hf", condense_ratio=4)
     L("lit-llama-bias", 32, "hf", bias=True)
     L("lit-llama-eps", 33, "hf", "fla", norm_eps=1e-6)
-    L("lit-llama-nope", 34, nope=True)
+    L("lit-llama-nope", 34, "mamba_ssm", nope=True)
     L("lit-sc-attn", 35, sc_attn=True, local_window=8)
     L("lit-abl", 36, abl_mamba=True, mb_per_layer=2, local_window=8, mamba_init=True)
     L("lit-gla-2", 37, "fla", n_embd=768, n_head=6, n_layer=2, gla_per_layer=2, local_window=8, intermediate_size=200)
@@ -277,12 +290,12 @@ def generate(root):
         add(name, "hf", pretrained(root, name, "hf", m, seed, dtype), *ok)
     hfl("hf-llama-gqa", 40, "fla", "lit_gpt", "mamba_ssm")
     hfl("hf-llama-tied-eps", 41, "fla", "lit_gpt", tie_word_embeddings=True, rms_norm_eps=1e-6, dtype=torch.bfloat16)
-    hfl("hf-llama-attnbias", 42, attention_bias=True)
+    hfl("hf-llama-attnbias", 42, "lit_gpt", "mamba_ssm", attention_bias=True)
     hfl("hf-llama-allbias", 43, "lit_gpt", attention_bias=True, mlp_bias=True)
-    hfl("hf-llama-theta", 44, "fla", rope_parameters={"rope_theta": 500000.0, "rope_type": "default"})
+    hfl("hf-llama-theta", 44, "fla", "mamba_ssm", rope_parameters={"rope_theta": 500000.0, "rope_type": "default"})
     hfl("hf-llama-linear", 45, "lit_gpt", rope_parameters={"rope_theta": 10000.0, "rope_type": "linear", "factor": 4.0})
     hfl("hf-llama-llama3", 47, rope_parameters={"rope_theta": 10000.0, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64})
-    hfl("hf-llama-headdim", 48, head_dim=16)
+    hfl("hf-llama-headdim", 48, "mamba_ssm", head_dim=16)
     hfl("hf-mistral", 49, "fla", "lit_gpt", mistral=True, sliding_window=8)
     hfl("hf-mistral-nowindow", 50, "fla", "lit_gpt", "mamba_ssm", mistral=True, sliding_window=None, num_key_value_heads=1)
     # ------- fla gla, retnet, transformer, samba
@@ -305,14 +318,14 @@ def generate(root):
     flx("fla-gla-ratio", 66, *GL, hidden_size=72, num_heads=3, hidden_ratio=4.5, expand_k=0.25, expand_v=2)
     flx("fla-gla-shards", 67, *GL, hidden_size=64, num_heads=2, use_short_conv=True, conv_size=3, shard="60KB")
     flx("fla-ret-noaffine", 70, *RN, "torchscale", hidden_size=48, num_heads=3, elementwise_affine=False, intermediate_size=100, expand_v=1.5)
-    flx("fla-ret-nofuse-tied", 71, *RN, "torchscale", hidden_size=64, num_heads=4, fuse_norm=False, tie_word_embeddings=True, norm_eps=1e-5)
+    flx("fla-ret-nofuse-tied", 71, *RN, "torchscale", "lit_gpt", hidden_size=64, num_heads=4, fuse_norm=False, tie_word_embeddings=True, norm_eps=1e-5)
     flx("fla-ret-hybrid", 72, *RN, hidden_size=64, num_heads=2, num_hidden_layers=3, attn=A8)
     flx("fla-ret-hybrid-lit", 73, *RN, "lit_gpt", hidden_size=64, num_heads=2, num_hidden_layers=4, norm_eps=1e-5,
         attn={"layers": [1, 3], "num_heads": 4, "window_size": 8})
     flx("fla-ret-bf16", 74, *RN, "torchscale", hidden_size=64, num_heads=2, dtype=torch.bfloat16, hidden_ratio=None)
     flx("fla-ret-expandk", 75, *RN, hidden_size=64, num_heads=2, expand_k=0.5)
     flx("fla-tf", 80, *TF, "hf", "lit_gpt", hidden_size=64, num_heads=4, num_kv_heads=2, window_size=8, intermediate_size=90)
-    flx("fla-tf-full-tied", 81, *TF, "hf", "lit_gpt", hidden_size=64, num_heads=4, tie_word_embeddings=True, norm_eps=1e-5)
+    flx("fla-tf-full-tied", 81, *TF, "hf", "lit_gpt", "mamba_ssm", hidden_size=64, num_heads=4, tie_word_embeddings=True, norm_eps=1e-5)
     flx("fla-tf-qknorm-bias", 82, *TF, hidden_size=64, num_heads=4, qk_norm=True, qkv_bias=True)
     flx("fla-tf-theta", 83, *TF, "hf", hidden_size=64, num_heads=4, rope_theta=1e6)
     flx("fla-samba-list", 84, *SB, "lit_gpt", hidden_size=64, num_hidden_layers=6, attn=[{**A8, "layers": [1, 5]}, {**A8, "layers": [3], "window_size": None}], tie_word_embeddings=True)
@@ -334,7 +347,7 @@ def generate(root):
     add("ts-fla-angle-gelu", "torchscale", torchscale(root, "ts-fla-angle-gelu", 95, fla_angle=True, activation_fn="gelu"))
     add("ts-sparse-config", "torchscale", torchscale(root, "ts-sparse-config", 96, fla_angle=True, drop=("layernorm_eps", "decoder_normalize_before", "no_scale_embedding", "share_decoder_input_output_embed", "vocab_size")), "fla")
     add("berlino-128", "berlino", berlino(root, "berlino-128", 97), "fla")
-    add("berlino-bf16", "berlino", berlino(root, "berlino-bf16", 98, D=96, H=4, dtype=torch.bfloat16, I=130), "fla")
+    add("berlino-bf16", "berlino", berlino(root, "berlino-bf16", 98, D=96, H=4, dtype=torch.bfloat16), "fla")
     add("berlino-bias", "berlino", berlino(root, "berlino-bias", 99, zero_bias=False))
     add("berlino-384", "berlino", berlino(root, "berlino-384", 100, D=384, H=1, L=1), "fla")
     return out
@@ -355,7 +368,7 @@ def old_fla(root, name, like):
     if "samba" in name:
         ok |= {"lit_gpt"}
     if "tf" in name:
-        ok |= {"hf", "lit_gpt"}
+        ok |= {"hf", "lit_gpt", "mamba_ssm"}
     if "ret" in name:
-        ok |= {"torchscale"}
+        ok |= {"torchscale", "lit_gpt"}
     return name, "fla", d, ok

@@ -1,13 +1,9 @@
 """Checkpoints on disk, read with the libraries that own the containers, and the tool as a subprocess."""
-import argparse
-import ctypes
 import glob
 import json
 import os
-import resource
 import shutil
 import subprocess
-import time
 
 import h5py
 import numpy as np
@@ -138,14 +134,6 @@ class Tool:
         if os.path.isdir(dst):
             shutil.rmtree(dst)
         return self("convert", src, dst, "--to", to, "--json", "--no-fsync", *more)
-
-    def measured(self, *args, timeout=3600):
-        """(exit code, peak resident MB, seconds) of one call."""
-        t = time.time()
-        pid = os.posix_spawn(self.path, [self.path, *map(str, args)], os.environ,
-                             file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
-        _, status, usage = os.wait4(pid, 0)
-        return os.waitstatus_to_exitcode(status), usage.ru_maxrss / 1024, time.time() - t
 
 
 class Result:

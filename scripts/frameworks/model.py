@@ -30,9 +30,9 @@ class Model:
         return [s.kind for s in self.subs]
 
     def meaning(self):
-        """What the config says, in one comparable value."""
-        return {"rows": self.emb.shape[0], "tied": self.head is None, "eps": self.eps, "attrs": self.attrs,
-                "subs": [(s.kind, s.a) for s in self.subs]}
+        """What the config says, in comparable values; MLPs of zeros and what is folded into weights left out."""
+        subs = [(s.kind, {k: v for k, v in s.a.items() if k != "affine"}) for s in self.subs if s.kind != "mlp" or s.t["down"].any()]
+        return {"rows": self.emb.shape[0], "tied": self.head is None, "scale": self.attrs.get("scale"), "eps": self.eps, "subs": subs}
 
 
 class Sub:
@@ -52,6 +52,51 @@ def mamba(sd, p, norm, state, width, rank, bias, conv_bias, eps):
     assert (t["conv1d.bias"] is not None) == conv_bias, "use_conv_bias does not agree with the tensors"
     assert t["A_log"].shape[1] == state and t["conv1d.weight"].shape[2] == width and t["dt_proj.weight"].shape[1] == rank, "mamba sizes"
     return Sub("mamba", sd[norm], t, state=state, width=width, rank=rank, inner=t["A_log"].shape[0], eps=eps)
+
+
+def read_mamba2(sd, layers, bias, conv_bias, **a):
+    """Mamba-2 mixers; a: eps, state, width, head_dim, groups, inner, gated, before, wide_d, limit."""
+    subs, heads = [], a["inner"] // a["head_dim"]
+    for i in range(layers):
+        p = f"backbone.layers.{i}.mixer."
+        t = {n: sd.get(p + n) for n in MAMBA2}
+        assert t["in_proj.weight"].shape[0] == 2 * a["inner"] + 2 * a["groups"] * a["state"] + heads and t["conv1d.weight"].shape[2] == a["width"], "mamba-2 sizes"
+        assert (t["in_proj.bias"] is not None) == bias and (t["conv1d.bias"] is not None) == conv_bias, "biases"
+        assert (t["norm.weight"] is not None) == a["gated"] and t["D"].shape[0] == (a["inner"] if a["wide_d"] else heads), "gated norm, D"
+        subs.append(Sub("mamba2", sd[f"backbone.layers.{i}.norm.weight"], t, **a))
+    return subs
+
+
+MAMBA2 = ["A_log", "D", "dt_bias", "in_proj.weight", "in_proj.bias", "conv1d.weight", "conv1d.bias", "norm.weight", "out_proj.weight", "out_proj.bias"]
+
+
+def limits(x):
+    x = x and [float(v["__float__"]) if isinstance(v, dict) else v for v in x]  # as transformers writes an infinity
+    return None if x is None or (float(x[0]) == 0 and float(x[1]) == math.inf) else [float(v) for v in x]
+
+
+def read_mamba2_hf(c, sd, fla=False):
+    d, eps = c["hidden_size"], c.get("norm_eps" if fla else "layer_norm_epsilon", 1e-5)
+    a = dict(eps=eps, state=c.get("state_size", 128), width=c.get("conv_kernel", 4), head_dim=c.get("head_dim", 64), groups=c.get("n_groups", 1 if fla else 8),
+             inner=int(c.get("expand", 2) * d), gated=True, before=False, wide_d=False, limit=limits(c.get("dt_limit" if fla else "time_step_limit")))
+    if fla:
+        a.update(gated=c.get("rmsnorm", True), before=c.get("norm_before_gate", False), wide_d=c.get("D_has_hdim", False))
+    else:
+        assert c.get("num_heads", 128) * a["head_dim"] == a["inner"], "num_heads"
+    m = Model(sd["backbone.embeddings.weight"], sd.get("lm_head.weight"), sd["backbone.norm_f.weight"],
+              read_mamba2(sd, c["num_hidden_layers"], c.get("use_bias", False), c.get("use_conv_bias", True), **a), eps)
+    assert c["vocab_size"] == m.emb.shape[0] and c.get("tie_word_embeddings", False) == (m.head is None), "vocab_size, tie_word_embeddings"
+    return m
+
+
+def read_mamba2_ssm(c, sd):
+    s = c["ssm_cfg"]
+    inner = s.get("expand", 2) * c["d_model"]
+    assert c.get("rms_norm", True) and s.get("d_ssm") in (None, inner) and not c.get("d_intermediate") and not c.get("attn_layer_idx")
+    a = dict(eps=1e-5, state=s.get("d_state", 128), width=s.get("d_conv", 4), head_dim=s.get("headdim", 64), groups=s.get("ngroups", 1), inner=inner,
+             gated=s.get("rmsnorm", True), before=s.get("norm_before_gate", False), wide_d=s.get("D_has_hdim", False), limit=limits(s.get("dt_limit")))
+    subs = read_mamba2(sd, c["n_layer"], s.get("bias", False), s.get("conv_bias", True), **a)
+    return ssm_model(c, sd, subs)
 
 
 def attention(norm, q, k, v, o, heads, groups, window, theta, eps, biases=None, factor=1.0, extra=None):
@@ -80,6 +125,8 @@ def read_mamba_hf(c, sd, fla=False):
 
 def read_mamba_ssm(c, sd):
     s = c.get("ssm_cfg", {})
+    if s.get("layer", "Mamba1") == "Mamba2":
+        return read_mamba2_ssm(c, sd)
     assert s.get("layer", "Mamba1") == "Mamba1"
     assert c.get("rms_norm", True)
     d = c["d_model"]
@@ -92,7 +139,7 @@ def read_mamba_ssm(c, sd):
             H = ac["num_heads"]
             G = ac.get("num_heads_kv") or H
             hs = ac.get("head_dim") or d // H
-            assert ac.get("causal") is True and ac.get("rotary_emb_dim") == hs, "attn_cfg: causal, rotary_emb_dim"
+            assert ac.get("causal") is True and ac.get("rotary_emb_dim", 0) in (0, hs), "attn_cfg: causal, rotary_emb_dim"
             assert not ac.get("d_conv") and not ac.get("mlp_dim")
             assert ac.get("qkv_proj_bias", True) == (p + "mixer.in_proj.bias" in sd), "qkv_proj_bias"
             assert ac.get("out_proj_bias", True) == (p + "mixer.out_proj.bias" in sd), "out_proj_bias"
@@ -102,7 +149,8 @@ def read_mamba_ssm(c, sd):
                 b = dict(zip(("qb", "kb", "vb"), sd[p + "mixer.in_proj.bias"].split([H * hs, G * hs, G * hs])))
             if p + "mixer.out_proj.bias" in sd:
                 b["ob"] = sd[p + "mixer.out_proj.bias"]
-            subs.append(attention(sd[p + "norm.weight"], q, k, v, sd[p + "mixer.out_proj.weight"], H, G, None, ac.get("rotary_emb_base", 10000.0), 1e-5, b))
+            subs.append(attention(sd[p + "norm.weight"], q, k, v, sd[p + "mixer.out_proj.weight"], H, G, None,
+                                  ac.get("rotary_emb_base", 10000.0) if ac.get("rotary_emb_dim") else None, 1e-5, b))
         else:
             subs.append(mamba(sd, p + "mixer.", p + "norm.weight", s.get("d_state", 16), s.get("d_conv", 4), rank, s.get("bias", False), s.get("conv_bias", True), 1e-5))
         I = c.get("d_intermediate", 0)
@@ -110,6 +158,10 @@ def read_mamba_ssm(c, sd):
             I = (I + 127) // 128 * 128
             up, gate = sd[p + "mlp.fc1.weight"].split([I, I])
             subs.append(mlp(sd[p + "norm2.weight"], gate, up, sd[p + "mlp.fc2.weight"], 1e-5))
+    return ssm_model(c, sd, subs)
+
+
+def ssm_model(c, sd, subs):
     m = Model(sd["backbone.embedding.weight"], sd.get("lm_head.weight"), sd["backbone.norm_f.weight"], subs, 1e-5)
     k = c.get("pad_vocab_size_multiple", 8)
     assert (c["vocab_size"] + k - 1) // k * k == m.emb.shape[0], "vocab_size padded by pad_vocab_size_multiple is not the rows"
@@ -240,8 +292,8 @@ def fla_attention(sd, p, norm, a, eps):
 
 def read_fla(c, sd):
     kind = c["model_type"]
-    if kind == "mamba":
-        return read_mamba_hf(c, sd, fla=True)
+    if kind in ("mamba", "mamba2"):
+        return (read_mamba_hf if kind == "mamba" else read_mamba2_hf)(c, sd, fla=True)
     eps = c.get("norm_eps", c.get("rms_norm_eps", 1e-5 if kind == "samba" else 1e-6))
     D, subs = c["hidden_size"], []
     act = c.get("hidden_act", "swish")
@@ -363,5 +415,5 @@ def read_berlino(c, sd):
 
 def read(layout, c, sd):
     if layout == "hf":
-        return read_mamba_hf(c, sd) if c["model_type"] == "mamba" else read_llama(c, sd)
+        return {"mamba": read_mamba_hf, "mamba2": read_mamba2_hf}.get(c["model_type"], read_llama)(c, sd)
     return {"fla": read_fla, "mamba_ssm": read_mamba_ssm, "lit_gpt": read_lit, "torchscale": read_torchscale, "berlino": read_berlino}[layout](c, sd)
