@@ -47,31 +47,33 @@ package func scalarDecay<T: Real>(
   let scores = scratch
   let queries = scores + chunk * chunk
   let keys = queries + chunk * dk
-  var sums = [Double](repeating: 0, count: chunk)
+  // Decay from behind token j up to the row being worked on: kept by adding, never as a difference
+  // of two running sums, which would cancel after a strong decay.
+  var since = [Double](repeating: 0, count: chunk)
   for t0 in stride(from: 0, to: tokens, by: chunk) {
     let c = min(chunk, tokens - t0)
     let (q, k) = (head.q + t0 * head.qStride, head.k + t0 * head.kStride)
     let (v, o) = (head.v + t0 * head.vStride, head.o + t0 * head.oStride)
-    var sum = 0.0
-    for i in 0..<c {
-      sum += decay[t0 + i]
-      sums[i] = sum
-    }
-    // Inside the chunk: (q kᵀ * e^(sum_i - sum_j)) v, j <= i.
+    // Inside the chunk: (q kᵀ * e^since_ij) v, j <= i.
     T.gemm(
       transposeA: false, transposeB: true, m: c, n: c, k: dk, alpha: head.scale, a: q,
       lda: head.qStride, b: k, ldb: head.kStride, beta: 0, c: scores, ldc: chunk)
     for i in 0..<c {
       let row = scores + i * chunk
-      for j in 0...i { row[j] *= T.exp(T(sums[i] - sums[j])) }
+      let step = decay[t0 + i]
+      for j in 0..<i { since[j] += step }
+      since[i] = 0
+      for j in 0...i { row[j] *= T.exp(T(since[j])) }
       for j in i + 1..<max(c, i + 1) { row[j] = 0 }
     }
     T.gemm(
       transposeA: false, transposeB: false, m: c, n: dv, k: c, alpha: 1, a: scores, lda: chunk,
       b: v, ldb: head.vStride, beta: 0, c: o, ldc: head.oStride)
-    // From before the chunk: e^sum_i q S.
+    // From before the chunk: e^sum q S, the sum from the chunk's first token up to the row.
+    var sum = 0.0
     for i in 0..<c {
-      let (factor, rest) = (head.scale * T(Double.exp(sums[i])), T(Double.exp(sum - sums[i])))
+      sum += decay[t0 + i]
+      let (factor, rest) = (head.scale * T(Double.exp(sum)), T(Double.exp(since[i])))
       let (qi, ki) = (q + i * head.qStride, k + i * head.kStride)
       for x in 0..<dk { queries[i * dk + x] = qi[x] * factor }
       for x in 0..<dk { keys[i * dk + x] = ki[x] * rest }
