@@ -91,8 +91,7 @@ struct Convert: Command {
     request.maxShardBytes = maxShardSize?.bytes
     request.force = force
     request.sync = !noFsync
-    let shown = progressOptions.progress ?? Standard.errorIsTerminal
-    let line = shown ? ProgressLine() : nil
+    let line = progressOptions.line
     defer { line?.clear() }
     var check: ((String, LoadedCheckpoint) throws -> Void)?
     if verify {

@@ -29,7 +29,11 @@ public struct Tool: ParsableCommand {
   /// Runs the tool with the process's arguments and exits.
   public static func start() -> Never {
     do {
-      var command = try parseAsRoot()
+      // A flag takes no value: the form that other tools have is the flag of that name.
+      let arguments = CommandLine.arguments.dropFirst().map {
+        $0 == "--progress=json" ? "--progress-json" : $0
+      }
+      var command = try parseAsRoot(arguments)
       try command.run()
       exit()
     } catch {

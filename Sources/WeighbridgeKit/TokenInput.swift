@@ -51,7 +51,8 @@ public enum TokenInput: Sendable {
           var z = state
           z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
           z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-          return Int(((z ^ (z >> 31)) >> 32) * count >> 32)
+          // In Swift a shift binds closer than a product.
+          return Int((((z ^ (z >> 31)) >> 32) * count) >> 32)
         }
       }
     }

@@ -36,4 +36,14 @@ struct OutputOptions: ParsableArguments {
 struct ProgressOptions: ParsableArguments {
   @Flag(inversion: .prefixedNo, help: "Show progress; by default only on a terminal.")
   var progress: Bool?
+
+  @Flag(help: "Show progress as JSON lines on standard error; also as --progress=json.")
+  var progressJson = false
+
+  /// What shows it. On a terminal short work stays quiet.
+  var line: ProgressLine? {
+    if progressJson { return ProgressLine(.json) }
+    if let progress { return progress ? ProgressLine(.line) : nil }
+    return Standard.errorIsTerminal ? ProgressLine(.line, patience: .milliseconds(500)) : nil
+  }
 }

@@ -41,7 +41,7 @@ struct HTMLHeatMap {
     }
     let caption =
       kind == "model"
-      ? "The model's own: \(told(differing))" : "\(kind): \(told(differing))"
+      ? "model: \(told(differing))" : "\(kind): \(told(differing))"
     let heads: [HTML] = grid.roles.map {
       "<th scope=\"col\"><span class=\"turn\">\($0)</span></th>"
     }

@@ -89,12 +89,12 @@ struct HTMLInspection {
     }
     let set = inspection.config.filter { $0.value != .null }
     guard !set.isEmpty else { return HTML.facts(facts) }
-    let rows: [HTML] = set.map {
-      "<tr><th scope=\"row\"><code>\($0.key)</code></th><td><code>\($0.value.text())</code></td></tr>\n"
+    let values = set.map { name, value -> (name: String, value: HTML) in
+      (name, "<code>\(value.text())</code>")
     }
     return """
-      \(HTML.facts(facts))\
-      \(HTML.table("The config, by canonical names", [("name", false), ("value", false)], rows))
+      \(HTML.facts(facts))<h3>Config, by canonical names</h3>
+      \(HTML.facts(values, isSmall: true))
       """
   }
 

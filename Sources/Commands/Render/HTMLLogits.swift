@@ -38,8 +38,8 @@ struct HTMLLogits {
         <tr class="\(position.agrees ? "" : "out")"><td class="n">\(position.sequence)</td>\
         <td class="n">\(position.index)</td><td class="n">\(Shown.number(position.kl))</td>\
         <td>\(position.agrees ? "same" : "other")</td><td class="n">\(next)</td>\
-        <td>\(guesses(position.a, position.next, "a"))</td>\
-        <td>\(guesses(position.b, position.next, "b"))</td></tr>
+        <td class="guesses">\(guesses(position.a, position.next, "a"))</td>\
+        <td class="guesses">\(guesses(position.b, position.next, "b"))</td></tr>
 
         """
     }

@@ -105,9 +105,9 @@ extension HTML {
   }
 
   /// Facts in a list.
-  static func facts(_ facts: [(name: String, value: HTML)]) -> HTML {
+  static func facts(_ facts: [(name: String, value: HTML)], isSmall: Bool = false) -> HTML {
     let rows: [HTML] = facts.map { "<div><dt>\($0.name)</dt><dd>\($0.value)</dd></div>\n" }
-    return "<dl class=\"facts\">\n\(rows)</dl>\n"
+    return "<dl class=\"facts\(isSmall ? " small" : "")\">\n\(rows)</dl>\n"
   }
 
   /// Names in code, one a line.

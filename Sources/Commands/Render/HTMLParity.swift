@@ -154,7 +154,7 @@ extension HTML {
       """
       <tr><th scope="row" class="name">\($0.id.description)</th>\
       <td class="name">\($0.tensorsA.joined(separator: " + "))</td>\
-      <td class="name">\($0.tensorsB.joined(separator: " + "))</td><td>\($0.status.words)</td></tr>
+      <td class="name">\($0.tensorsB.joined(separator: " + "))</td><td class="say">\($0.status.words)</td></tr>
 
       """
     }

@@ -37,8 +37,9 @@ extension HTML {
     ul.plain{margin:.3rem 0;padding-left:1.2rem}
     dl.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem 1.2rem;\
     margin:.4rem 0}
-    dl.facts div{min-width:0}dt{color:var(--soft);font-size:.85rem}dd{margin:0;font-weight:600}
-    .scroll{overflow-x:auto;margin:.5rem 0;border:1px solid var(--line);border-radius:4px}
+    dl.facts div{min-width:0}dt{color:var(--soft);font-size:.85rem}dd{margin:0;font-weight:600}\
+    dl.small{gap:.35rem 1rem;font-size:.9rem}dl.small dd{font-weight:500}
+    .scroll{position:relative;overflow-x:auto;margin:.5rem 0;border:1px solid var(--line);border-radius:4px}
     .scroll:focus-visible,summary:focus-visible,a:focus-visible\
     {outline:3px solid var(--mark);outline-offset:2px}
     table{border-collapse:collapse;width:100%;font-size:.88rem}
@@ -47,7 +48,9 @@ extension HTML {
     thead th{color:var(--soft);font-weight:600;white-space:nowrap;border-top:0}
     tbody th{font-weight:500}
     td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-    td.name,th.name{min-width:13rem;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;\
+    td,th{overflow-wrap:break-word}\
+    td.say{min-width:11rem}td.guesses{min-width:13rem}\
+    td.name,th.name{min-width:13rem;overflow-wrap:anywhere;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;\
     font-size:.82rem;unicode-bidi:isolate}
     tr.out>*{background:var(--badbg)}tr.odd>*{background:var(--warnbg)}
     figure{margin:.6rem 0}
@@ -71,6 +74,7 @@ extension HTML {
     .maps .scroll{max-width:100%;margin:0}
     table.map{width:auto;font-size:.8rem}
     table.map th,table.map td{border:1px solid var(--line);padding:.1rem .35rem}
+    table.map caption{white-space:nowrap}table.map tbody th{white-space:nowrap}
     table.map thead th{vertical-align:bottom;height:8.6rem;padding:.3rem .1rem}
     table.map thead th.corner{vertical-align:bottom;padding:.3rem}
     table.map thead span.turn{writing-mode:vertical-rl;transform:rotate(180deg);font-weight:500;\

@@ -16,7 +16,7 @@ enum ParityText {
         "differ": .array(
           result.differing.map {
             [
-              "piece": .string($0.id.description), "status": .string(told($0.status)),
+              "piece": .string($0.id.description), "status": .string($0.status.words),
               "a": .array($0.tensorsA.map { .string($0) }),
               "b": .array($0.tensorsB.map { .string($0) }),
             ]
@@ -59,27 +59,32 @@ enum ParityText {
     ]
   }
 
-  static func text(_ result: ParityResult, a: String, b: String) -> String {
+  static func text(
+    _ result: ParityResult, a: String, b: String, isColoured: Bool = Standard.takesColour
+  ) -> String {
     let report = result.report
+    let verdict = result.passes ? "pass" : "FAIL"
     var lines = [
-      "\(result.passes ? "pass" : "FAIL"): \(a) and \(b) \(result.passes ? "compute the same" : "differ") (\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)",
+      "\(isColoured ? (result.passes ? Ink.good : .bad).paint(verdict) : verdict): \(a) and \(b) \(result.passes ? "compute the same" : "differ") (\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)",
       "",
     ]
     var table = Table([
-      ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right), ("", .left),
+      ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right),
+      ("against bound", .left), ("", .left),
     ])
     for stage in report.stages {
-      table.add([
-        stage.name, Shown.number(stage.maxAbs), Shown.number(stage.relative),
-        Shown.number(stage.bound), stage.ok ? "ok" : "OUT",
-      ])
+      table.add(
+        [
+          stage.name, Shown.number(stage.maxAbs), Shown.number(stage.relative),
+          Shown.number(stage.bound), StageBar.text(stage), stage.ok ? "ok" : "OUT",
+        ], ink: stage.ok ? .good : .bad)
     }
-    lines += [table.text(width: Standard.width), ""]
+    lines += [table.text(width: Standard.width, isColoured: isColoured), ""]
     if result.equalPieces + result.differing.count > 0 {
       lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")
       for piece in result.differing.prefix(12) {
         lines.append(
-          "  \(piece.id) (\(piece.tensorsB.joined(separator: "+"))): \(told(piece.status))")
+          "  \(piece.id) (\(piece.tensorsB.joined(separator: "+"))): \(piece.status.words)")
       }
       if result.differing.count > 12 { lines.append("  and \(result.differing.count - 12) more") }
     }
@@ -118,18 +123,5 @@ enum ParityText {
       }
     }
     return lines.joined(separator: "\n")
-  }
-
-  private static func told(_ status: CheckpointDiff.Status) -> String {
-    switch status {
-    case .equal: "equal"
-    case .neutral: "without effect"
-    case .cast(let from, let to): "cast of \(from.rawValue) to \(to.rawValue)"
-    case .differs(let maxAbs, let count, let total):
-      "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
-    case .shapes(let x, let y): "shape \(x) against \(y)"
-    case .onlyInA: "only in A"
-    case .onlyInB: "only in B"
-    }
   }
 }

@@ -1,37 +1,74 @@
 import Conversion
 import Synchronization
+import Tensors
 
-/// One line on standard error that tells how far a conversion is.
+/// Tells on standard error how far a conversion is: a line that is written over, or JSON lines.
 final class ProgressLine: Sendable {
+  /// How it is told.
+  enum Form: Sendable { case line, json }
+
   private struct State {
     var last: ContinuousClock.Instant?
     var shown = false
   }
 
+  private let form: Form
+  /// How long the work may take before anything is shown.
+  private let patience: Duration
   private let start = ContinuousClock.now
   private let state = Mutex(State())
 
-  /// Shows the progress, ten times a second at most.
+  init(_ form: Form, patience: Duration = .zero) {
+    self.form = form
+    self.patience = patience
+  }
+
+  /// Shows the progress, ten times a second at most; as JSON once a second, and at the end.
   func show(_ progress: Executor.Progress) {
     let now = ContinuousClock.now
     state.withLock { state in
-      if let last = state.last, now - last < .milliseconds(100) { return }
+      guard now - start >= patience else { return }
+      let pause: Duration = form == .json ? .seconds(1) : .milliseconds(100)
+      let isEnd = form == .json && progress.done == progress.total
+      if let last = state.last, now - last < pause, !isEnd { return }
       state.last = now
       state.shown = true
       let seconds = max(Double((now - start) / .milliseconds(1)) / 1000, 0.001)
       let rate = Double(progress.done) / seconds
       let left = rate > 0 ? Double(progress.total - progress.done) / rate : 0
-      Standard.write(
-        "\r\u{1B}[K\(Shown.bytes(progress.done)) of \(Shown.bytes(progress.total))  \(Shown.bytes(Int(rate)))/s  \(Int(left)) s left  \(progress.tensor)",
-        to: 2)
+      switch form {
+      case .line:
+        let text =
+          "\(Shown.bytes(progress.done)) of \(Shown.bytes(progress.total))  "
+          + "\(Shown.bytes(Int(rate)))/s  \(Self.shown(left)) left  \(progress.tensor)"
+        // A line that wraps could not be taken away.
+        let safe = text.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? "?" : String($0) }
+        let line = safe.prefix(Standard.errorWidth - 1).joined()
+        Standard.write("\r\u{1B}[K\(line)", to: 2)
+      case .json:
+        let object: JSONObject = [
+          "event": "progress", "done": .int(progress.done), "total": .int(progress.total),
+          "bytes_per_second": .int(Int(rate)), "seconds_left": .double((left * 10).rounded() / 10),
+          "tensor": .string(progress.tensor.string),
+        ]
+        Standard.error(JSONValue.object(object).text())
+      }
     }
   }
 
   /// Takes the line away.
   func clear() {
     state.withLock { state in
-      if state.shown { Standard.write("\r\u{1B}[K", to: 2) }
+      if state.shown, form == .line { Standard.write("\r\u{1B}[K", to: 2) }
       state.shown = false
     }
+  }
+
+  /// `42 s`, `3 min 20 s`, `2 h 5 min`.
+  private static func shown(_ seconds: Double) -> String {
+    let whole = Int(min(seconds.rounded(.up), 1e9))
+    if whole < 60 { return "\(whole) s" }
+    if whole < 3600 { return "\(whole / 60) min \(whole % 60) s" }
+    return "\(whole / 3600) h \(whole % 3600 / 60) min"
   }
 }

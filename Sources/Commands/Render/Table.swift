@@ -5,13 +5,18 @@ struct Table {
 
   private let columns: [(title: String, alignment: Alignment)]
   private var rows: [[String]] = []
+  private var inks: [Ink?] = []
 
   init(_ columns: [(title: String, alignment: Alignment)]) { self.columns = columns }
 
-  mutating func add(_ row: [String]) { rows.append(row) }
+  /// Adds a row; `ink` colours its last cell where the terminal takes colours.
+  mutating func add(_ row: [String], ink: Ink? = nil) {
+    rows.append(row)
+    inks.append(ink)
+  }
 
   /// The table, at most `width` characters wide: the widest columns of text give way, in their middle.
-  func text(width: Int) -> String {
+  func text(width: Int, isColoured: Bool = false) -> String {
     var widths = columns.enumerated().map { i, column in
       max(column.title.count, rows.map { $0[i].count }.max() ?? 0)
     }
@@ -23,9 +28,11 @@ struct Table {
       widths[widest] -= 1
       excess -= 1
     }
-    let lines = ([columns.map(\.title)] + rows).map { row in
+    let lines = zip([columns.map(\.title)] + rows, [nil] + inks).map { row, ink in
       row.enumerated().map { i, cell in
-        pad(shorten(cell, widths[i]), widths[i], columns[i].alignment, last: i == row.count - 1)
+        let isLast = i == row.count - 1
+        let text = pad(shorten(cell, widths[i]), widths[i], columns[i].alignment, last: isLast)
+        return isLast && isColoured ? ink?.paint(text) ?? text : text
       }.joined(separator: "  ")
     }
     return lines.joined(separator: "\n")
