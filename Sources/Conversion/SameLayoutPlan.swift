@@ -67,10 +67,12 @@ enum SameLayoutPlan {
       config[key] = .string(dtypeName(draft, options))
     }
     if let rows = options.vocabularyRows {
-      for key in ["vocab_size", "padded_vocab_size"] where config[key] != nil {
+      // Also the keys that the config leaves to their defaults: those would round the rows up.
+      let known = Set(bound.layout.config.keys.map(\.name))
+      for key in ["vocab_size", "padded_vocab_size"] where known.contains(key) {
         config[key] = .int(rows)
       }
-      if config["pad_vocab_size_multiple"] != nil { config["pad_vocab_size_multiple"] = 1 }
+      if known.contains("pad_vocab_size_multiple") { config["pad_vocab_size_multiple"] = 1 }
     }
     return ConversionPlan(
       from: bound.layout, to: bound.layout, spec: draft.spec,
