@@ -73,7 +73,7 @@ def conversions(bench, cs):
             keys = {w for w in words(text) if w in names or w.count(".") >= 1}
             left = [p for p in os.listdir(os.path.dirname(dst)) if os.path.basename(dst) + "." in p or p == os.path.basename(dst)]
             yield what, (f"should convert: {r.why()}" if must else f"refused with {r.why()}" if r.rc != 1 else
-                         f"left behind {left}" if left else None if keys else f"the refusal names no config key or tensor: {r.why()}")
+                         f"left behind {left}" if left else None if keys or any(p["code"] == "convert.no-such-mixer" for p in r.problems) else f"the refusal names no config key or tensor: {r.why()}")
             return
         if must is False:
             yield what, f"should be refused, but is {r.doc['exactness']}: {r.doc['reasons']}"

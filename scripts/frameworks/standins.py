@@ -176,6 +176,7 @@ def samba(checkout):
         w = self.config.local_window
         return windowed_attention(q, k, v, window_size=(w - 1, 0) if self.local and w > -1 else (-1, -1))
     lit_gpt.model.CausalSelfAttention.scaled_dot_product_attention = attend
+    forget()
     return lit_gpt
 
 
@@ -191,8 +192,6 @@ def torchscale(checkout):
 
 def mamba(checkout):
     """state-spaces' mamba_ssm from a checkout: for its names and shapes, not to run."""
-    for n in [n for n in sys.modules if n.split(".")[0] == "mamba_ssm"]:
-        del sys.modules[n]
     module("selective_scan_cuda"), module("causal_conv1d", causal_conv1d_fn=causal_conv, causal_conv1d_update=None)
     module("causal_conv1d.cpp_functions", causal_conv1d_fwd_function=None, causal_conv1d_bwd_function=None, causal_conv1d_update_function=None)
     module("causal_conv1d.causal_conv1d_varlen", causal_conv1d_varlen_states=None)
@@ -201,7 +200,14 @@ def mamba(checkout):
     module("mamba_ssm").__path__ = [os.path.join(checkout, "mamba_ssm")]
     from mamba_ssm.models.config_mamba import MambaConfig
     from mamba_ssm.models.mixer_seq_simple import MambaLMHeadModel
+    forget()
     return MambaConfig, MambaLMHeadModel
+
+
+def forget():
+    """So that transformers does not take the stand-ins for fast kernels."""
+    for n in [n for n in sys.modules if n.split(".")[0] in ("mamba_ssm", "causal_conv1d", "selective_scan_cuda")]:
+        del sys.modules[n]
 
 
 fla()
