@@ -3,6 +3,9 @@ import Layouts
 public import Tensors
 
 /// Computes rows of pieces from a source's bytes.
+///
+/// Scratch memory is aligned as `malloc` aligns it: glibc before 2.38 leaves holes behind freed
+/// blocks of a larger alignment, and memory would grow with the checkpoint.
 public struct PieceReader: Sendable {
   /// The checkpoint that the stored pieces lie in.
   public let source: any TensorSource
@@ -30,7 +33,7 @@ public struct PieceReader: Sendable {
       }
       let elements = rows.count * value.shape.rowElements
       let scratch = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: elements * natural.bitWidth / 8, alignment: 64)
+        byteCount: elements * natural.bitWidth / 8, alignment: 16)
       defer { scratch.deallocate() }
       try move(value, rows, into: scratch)
       return DType.convert(
@@ -56,7 +59,7 @@ public struct PieceReader: Sendable {
       if !value.isMove { return try moved(value, rows) }
       let natural = value.dtype
       let bytes = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: rows.count * width * natural.bitWidth / 8, alignment: 64)
+        byteCount: rows.count * width * natural.bitWidth / 8, alignment: 16)
       defer { bytes.deallocate() }
       try move(value, rows, into: bytes)
       return [Double](unsafeUninitializedCapacity: rows.count * width) { buffer, count in
@@ -157,7 +160,7 @@ public struct PieceReader: Sendable {
     case .paddedColumns(let base, _):
       let narrow = base.shape.rowElements * size
       let scratch = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: rows.count * narrow, alignment: 64)
+        byteCount: rows.count * narrow, alignment: 16)
       defer { scratch.deallocate() }
       try move(base, rows, into: scratch)
       buffer.initializeMemory(as: UInt8.self, repeating: 0)
