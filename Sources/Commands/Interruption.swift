@@ -39,6 +39,11 @@ enum Interruption {
         _ = signal(number, SIG_IGN)
       }
     }
+    // Whoever started this from a thread that blocks signals has passed that on.
+    var set = sigset_t()
+    sigemptyset(&set)
+    for (number, _) in signals { sigaddset(&set, number) }
+    pthread_sigmask(SIG_UNBLOCK, &set, nil)
     // A full disk quota and a reader that went away come as errors of the calls.
     _ = signal(SIGXFSZ, SIG_IGN)
     _ = signal(SIGPIPE, SIG_IGN)

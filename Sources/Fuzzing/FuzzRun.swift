@@ -17,7 +17,7 @@ public struct FuzzRun: Sendable {
   public var executions = 0
   /// Of these, how many were taken; the others were refused with an error.
   public var accepted = 0
-  /// Seconds of the slowest input.
+  /// Seconds of the processor's time that the slowest input took.
   public var slowest = 0.0
   /// Its number.
   public var slowestNumber = 0
@@ -40,18 +40,18 @@ public struct FuzzRun: Sendable {
     defer { reader.close() }
     let before = Self.peakMegabytes()
     let start = ContinuousClock.now
-    var last = start
+    var last = clock()
     for number in first..<first + executions {
       Self.current.store(number, ordering: .relaxed)
       var mutator = Mutator(seed: seed, number: number, kind: target.kind)
       if reader.accepts(mutator.input(from: seeds)) { accepted += 1 }
-      let now = ContinuousClock.now
-      let taken = (now - last) / .seconds(1)
+      let now = clock()
+      let taken = Double(now - last) / 1e6
       if taken > slowest { (slowest, slowestNumber) = (taken, number) }
       last = now
     }
     self.executions = executions
-    seconds = (last - start) / .seconds(1)
+    seconds = (ContinuousClock.now - start) / .seconds(1)
     growth = Self.peakMegabytes() - before
   }
 

@@ -106,7 +106,7 @@ struct FuzzReader {
   private let target: FuzzTarget
   /// A file in memory where there is one, for readers of files.
   private let path: String
-  private let library: LayoutLibrary
+  private var library: LayoutLibrary?
   private var inventories: [Inventory] = []
   private var turn = 0
 
@@ -115,8 +115,8 @@ struct FuzzReader {
     var info = stat()
     let directory = stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp"
     path = "\(directory)/weighbridge-fuzz-\(getpid())-\(target.rawValue).bin"
-    library = try LayoutLibrary.bundled()
     if target == .config {
+      library = try LayoutLibrary.bundled()
       for name in FuzzTarget.models {
         let source = try openCheckpoint(at: package + "/Fixtures/models/" + name)
         inventories.append(
@@ -152,9 +152,9 @@ struct FuzzReader {
     case .shards: _ = try ShardIndex(parsing: input, path: "index").files
     case .json: _ = try JSONParser.parse(input, file: "input", mode: .python).text()
     case .config:
-      guard let config = try JSONParser.parse(input, file: "input", mode: .python).object else {
-        return
-      }
+      guard let library,
+        let config = try JSONParser.parse(input, file: "input", mode: .python).object
+      else { return }
       turn += 1
       let inventory = inventories[turn % inventories.count]
       let fitting = library.candidates(for: inventory, config: config).prefix(2)

@@ -60,7 +60,7 @@ struct InterruptionTests {
     Files.names(in: home.path).filter { $0.hasSuffix(".partial") }
   }
 
-  func stalled(_ more: String...) throws -> StalledConversion {
+  private func stalled(_ more: String...) throws -> StalledConversion {
     let conversion = try StalledConversion(
       [source, home.file("out"), "--to", "mamba_ssm"] + more, output: home.file("stdout"))
     wait("the temporary") {

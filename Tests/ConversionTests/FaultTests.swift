@@ -1,4 +1,5 @@
 import Checkpoints
+import Conversion
 import Synchronization
 import TestSupport
 import Tensors
@@ -35,20 +36,19 @@ struct FaultTests {
     let source = copy("mamba-tied/hf")
     let weights = source + "/model.safetensors"
     let once = Once()
-    let problems = failure {
-      _ = try weighbridge.convert(request(source)) { _ in
-        guard once.isFirst else { return }
-        let bytes = Files.read(weights)
-        switch how {
-        case "written": Files.write(bytes + [0], to: weights)
-        case "cut": Files.write(Array(bytes.prefix(bytes.count / 2)), to: weights)
-        case "replaced":
-          Files.remove(weights)
-          Files.write(bytes, to: weights)
-        default: Files.remove(weights)
-        }
+    let change: @Sendable (Executor.Progress) -> Void = { _ in
+      guard once.isFirst else { return }
+      let bytes = Files.read(weights)
+      switch how {
+      case "written": Files.write(bytes + [0], to: weights)
+      case "cut": Files.write(Array(bytes.prefix(bytes.count / 2)), to: weights)
+      case "replaced":
+        Files.remove(weights)
+        Files.write(bytes, to: weights)
+      default: Files.remove(weights)
       }
     }
+    let problems = failure { _ = try weighbridge.convert(request(source), progress: change) }
     #expect(problems.map(\.code) == ["io.changed"])
     #expect(problems.first?.subject == weights)
     #expect(Files.names(in: home.path) == ["source"])
@@ -126,17 +126,16 @@ struct FaultTests {
   func interrupt(_ request: ConversionRequest) throws -> String {
     let temporary = home.file(".out.weighbridge-resume.partial")
     let once = Once()
-    let problems = failure {
-      _ = try weighbridge.convert(request) { _ in
-        // A file in the second shard's place stops the run like a disk that fails.
-        let names = Files.names(in: temporary)
-        guard names.contains(".weighbridge-journal"), once.isFirst,
-          let first = names.first(where: { $0.contains("-00001-of-") })
-        else { return }
-        let parts = first.split(separator: "-00001-of-")
-        Files.write("", to: "\(temporary)/\(parts[0])-00002-of-\(parts[1])")
+    // A file in the second shard's place stops the run like a disk that fails.
+    let block: @Sendable (Executor.Progress) -> Void = { _ in
+      let names = Files.names(in: temporary)
+      guard once.isFirst, let first = names.first(where: { $0.contains("-00001-of-") }) else {
+        return
       }
+      let parts = first.split(separator: "-00001-of-")
+      Files.write("", to: "\(temporary)/\(parts[0])-00002-of-\(parts[1])")
     }
+    let problems = failure { _ = try weighbridge.convert(request, progress: block) }
     #expect(problems.map(\.code) == ["io.write"])
     #expect(Files.exists(temporary) && !Files.exists(home.file("out")))
     return temporary
