@@ -14,6 +14,7 @@ let hot: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .d
 
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let collections = Target.Dependency.product(
   name: "OrderedCollections", package: "swift-collections")
 
@@ -27,6 +28,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
@@ -61,6 +63,7 @@ let package = Package(
       name: "WeighbridgeKit",
       dependencies: [
         "Tensors", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity", collections,
+        crypto,
       ], swiftSettings: strict),
     .target(
       name: "Commands",
@@ -70,6 +73,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
+    // Hostile inputs by the million.
+    .target(
+      name: "Fuzzing", dependencies: ["Tensors", "Checkpoints", "Layouts", "Inference"],
+      swiftSettings: hot),
+    .executableTarget(
+      name: "weighbridge-fuzz", dependencies: ["Fuzzing"], path: "Sources/Fuzz",
+      swiftSettings: strict),
     // Tests.
     .target(
       name: "TestSupport", dependencies: ["Tensors", "Checkpoints"], path: "Tests/TestSupport",
@@ -84,7 +94,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "ConversionTests",
-      dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
+      dependencies: ["Conversion", "WeighbridgeKit", "Fuzzing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],

@@ -20,10 +20,12 @@ public final class OutputDirectory: Sendable {
   public let path: String
   /// Leftovers of earlier runs that were removed.
   public let notes: [Diagnostic]
+  /// Whether the temporary is one that an interrupted run kept for this one.
+  public let isContinued: Bool
   private let force: Bool
   /// Holds the lock that tells other processes that the sibling is in use.
   private let lock: Int32
-  private let isDone = Atomic(false)
+  private let claim: OutputClaim
 
   private static let serial = Atomic(0)
 
@@ -33,12 +35,14 @@ public final class OutputDirectory: Sendable {
   ///   - destination: must not exist unless `force`; its parent must.
   ///   - sources: the files and directories that are read; none of them may be touched.
   ///   - force: whether `commit` may replace an existing directory.
+  ///   - resumable: whether the temporary outlives an interruption, and one that is there is
+  ///     continued. Any other run removes it.
   /// - Throws: `output.exists`, `output.not-a-directory`, `output.foreign` for a directory that holds
   ///   something else than a checkpoint, `output.is-source`, `output.inside-source`,
   ///   `output.contains-source`, `output.parent`, `output.busy` when another run writes to the same
   ///   destination, `io.write`.
   public init(
-    destination: String, sources: [String] = [], force: Bool = false
+    destination: String, sources: [String] = [], force: Bool = false, resumable: Bool = false
   ) throws(Diagnostic) {
     let given = FilePath.trimmed(destination)
     guard !given.isEmpty, FilePath.name(of: given) != ".", FilePath.name(of: given) != ".." else {
@@ -56,29 +60,51 @@ public final class OutputDirectory: Sendable {
     let real = (home == "/" ? "" : home) + "/" + FilePath.name(of: target)
     try Self.check(real, given: destination, sources: sources)
     let stem = ".\(FilePath.name(of: real)).weighbridge-"
-    notes = try Self.clean(stem, in: home, destination: real)
+    notes = try Self.clean(stem, in: home, destination: real, keeping: resumable)
     if FilePath.exists(real) { try Self.checkReplaceable(real, given: destination, force: force) }
     let number = Self.serial.add(1, ordering: .relaxed).newValue
-    let path = "\(home)/\(stem)\(getpid())-\(number).partial"
-    guard mkdir(path, 0o777) == 0 else {
-      throw Diagnostic.system("io.write", path, "cannot be created")
-    }
-    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      let error = Diagnostic.system("io.write", path, "cannot be opened")
-      rmdir(path)
+    let path = "\(home)/\(stem)\(resumable ? "resume" : "\(getpid())-\(number)").partial"
+    let (claim, isNew) = try OutputClaim.make(path, for: real, isKept: resumable)
+    do throws(Diagnostic) {
+      lock = try Self.hold(path, destination: real)
+    } catch {
+      // Another run's temporary stays as it is.
+      if isNew { claim.abandon(evenKept: true) }
+      claim.release()
       throw error
     }
-    _ = flock(descriptor, LOCK_EX | LOCK_NB)
-    lock = descriptor
+    self.claim = claim
+    isContinued = !isNew
     self.destination = real
     self.path = path
     self.force = force
   }
 
   deinit {
-    discard()
+    claim.abandon()
+    claim.release()
     close(lock)
+  }
+
+  /// Opens the temporary and takes its lock.
+  private static func hold(_ path: String, destination: String) throws(Diagnostic) -> Int32 {
+    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Diagnostic.system("io.write", path, "cannot be opened") }
+    var info = stat()
+    var standing = stat()
+    // File systems without locks are used all the same; the process's number guards there.
+    let isBusy = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
+    // A run that ended just now may have put the directory in place before this one had the lock.
+    guard !isBusy, fstat(descriptor, &info) == 0, lstat(path, &standing) == 0,
+      info.st_ino == standing.st_ino, info.st_uid == geteuid()
+    else {
+      close(descriptor)
+      throw Diagnostic(
+        code: "output.busy", subject: destination,
+        message: "another run is writing to it at this moment",
+        help: "wait for it; if none runs, remove \(path)")
+    }
+    return descriptor
   }
 
   // MARK: Checks
@@ -132,11 +158,12 @@ public final class OutputDirectory: Sendable {
 
   /// Removes siblings whose process is gone.
   private static func clean(
-    _ stem: String, in home: String, destination: String
+    _ stem: String, in home: String, destination: String, keeping: Bool
   ) throws(Diagnostic) -> [Diagnostic] {
     var notes: [Diagnostic] = []
     for name in try FilePath.names(in: home)
     where name.hasPrefix(stem) && name.hasSuffix(".partial") {
+      if keeping, name == stem + "resume.partial" { continue }
       let path = home + "/" + name
       let process = Int32(name.dropFirst(stem.count).prefix { $0 != "-" })
       guard isAbandoned(path, process: process) else {
@@ -198,11 +225,9 @@ public final class OutputDirectory: Sendable {
   ///   removed then.
   @discardableResult
   public func commit(sync: Bool = true) throws(Diagnostic) -> [Diagnostic] {
-    precondition(!isDone.load(ordering: .acquiring), "a directory is committed once")
     do throws(Diagnostic) {
       if sync { try Self.syncTree(path) }
-      let notes = try place()
-      isDone.store(true, ordering: .releasing)
+      let notes = try claim.place { () throws(Diagnostic) in try place() }
       if sync { try Self.sync(FilePath.directory(of: destination)) }
       return notes
     } catch {
@@ -211,11 +236,11 @@ public final class OutputDirectory: Sendable {
     }
   }
 
-  /// Removes the temporary; nothing happens after `commit`.
-  public func discard() {
-    guard !isDone.exchange(true, ordering: .acquiringAndReleasing) else { return }
-    Self.removeTree(path)
-  }
+  /// Removes the temporary, unless it is resumable; nothing happens after `commit`.
+  public func discard() { claim.abandon() }
+
+  /// Removes the temporary even if it is resumable: what is in it is of no use.
+  public func discardForGood() { claim.abandon(evenKept: true) }
 
   private func place() throws(Diagnostic) -> [Diagnostic] {
     if Rename.withoutReplacing(path, destination) { return [] }
@@ -281,7 +306,7 @@ public final class OutputDirectory: Sendable {
   }
 
   /// Removes a directory and what is in it, following no link.
-  private static func removeTree(_ path: String) {
+  static func removeTree(_ path: String) {
     var info = stat()
     guard lstat(path, &info) == 0 else { return }
     guard info.st_mode & S_IFMT == S_IFDIR else {

@@ -65,6 +65,14 @@ struct Convert: Command {
   @Flag(name: .customLong("no-fsync"), help: "Do not wait until the bytes are on the disk.")
   var noFsync = false
 
+  @Flag(
+    name: .customLong("sha256"),
+    help: "Write weighbridge.json, the digests that `weighbridge check` compares with.")
+  var sha256 = false
+
+  @Flag(help: "Keep finished shards when interrupted, and go on from them.")
+  var resume = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var progressOptions: ProgressOptions
@@ -91,6 +99,18 @@ struct Convert: Command {
     request.maxShardBytes = maxShardSize?.bytes
     request.force = force
     request.sync = !noFsync
+    request.writesDigests = sha256
+    request.resumes = resume
+    let empty = emptyDocument
+    var lastWord: (@Sendable (Diagnostic) -> String)?
+    if output.json {
+      lastWord = { problem in
+        var document = empty
+        document["problems"] = JSONReport.problems([problem])
+        return JSONReport.document(document)
+      }
+    }
+    Interruption.arm(document: lastWord)
     let line = progressOptions.line
     defer { line?.clear() }
     var check: ((String, LoadedCheckpoint) throws -> Void)?
@@ -136,6 +156,7 @@ struct Convert: Command {
     lines += plan.reasons.map { "    \($0.exactness.rawValue): \($0.text)" }
     lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
     if verify, !dryRun { lines.append("  verified    read back and compared with the source") }
+    if sha256, !dryRun { lines.append("  digests     weighbridge.json; see weighbridge check") }
     lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote")       \($0)" }
     if dryRun {
       var table = Table([("tensor", .left), ("dtype", .left), ("shape", .left), ("from", .left)])

@@ -1,5 +1,6 @@
 public import ArgumentParser
 import Tensors
+import WeighbridgeKit
 
 /// `weighbridge`: one sub-command a file.
 public struct Tool: ParsableCommand {
@@ -12,16 +13,13 @@ public struct Tool: ParsableCommand {
       Layouts: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino. Containers: safetensors, PyTorch, HDF5.
 
       Exit status: 0 done or equal; 1 it ran, and the answer is no (files differ, a conversion is \
-      refused); 2 failure (bad input, I/O); 64 usage.
+      refused); 2 failure (bad input, I/O); 64 usage; 128 + n: ended by signal n.
       """,
-    version: version,
+    version: Weighbridge.version,
     subcommands: [
       Inspect.self, Convert.self, ParityCheck.self, Trace.self, Generate.self, Diff.self,
-      Layouts.self,
+      Check.self, Layouts.self,
     ])
-
-  /// The version.
-  static let version = "0.1.0"
 
   /// The tool.
   public init() {}

@@ -14,6 +14,13 @@ public struct Executor: Sendable {
     public var total: Int
     /// The tensor that was last worked on.
     public var tensor: TensorName
+
+    /// So far.
+    public init(done: Int, total: Int, tensor: TensorName) {
+      self.done = done
+      self.total = total
+      self.tensor = tensor
+    }
   }
 
   /// Bytes of a block.

@@ -14,6 +14,32 @@ public final class RandomAccessFile: Sendable {
   public let byteCount: Int
   /// The descriptor, for calls that move bytes inside the kernel; owned by this object.
   public let descriptor: Int32
+  /// What tells this file, as it was when it was opened, from any other and from a later state.
+  public let identity: Identity
+
+  /// A file and its state.
+  public struct Identity: Sendable, Hashable {
+    /// The file system.
+    public var device: UInt64
+    /// The file in it.
+    public var inode: UInt64
+    /// Bytes in it.
+    public var byteCount: Int
+    /// Nanoseconds since 1970 of the last change.
+    public var modified: Int
+
+    fileprivate init(_ info: stat) {
+      device = UInt64(truncatingIfNeeded: info.st_dev)
+      inode = UInt64(info.st_ino)
+      byteCount = Int(info.st_size)
+      #if canImport(Darwin)
+        let time = info.st_mtimespec
+      #else
+        let time = info.st_mtim
+      #endif
+      modified = Int(time.tv_sec) &* 1_000_000_000 &+ Int(time.tv_nsec)
+    }
+  }
 
   /// Opens a regular file.
   ///
@@ -36,12 +62,34 @@ public final class RandomAccessFile: Sendable {
     self.path = path
     self.descriptor = fd
     self.byteCount = Int(info.st_size)
+    self.identity = Identity(info)
   }
 
   deinit { close(descriptor) }
 
   /// The last component of the path.
   public var name: String { String(path.split(separator: "/").last ?? "") }
+
+  /// Makes sure that the file is the one that was opened, and as it was then.
+  ///
+  /// - Throws: `io.changed` for a file that was written to, cut, replaced or removed meanwhile.
+  public func checkUnchanged() throws(Diagnostic) {
+    var info = stat()
+    let fault: String
+    if fstat(descriptor, &info) != 0 || Identity(info) != identity {
+      let now = Int(info.st_size)
+      fault = now == byteCount ? "was written to" : "went from \(byteCount) to \(now) bytes"
+    } else if stat(path, &info) != 0 {
+      fault = "was removed"
+    } else if Identity(info) != identity {
+      fault = "was replaced by another file"
+    } else {
+      return
+    }
+    throw Diagnostic(
+      code: "io.changed", subject: path, message: "\(fault) while it was read",
+      help: "run it again when nothing else writes there")
+  }
 
   /// Fills `buffer` with the bytes from `offset` on.
   ///

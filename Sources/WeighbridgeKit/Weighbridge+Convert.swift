@@ -26,6 +26,10 @@ public struct ConversionRequest: Sendable {
   public var force = false
   /// Whether the bytes are brought to the disk before the destination appears.
   public var sync = true
+  /// Whether `weighbridge.json` is written, with the digests that `check` compares with.
+  public var writesDigests = false
+  /// Whether finished shards outlive an interruption, and those of an earlier run are used.
+  public var resumes = false
 
   /// A conversion.
   public init(input: CheckpointInput, destination: String, to: String) {
@@ -119,24 +123,61 @@ extension Weighbridge {
     }
     let directory = try OutputDirectory(
       destination: request.destination,
-      sources: [loaded.location.path, loaded.location.directory], force: request.force)
+      sources: [loaded.location.path, loaded.location.directory], force: request.force,
+      resumable: request.resumes)
     problems += directory.notes
     do {
-      let sink = try makeSink(
-        container: container, manifest: manifest(loaded, plan, container),
-        directory: directory.path, fileName: name, maxShardBytes: request.maxShardBytes)
-      problems += try Executor().run(plan, from: loaded.source, to: sink, progress: progress)
-      try sink.finish(sync: request.sync)
+      let sources = request.writesDigests ? try sourceDigests(loaded) : []
+      let writer = WeightsWriter(
+        plan: plan, source: loaded.source, container: container,
+        manifest: manifest(loaded, plan, container), directory: directory.path, fileName: name,
+        maxShardBytes: request.maxShardBytes, sync: request.sync,
+        wantsDigests: request.writesDigests, progress: progress)
+      let written: WeightsWriter.Result
+      if request.resumes {
+        let journal = Journal(
+          plan: Digest.of(JSONValue.object(plan.document).text()), sources: loaded.source.files,
+          shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)")
+        if directory.isContinued, journal.isForeign(in: directory.path) {
+          problems.append(
+            Diagnostic(
+              .warning, code: "resume.other", subject: request.destination,
+              message: "the interrupted run was another conversion, or its source has changed",
+              help: "everything is written anew"))
+        }
+        written = try writer.resume(journal)
+      } else {
+        written = try writer.run()
+      }
+      problems += written.problems
       try TextFile.write(
         JSONValue.object(plan.config).text(indent: 2) + "\n",
         to: "\(directory.path)/\(plan.to.files.config)")
       try copyCompanions(loaded.location, to: directory.path, configName: plan.to.files.config)
+      for file in loaded.source.files { try file.checkUnchanged() }
+      if request.writesDigests {
+        try writeManifest(plan, sources, written, in: directory.path)
+      }
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }
       problems += try directory.commit(sync: request.sync)
       return ConversionResult(plan: plan, outputs: outputs, problems: problems)
     } catch {
-      directory.discard()
+      // A source that changed explains what else went wrong, and spoils what was written.
+      for file in loaded.source.files {
+        do { try file.checkUnchanged() } catch {
+          directory.discardForGood()
+          throw error
+        }
+      }
+      // Only what an I/O error cut short is worth keeping.
+      if let code = (error as? Diagnostic)?.code,
+        code.hasPrefix("io.") || code == "convert.interrupted"
+      {
+        directory.discard()
+      } else {
+        directory.discardForGood()
+      }
       throw error
     }
   }

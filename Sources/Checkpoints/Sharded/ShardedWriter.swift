@@ -89,6 +89,45 @@ public final class ShardedWriter: TensorSink {
     return shards
   }
 
+  /// A shard as a checkpoint of its own.
+  public struct Part: Sendable {
+    /// Its file's name.
+    public var name: String
+    /// What its sink is told.
+    public var manifest: OutputManifest
+    /// The places of its tensors in the whole manifest.
+    public var members: [Int]
+
+    /// A shard.
+    public init(name: String, manifest: OutputManifest, members: [Int]) {
+      self.name = name
+      self.manifest = manifest
+      self.members = members
+    }
+  }
+
+  /// The shards that a writer would make of `manifest`, for one that makes them one after another;
+  /// a single one, under the plain name, when all fits.
+  public static func parts(
+    _ manifest: OutputManifest, fileName: String, maxShardBytes: Int?
+  ) -> [Part] {
+    let all = Array(manifest.tensors.indices)
+    let split = maxShardBytes.map { self.split(manifest, maxShardBytes: $0) } ?? [all]
+    guard split.count > 1 else { return [Part(name: fileName, manifest: manifest, members: all)] }
+    return split.enumerated().map { number, members in
+      var places: [Int: Int] = [:]
+      for (place, tensor) in members.enumerated() { places[tensor] = place }
+      var part = manifest
+      part.tensors = members.map {
+        var tensor = manifest.tensors[$0]
+        tensor.sharesStorageWith = tensor.sharesStorageWith.flatMap { places[$0] }
+        return tensor
+      }
+      return Part(
+        name: name(fileName, number: number + 1, of: split.count), manifest: part, members: members)
+    }
+  }
+
   /// `model-00001-of-00002.safetensors` from `model.safetensors`.
   static func name(_ fileName: String, number: Int, of count: Int) -> String {
     func five(_ value: Int) -> String {

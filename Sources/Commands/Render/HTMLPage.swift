@@ -45,7 +45,7 @@ struct HTMLPage {
       'unsafe-inline'; img-src data:">
       <meta name="viewport" content="width=device-width, initial-scale=1">
       <meta name="color-scheme" content="light dark">
-      <meta name="generator" content="weighbridge \(Tool.version)">
+      <meta name="generator" content="weighbridge \(Weighbridge.version)">
       <link rel="icon" href="data:,">
       <title>\(title)</title>
       <style>
@@ -61,7 +61,7 @@ struct HTMLPage {
       <main>
       \(sections)</main>
       <footer>
-      <p>Made by weighbridge \(Tool.version) with this command:</p>
+      <p>Made by weighbridge \(Weighbridge.version) with this command:</p>
       <pre><code>\(command)</code></pre>
       </footer>
       </body>

@@ -1,3 +1,4 @@
+import Synchronization
 import Tensors
 
 #if canImport(Glibc)
@@ -44,7 +45,13 @@ enum Standard {
     return 100
   }
 
-  static func write(_ text: String, to descriptor: Int32) {
+  private static let isSilent = Atomic(false)
+
+  /// Lets nothing more be written: a process that is told to end has its last word elsewhere.
+  static func silence() { isSilent.store(true, ordering: .sequentiallyConsistent) }
+
+  static func write(_ text: String, to descriptor: Int32, evenSilent: Bool = false) {
+    guard evenSilent || !isSilent.load(ordering: .sequentiallyConsistent) else { return }
     var text = text
     text.withUTF8 { bytes in
       var done = 0

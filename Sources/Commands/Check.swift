@@ -1,0 +1,57 @@
+import ArgumentParser
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+struct Check: Command {
+  static let configuration = CommandConfiguration(
+    abstract: "Read a converted checkpoint again and compare it with its weighbridge.json.",
+    discussion: """
+      `convert --sha256` writes the digests of every file and tensor; this finds a single flipped \
+      bit, and says where. Exit status 1 when anything is not as it was written.
+
+      Examples:
+        weighbridge check samba-fla
+        weighbridge check samba-fla --json
+      """)
+
+  @Argument(help: "The directory that was written with convert --sha256.")
+  var directory: String
+
+  @OptionGroup var output: OutputOptions
+
+  var emptyDocument: JSONObject {
+    ["verdict": .null, "path": .string(directory), "bad_files": [], "bad_tensors": []]
+  }
+
+  func work() throws -> Outcome {
+    let result = try Weighbridge().check(directory)
+    Standard.problems(result.problems)
+    let verdict = result.passes ? "pass" : "fail"
+    if output.json {
+      Standard.output(
+        JSONReport.document([
+          "verdict": .string(verdict), "path": .string(directory),
+          "tool": (result.manifest?.tool).map { .string($0) } ?? .null,
+          "exactness": (result.manifest?.exactness).map { .string($0) } ?? .null,
+          "files": .int(result.manifest?.files.count ?? 0),
+          "tensors": .int(result.manifest?.tensors.count ?? 0),
+          "bad_files": .array(result.badFiles.map { .string($0) }),
+          "bad_tensors": .array(result.badTensors.map { .string($0) }),
+          "problems": JSONReport.problems(result.problems),
+        ]))
+    } else if let manifest = result.manifest {
+      let told =
+        result.passes
+        ? "as they were written"
+        : "\(result.badFiles.count) files and \(result.badTensors.count) tensors are not as written"
+      Standard.output(
+        """
+        \(verdict): \(directory)
+          \(manifest.from) to \(manifest.to), \(manifest.exactness), by weighbridge \(manifest.tool)
+          \(manifest.files.count) files, \(manifest.tensors.count) tensors: \(told)
+        """)
+    }
+    return result.passes ? .yes : .no
+  }
+}

@@ -1,0 +1,185 @@
+import Checkpoints
+import Inference
+import Layouts
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A reader of bytes from strangers, with the fixtures that its inputs are made of.
+public enum FuzzTarget: String, CaseIterable, Sendable {
+  /// The header of a safetensors file, and the tensors that it promises.
+  case safetensors
+  /// The pickle machine.
+  case pickle
+  /// The zip directory, and the whole PyTorch checkpoint where that stands.
+  case zip
+  /// The index of shards.
+  case shards
+  /// JSON texts.
+  case json
+  /// A model's config, bound to a fixture's tensors by every layout that could fit.
+  case config
+  /// A layout's YAML.
+  case layout
+
+  var kind: Mutator.Kind {
+    switch self {
+    case .safetensors: .safetensors
+    case .pickle: .pickle
+    case .zip: .binary
+    case .shards, .json, .config, .layout: .text
+    }
+  }
+
+  /// Where the inputs come from, below the package's directory.
+  private var places: [(directory: String, ending: String)] {
+    switch self {
+    case .safetensors:
+      [("Fixtures/good/safetensors", ".safetensors"), ("Fixtures/bad/safetensors", ".safetensors")]
+    case .pickle, .zip: [("Fixtures/good/pytorch", ".pt"), ("Fixtures/bad/pytorch", ".pt")]
+    case .shards: [("Fixtures/bad/shard-index", ".json")]
+    case .json, .config: Self.models.map { ("Fixtures/models/\($0)", ".json") }
+    case .layout: [("formats", ".yaml")]
+    }
+  }
+
+  static let models = [
+    "mamba-tied/hf", "samba-fla/fla", "lit-samba/lit_gpt", "gla-base/fla", "retnet-base/fla",
+    "gla-berlino/berlino", "mamba-tied/mamba_ssm", "retnet-torchscale/torchscale",
+  ]
+
+  /// The unchanged inputs.
+  ///
+  /// - Throws: `io.*`; nothing but the fixtures is read.
+  func seeds(in package: String) throws -> [[UInt8]] {
+    var seeds: [[UInt8]] = []
+    for place in places {
+      for path in Self.files(in: package + "/" + place.directory, ending: place.ending) {
+        let file = try RandomAccessFile(path: path)
+        // Large inputs make slow runs and find nothing else.
+        guard file.byteCount <= 1 << 16 else { continue }
+        if self == .pickle {
+          guard let zip = try? ZipDirectory(file: file),
+            let entry = zip.entries.first(where: { $0.name.hasSuffix("data.pkl") }),
+            let bytes = try? zip.bytes(of: entry, in: file)
+          else { continue }
+          seeds.append(bytes)
+        } else {
+          seeds.append(try file.bytes(at: 0, count: file.byteCount))
+        }
+      }
+    }
+    precondition(!seeds.isEmpty, "no fixtures for \(rawValue) in \(package)")
+    return seeds
+  }
+
+  private static func files(in directory: String, ending: String) -> [String] {
+    guard let stream = opendir(directory) else { return [] }
+    defer { closedir(stream) }
+    var paths: [String] = []
+    while let entry = readdir(stream) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      let path = directory + "/" + name
+      if name.hasPrefix(".") { continue }
+      var info = stat()
+      guard stat(path, &info) == 0 else { continue }
+      if info.st_mode & S_IFMT == S_IFDIR {
+        paths += files(in: path, ending: ending)
+      } else if name.hasSuffix(ending) {
+        paths.append(path)
+      }
+    }
+    return paths.sorted()
+  }
+}
+
+/// Runs inputs through a target's reader.
+struct FuzzReader {
+  private let target: FuzzTarget
+  /// A file in memory where there is one, for readers of files.
+  private let path: String
+  private var library: LayoutLibrary?
+  private var inventories: [Inventory] = []
+  private var turn = 0
+
+  init(_ target: FuzzTarget, package: String) throws {
+    self.target = target
+    var info = stat()
+    let directory = stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp"
+    path = "\(directory)/weighbridge-fuzz-\(getpid())-\(target.rawValue).bin"
+    if target == .config {
+      library = try LayoutLibrary.bundled()
+      for name in FuzzTarget.models {
+        let source = try openCheckpoint(at: package + "/Fixtures/models/" + name)
+        inventories.append(
+          try Inventory(infos: source.tensors, values: { _ in nil }, sameBytes: { _, _ in true }))
+      }
+    }
+  }
+
+  /// Removes the file.
+  func close() { unlink(path) }
+
+  /// Whether `input` was taken; an error is as good an answer, a trap is none.
+  mutating func accepts(_ input: [UInt8]) -> Bool {
+    do {
+      try read(input)
+      return true
+    } catch {
+      // Messages are made of hostile bytes too.
+      return "\(error)".isEmpty
+    }
+  }
+
+  private mutating func read(_ input: [UInt8]) throws {
+    switch target {
+    case .safetensors:
+      write(input)
+      try readAll(try SafetensorsReader(path: path))
+    case .pickle: _ = try PickleMachine.run(input, subject: "input")
+    case .zip:
+      write(input)
+      _ = try ZipDirectory(file: try RandomAccessFile(path: path))
+      try readAll(try TorchReader(path: path))
+    case .shards: _ = try ShardIndex(parsing: input, path: "index").files
+    case .json: _ = try JSONParser.parse(input, file: "input", mode: .python).text()
+    case .config:
+      guard let library,
+        let config = try JSONParser.parse(input, file: "input", mode: .python).object
+      else { return }
+      turn += 1
+      let inventory = inventories[turn % inventories.count]
+      let fitting = library.candidates(for: inventory, config: config).prefix(2)
+      for candidate in fitting {
+        _ = candidate.layout.bind(inventory, config: config, vocabulary: .standard)
+      }
+    case .layout:
+      _ = try Layout(yaml: String(decoding: input, as: UTF8.self), file: "input")
+    }
+  }
+
+  private func readAll(_ source: any TensorSource) throws {
+    for (number, tensor) in source.tensors.enumerated() where tensor.byteCount <= 1 << 20 {
+      _ = try source.bytes(of: number)
+    }
+  }
+
+  private func write(_ input: [UInt8]) {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    precondition(descriptor >= 0, "\(path) cannot be written")
+    let count = input.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+    precondition(count == input.count)
+    _ = sysClose(descriptor)
+  }
+}
+
+/// The C library's `close`, which the method of that name would hide.
+private func sysClose(_ descriptor: Int32) -> Int32 { close(descriptor) }

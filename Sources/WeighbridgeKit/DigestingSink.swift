@@ -1,0 +1,70 @@
+import Checkpoints
+import Synchronization
+import Tensors
+
+/// A sink that hashes each tensor on its way to another: what was meant, before any disk saw it.
+final class DigestingSink: TensorSink {
+  /// Always `nil`: bytes that the kernel moves would pass the digest by.
+  let extents: [TensorInfo.Extent?]
+  var outputs: [String] { inner.outputs }
+
+  private let inner: any TensorSink
+  private let tensors: [OutputTensor]
+  private let states: Mutex<[Int: State]>
+  /// Blocks of a tensor that may wait for one before them. Beyond that the tensor is read back.
+  private static let maxWaiting = 8
+
+  /// A tensor of which some bytes have come.
+  private struct State {
+    var digest = Digest()
+    var next = 0
+    var waiting: [Int: [UInt8]] = [:]
+    var isLost = false
+  }
+
+  init(_ inner: any TensorSink, tensors: [OutputTensor]) {
+    self.inner = inner
+    self.tensors = tensors
+    extents = Array(repeating: nil, count: tensors.count)
+    states = Mutex([:])
+  }
+
+  func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {
+    // A thread has one block, and no tensor more than a few threads, so one lock does.
+    states.withLock { states in
+      var state = states.removeValue(forKey: index) ?? State()
+      defer { states[index] = state }
+      guard !state.isLost else { return }
+      guard offset == state.next else {
+        state.waiting[offset] = Array(bytes)
+        if state.waiting.count > Self.maxWaiting || offset < state.next {
+          state.isLost = true
+          state.waiting = [:]
+        }
+        return
+      }
+      state.digest.update(bytes)
+      state.next += bytes.count
+      while let block = state.waiting.removeValue(forKey: state.next) {
+        block.withUnsafeBytes { state.digest.update($0) }
+        state.next += block.count
+      }
+    }
+    try inner.write(index, at: offset, bytes)
+  }
+
+  func finish(sync: Bool) throws(Diagnostic) { try inner.finish(sync: sync) }
+
+  /// The digest of each tensor; `nil` for one that has to be read back.
+  func digests() -> [String?] {
+    states.withLock { states in
+      let own = tensors.indices.map { index -> String? in
+        guard let state = states[index] else {
+          return tensors[index].byteCount == 0 ? Digest().hex : nil
+        }
+        return !state.isLost && state.next == tensors[index].byteCount ? state.digest.hex : nil
+      }
+      return tensors.indices.map { own[tensors[$0].sharesStorageWith ?? $0] }
+    }
+  }
+}
