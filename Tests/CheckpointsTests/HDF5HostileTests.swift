@@ -5,7 +5,8 @@ import Testing
 
 @Suite("Hostile HDF5")
 struct HDF5HostileTests {
-  @Test("a bad file gives the code in its name, once, and no other",
+  @Test(
+    "a bad file gives the code in its name, once, and no other",
     arguments: HDF5Support.files("bad"))
   func corpus(file: String) throws {
     let code = try #require(file.components(separatedBy: "__").first)

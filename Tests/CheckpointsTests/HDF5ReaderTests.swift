@@ -12,7 +12,8 @@ struct HDF5ReaderTests {
     #expect(Self.sameTensors.count >= 15)
   }
 
-  @Test("every way of storing the same tensors gives the same names, shapes and values",
+  @Test(
+    "every way of storing the same tensors gives the same names, shapes and values",
     arguments: sameTensors)
   func values(file: String) throws {
     let reader = try HDF5Support.open(file)
@@ -27,7 +28,8 @@ struct HDF5ReaderTests {
     }
   }
 
-  @Test("dtypes are told by bits: bfloat16 as Keras's opaque and as a float type, either order",
+  @Test(
+    "dtypes are told by bits: bfloat16 as Keras's opaque and as a float type, either order",
     arguments: [
       ("keras-bfloat16.h5", DType.bf16), ("bfloat16.h5", .bf16),
       ("bfloat16-big-endian.h5", .bf16), ("half-big-endian.h5", .f16), ("big-endian.h5", .f32),
@@ -36,7 +38,8 @@ struct HDF5ReaderTests {
     #expect(try HDF5Support.open(file).tensors.allSatisfy { $0.dtype == dtype })
   }
 
-  @Test("string attributes of the root are metadata, and config is a JSON value",
+  @Test(
+    "string attributes of the root are metadata, and config is a JSON value",
     arguments: sameTensors)
   func attributes(file: String) throws {
     let reader = try HDF5Support.open(file)
@@ -47,7 +50,8 @@ struct HDF5ReaderTests {
     #expect(reader.warnings.isEmpty)
   }
 
-  @Test("an extent is where the bytes lie, behind a user block too",
+  @Test(
+    "an extent is where the bytes lie, behind a user block too",
     arguments: ["nested.h5", "flat.h5", "v110.h5", "userblock.h5", "keras-bfloat16.h5"])
   func extents(file: String) throws {
     let reader = try HDF5Support.open(file)
@@ -58,7 +62,8 @@ struct HDF5ReaderTests {
     }
   }
 
-  @Test("packed, big-endian and compact tensors have no extent",
+  @Test(
+    "packed, big-endian and compact tensors have no extent",
     arguments: ["gzip.h5", "big-endian.h5", "compact.h5", "chunked-userblock.h5"])
   func noExtents(file: String) throws {
     let reader = try HDF5Support.open(file)
@@ -66,7 +71,8 @@ struct HDF5ReaderTests {
     #expect(reader.tensors[index].extent == nil)
   }
 
-  @Test("any range of bytes is that range of the whole tensor",
+  @Test(
+    "any range of bytes is that range of the whole tensor",
     arguments: [
       "nested.h5", "big-endian.h5", "half-big-endian.h5", "gzip-shuffle.h5", "compact.h5",
       "chunked-v110.h5",

@@ -105,7 +105,8 @@ struct HDF5WriterTests {
   @Test("tied tensors are one dataset under several names")
   func ties() throws {
     let tensors = [
-      try tensor("embed.weight", .bf16, [7, 3]), try tensor("head.weight", .bf16, [7, 3], sharing: 0),
+      try tensor("embed.weight", .bf16, [7, 3]),
+      try tensor("head.weight", .bf16, [7, 3], sharing: 0),
       try tensor("other", .bf16, [7, 3]), try tensor("odd/name", .bf16, [7, 3], sharing: 1),
     ]
     try roundTrip(OutputManifest(tensors: tensors)) { reader in
