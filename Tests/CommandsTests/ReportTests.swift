@@ -178,12 +178,32 @@ struct ReportTests {
 struct TerminalTests {
   static let arguments = ["parity", ReportTests.samba, ReportTests.samba, "--random", "1x8"]
 
+  private typealias Status = @convention(c) (Int32) -> Int32
+  private typealias Named = @convention(c) (Int32) -> UnsafeMutablePointer<CChar>?
+
+  /// A function of the C library that its header hides from Swift.
+  private static func function<F>(_ name: String, as type: F.Type) throws -> F {
+    unsafeBitCast(try #require(dlsym(nil, name)), to: type)
+  }
+
+  /// The leading end of a new pseudo-terminal.
+  private static func open() throws -> Int32 {
+    let leader = try function("posix_openpt", as: Status.self)(O_RDWR | O_NOCTTY)
+    try #require(leader >= 0)
+    for name in ["grantpt", "unlockpt"] {
+      let status = try function(name, as: Status.self)(leader)
+      #expect(status == 0)
+    }
+    return leader
+  }
+
   /// What the tool writes to a terminal.
   static func onTerminal(_ environment: [String: String]) throws -> String {
-    let leader = posix_openpt(O_RDWR | O_NOCTTY)
-    try #require(leader >= 0 && grantpt(leader) == 0 && unlockpt(leader) == 0)
-    let name = try #require(ptsname(leader).map { String(cString: $0) })
-    let follower = FileHandle(fileDescriptor: open(name, O_RDWR | O_NOCTTY), closeOnDealloc: false)
+    let leader = try open()
+    let name = try #require(try function("ptsname", as: Named.self)(leader))
+    let follower = FileHandle(
+      fileDescriptor: Foundation.open(String(cString: name), O_RDWR | O_NOCTTY),
+      closeOnDealloc: false)
     let process = Process()
     process.executableURL = URL(fileURLWithPath: BuiltTool.path)
     process.arguments = arguments

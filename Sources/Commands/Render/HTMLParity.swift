@@ -134,7 +134,7 @@ struct HTMLParity {
     let told =
       generation.a == generation.b
       ? "Both continue the first prompt with the same \(generation.a.count) tokens."
-      : "The continuations are the same for \(same) tokens, then they part."
+      : "The continuations part at token \(same + 1) of \(generation.a.count)."
     func line(_ name: String, _ tokens: [Int]) -> HTML {
       "<dt>\(name)</dt><dd class=\"mono\">\(tokens.map(String.init).joined(separator: " "))</dd>\n"
     }
