@@ -36,12 +36,7 @@ struct HTMLHeatMap {
   }
 
   private func table(_ kind: String, _ grid: Grid) -> HTML {
-    let differing = grid.rows.values.reduce(0) { count, row in
-      count + row.values.count { !$0.status.isSame }
-    }
-    let caption =
-      kind == "model"
-      ? "model: \(told(differing))" : "\(kind): \(told(differing))"
+    let caption = "\(kind): \(told(grid.rows.values.flatMap(\.values).map(\.status)))"
     let heads: [HTML] = grid.roles.map {
       "<th scope=\"col\"><span class=\"turn\">\($0)</span></th>"
     }
@@ -62,8 +57,13 @@ struct HTMLHeatMap {
       """)
   }
 
-  private func told(_ differing: Int) -> String {
-    differing == 0 ? "none differs" : differing == 1 ? "1 differs" : "\(differing) differ"
+  private func told(_ statuses: [CheckpointDiff.Status]) -> String {
+    let casts = statuses.count { if case .cast = $0 { true } else { false } }
+    let differing = statuses.count { !$0.isSame } - casts
+    var parts: [String] = []
+    if differing > 0 { parts.append("\(differing) \(differing == 1 ? "differs" : "differ")") }
+    if casts > 0 { parts.append("\(casts) in another type") }
+    return parts.isEmpty ? "none differs" : parts.joined(separator: ", ")
   }
 
   private func cell(_ piece: CheckpointDiff.Piece) -> HTML {

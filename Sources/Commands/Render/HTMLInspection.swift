@@ -44,7 +44,7 @@ struct HTMLInspection {
       ?? "checkpoint of an unknown layout"
     if faults > 0 {
       return
-        "Broken: \(faults == 1 ? "1 tensor holds" : "\(faults) tensors hold") values that are no numbers."
+        "Broken: \(faults == 1 ? "1 tensor holds" : "\(faults) tensors hold") NaN or infinite values."
     }
     if !errors.isEmpty {
       return "A \(name); \(errors.count == 1 ? "1 problem" : "\(errors.count) problems")."

@@ -35,11 +35,12 @@ struct HTMLLogits {
     let rows: [HTML] = logits.worst.filter { $0.kl > 0 }.map { position in
       let next: HTML = position.next.map { "\($0)" as HTML } ?? "–"
       return """
-        <tr class="\(position.agrees ? "" : "out")"><td class="n">\(position.sequence)</td>\
-        <td class="n">\(position.index)</td><td class="n">\(Shown.number(position.kl))</td>\
-        <td>\(position.agrees ? "same" : "other")</td><td class="n">\(next)</td>\
-        <td class="guesses">\(guesses(position.a, position.next, "a"))</td>\
-        <td class="guesses">\(guesses(position.b, position.next, "b"))</td></tr>
+        <tr class="\(position.agrees ? "" : "out")">\
+        <th scope="row" class="n">\(position.sequence) : \(position.index)</th>\
+        <td class="n">\(Shown.number(position.kl))<br>\(position.agrees ? "same top" : "other top")\
+        </td><td class="guesses">\(guesses(position.a, position.next, "a"))</td>\
+        <td class="guesses">\(guesses(position.b, position.next, "b"))</td>\
+        <td class="n">\(next)</td></tr>
 
         """
     }
@@ -48,13 +49,17 @@ struct HTMLLogits {
       apart == 0
       ? "<p>Nowhere is another token likeliest.</p>"
       : "<p>At \(apart) of \(logits.positions) positions another token is likeliest.</p>"
+    let caption =
+      "The positions where the two are furthest apart, and the tokens that each thinks likeliest to "
+      + "follow, with their probability; ✓ is the one that did"
     return """
       \(told)
       \(HTML.table(
-        "The positions where the two are furthest apart, and what each thinks comes next",
-        [("sequence", true), ("position", true), ("KL", true), ("likeliest", false),
-          ("next token", true), ("A: token, probability", false), ("B: token, probability", false)],
-        rows))
+        caption,
+        [
+          ("sequence : position", true), ("KL, nats", true), ("A", false), ("B", false),
+          ("next", true),
+        ], rows))
       """
   }
 

@@ -23,7 +23,7 @@ struct HTMLMultiples {
       greatest value</li>
       <li><svg width="8" height="16"><rect class="spread" x="1" y="2" width="6" height="12"/></svg>\
       mean ± standard deviation</li>
-      <li><span class="word bad">✕ NaN, inf</span>values that are no numbers</li>
+      <li><span class="word bad">✕ NaN, inf</span>values that are NaN or infinite</li>
       <li><span class="word warn">▲ wide, thin, flat</span>unlike the other layers</li>
       </ul>
       \(parts)

@@ -47,7 +47,18 @@ struct HTMLParity {
       <p>A is <code>\(a)</code>, \(isTrace ? "the trace" : "B") is <code>\(b)</code>.</p>
       <p>On \(result.tokens.batch) × \(result.tokens.length) tokens in \(result.precision.rawValue), \
       \(bounds).</p>
-      \(divergence)
+      \(rounding)\(divergence)
+      """
+  }
+
+  /// A cast is no fault, but it is no equality either.
+  private var rounding: HTML {
+    let casts = result.differing.count { if case .cast = $0.status { true } else { false } }
+    guard casts > 0 else { return HTML() }
+    return """
+      <p>\(casts) pieces of weight have another type in B. A was rounded alike where a cast is meant; \
+      what that costs is told under Predictions, against A as it is.</p>
+
       """
   }
 
@@ -82,12 +93,12 @@ struct HTMLParity {
     let rows: [HTML] = result.report.stages.map { stage in
       """
       <tr class="\(stage.ok ? "" : "out")"><th scope="row" class="name">\(stage.name)</th>\
+      <td><span class="word \(stage.ok ? "good" : "bad")">\(stage.ok ? "ok" : "out")</span>\
+      \(stage.name == first ? ", first" : "")</td>\
       <td class="n">\(Shown.number(stage.maxAbs))</td>\
       <td class="n">\(Shown.number(stage.relative))</td>\
       <td class="n">\(Shown.number(stage.bound))</td>\
-      <td class="n">\(Shown.number(stage.noise))</td>\
-      <td><span class="word \(stage.ok ? "good" : "bad")">\(stage.ok ? "ok" : "out")</span>\
-      \(stage.name == first ? ", first" : "")</td></tr>
+      <td class="n">\(Shown.number(stage.noise))</td></tr>
 
       """
     }
@@ -95,8 +106,10 @@ struct HTMLParity {
       \(HTMLStagePlot(stages: result.report.stages, first: first).html)\
       \(HTML.table(
         "Every stage in the order of computation",
-        [("stage", false), ("error", true), ("relative", true), ("bound", true), ("noise", true),
-          ("", false)], rows))
+        [
+          ("stage", false), ("", false), ("error", true), ("relative", true), ("bound", true),
+          ("noise", true),
+        ], rows))
       """
   }
 
@@ -121,7 +134,7 @@ struct HTMLParity {
     let told =
       generation.a == generation.b
       ? "Both continue the first prompt with the same \(generation.a.count) tokens."
-      : "The continuations are the same for \(same) tokens, then they part."
+      : "The continuations part at token \(same + 1) of \(generation.a.count)."
     func line(_ name: String, _ tokens: [Int]) -> HTML {
       "<dt>\(name)</dt><dd class=\"mono\">\(tokens.map(String.init).joined(separator: " "))</dd>\n"
     }

@@ -32,11 +32,17 @@ struct HTMLStagePlot {
       <desc id="plot-desc">\(description)</desc>
       \(grid(height))\(bands)\(path)\(markers)</svg></div>
       <figcaption>Largest absolute error of each stage, on a logarithmic axis from \
-      \(axis.label(axis.low)) to \(axis.label(axis.high)), in the order of computation.\
-      </figcaption>
+      \(axis.label(axis.low)) to \(axis.label(axis.high)), in the order of computation; \
+      an error of zero stands at its left end.\(tight)</figcaption>
       \(legend)</figure>
 
       """
+  }
+
+  private var tight: String {
+    stages.contains { $0.bound < $0.noise }
+      ? " Both sides have the same weights here: the bound is float64's noise, left of float32's band."
+      : ""
   }
 
   private var description: String {

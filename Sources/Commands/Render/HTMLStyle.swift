@@ -116,7 +116,8 @@ extension HTML {
     .guess i{display:block;height:.5rem;background:var(--mark);border-radius:1px;min-width:1px}
     .guess.b i{background:var(--warn)}
     footer{color:var(--soft);font-size:.85rem;padding-bottom:2rem}
-    @media (max-width:40rem){body{font-size:15px}h1{font-size:1.35rem}section{padding:.8rem .7rem;\
+    @media (max-width:40rem){.guess{grid-template-columns:2.9rem 3.2rem}.guess i{display:none}\
+    td.guesses{min-width:0}td.name,th.name{min-width:9rem}body{font-size:15px}h1{font-size:1.35rem}section{padding:.8rem .7rem;\
     margin:.7rem 0}main,header,footer{padding:0 .6rem}.plot{gap:0 .5rem}.plot ol{font-size:.68rem}\
     ol.stack>li{width:5.2rem}.multiples{grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr))}}
     @media print{body{background:#fff;font-size:10pt}section{border:0;padding:0;margin:1rem 0}\

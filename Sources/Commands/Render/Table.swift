@@ -33,7 +33,7 @@ struct Table {
         let isLast = i == row.count - 1
         let text = pad(shorten(cell, widths[i]), widths[i], columns[i].alignment, last: isLast)
         return isLast && isColoured ? ink?.paint(text) ?? text : text
-      }.joined(separator: "  ")
+      }.joined(separator: "  ").trimmingEnd()
     }
     return lines.joined(separator: "\n")
   }
@@ -47,6 +47,15 @@ struct Table {
   private func pad(_ text: String, _ width: Int, _ alignment: Alignment, last: Bool) -> String {
     let space = String(repeating: " ", count: max(0, width - text.count))
     return alignment == .right ? space + text : last ? text : text + space
+  }
+}
+
+extension String {
+  /// The text without spaces at its end.
+  fileprivate func trimmingEnd() -> String {
+    var text = self[...]
+    while text.last == " " { text.removeLast() }
+    return String(text)
   }
 }
 
