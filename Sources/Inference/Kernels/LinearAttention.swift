@@ -98,9 +98,9 @@ package func scalarDecayScratch(chunk: Int, dk: Int) -> Int { chunk * (chunk + 2
 ///     S [dk, dv] = diag(e^g_t) S + k_t ⊗ v_t,   o_t = scale q_tᵀ S
 ///
 /// in chunks of at most `chunk` and blocks of 16 tokens (Yang et al. 2023, arXiv 2312.06635, section
-/// 4). g [tokens, dk] holds logarithms, none above 0, its rows `gStride` apart. Every exponential is
-/// of a sum over g between two tokens, so that none can overflow: between blocks keys are decayed
-/// step by step to where the queries stand, inside a block key by key. `scratch` has
+/// 4). g [tokens, dk] holds logarithms, none above 0, its rows `gStride` apart. Decay between two
+/// tokens is always a product of the steps between them, never a quotient, so that none can overflow
+/// or cancel: keys are decayed forward, block by block, to where the queries stand. `scratch` has
 /// `channelDecayScratch(chunk, dk)` values.
 @specialized(where T == Float)
 @specialized(where T == Double)
@@ -113,25 +113,29 @@ package func channelDecay<T: Real>(
   let keys = scores + channelBlock * chunk  // [chunk, dk], decayed to the current block's start
   let queries = keys + chunk * dk  // [16, dk]
   let near = queries + channelBlock * dk  // [16, dk], keys of the block, decayed to the row
-  let decays = near + channelBlock * dk  // [16, dk], e^(g up to the row, from the block's start)
-  let before = decays + channelBlock * dk  // [dk], e^(g from the chunk's to the block's start)
-  let across = before + dk  // [dk], e^(g of the whole block)
+  let steps = near + channelBlock * dk  // [16, dk], e^g
+  let decays = steps + channelBlock * dk  // [16, dk], steps multiplied from the block's start on
+  let before = decays + channelBlock * dk  // [dk], decay from the chunk's to the block's start
+  let across = before + dk  // [dk], decay of the whole block
   for t0 in stride(from: 0, to: tokens, by: chunk) {
     let c = min(chunk, tokens - t0)
     for x in 0..<dk { before[x] = 1 }
     for b0 in stride(from: 0, to: c, by: channelBlock) {
       let rows = min(channelBlock, c - b0)
-      let gates = g + (t0 + b0) * gStride
-      sumGates(gates, gStride, rows, dk, into: decays)
-      // Keys of the block, decayed to its end, for the blocks behind it.
-      for j in 0..<rows {
-        let key = head.k + (t0 + b0 + j) * head.kStride
-        let (sum, last) = (decays + j * dk, decays + (rows - 1) * dk)
-        let out = keys + (b0 + j) * dk
-        for x in 0..<dk { out[x] = key[x] * T.exp(last[x] - sum[x]) }
+      for i in 0..<rows {
+        let gate = g + (t0 + b0 + i) * gStride
+        for x in 0..<dk { steps[i * dk + x] = T.exp(gate[x]) }
       }
-      for x in 0..<rows * dk { decays[x] = T.exp(decays[x]) }
-      for x in 0..<dk { across[x] = decays[(rows - 1) * dk + x] }
+      for x in 0..<dk { decays[x] = steps[x] }
+      for x in dk..<rows * dk { decays[x] = decays[x - dk] * steps[x] }
+      // Keys of the block, decayed to its end, for the blocks behind it.
+      for x in 0..<dk { across[x] = 1 }
+      for j in (0..<rows).reversed() {
+        let key = head.k + (t0 + b0 + j) * head.kStride
+        let (out, step) = (keys + (b0 + j) * dk, steps + j * dk)
+        for x in 0..<dk { out[x] = key[x] * across[x] }
+        for x in 0..<dk { across[x] *= step[x] }
+      }
       for query in 0..<head.queries {
         let q = head.q + (t0 + b0) * head.qStride + query * dk
         let o = head.o + (t0 + b0) * head.oStride + query * dv
@@ -144,7 +148,7 @@ package func channelDecay<T: Real>(
             transposeA: false, transposeB: true, m: rows, n: b0, k: dk, alpha: 1, a: queries,
             lda: dk, b: keys, ldb: dk, beta: 0, c: scores, ldc: chunk)
         }
-        nearScores(head, q, gates, gStride, t0 + b0, rows, near, into: scores + b0, chunk)
+        nearScores(head, q, steps, t0 + b0, rows, near, into: scores + b0, chunk)
         T.gemm(
           transposeA: false, transposeB: false, m: rows, n: dv, k: b0 + rows, alpha: 1, a: scores,
           lda: chunk, b: head.v + t0 * head.vStride, ldb: head.vStride, beta: 0, c: o,
@@ -172,48 +176,32 @@ private let channelBlock = 16
 
 /// Values of scratch that `channelDecay` needs.
 package func channelDecayScratch(chunk: Int, dk: Int) -> Int {
-  channelBlock * chunk + chunk * dk + (3 * channelBlock + 2) * dk
+  channelBlock * chunk + chunk * dk + (4 * channelBlock + 2) * dk
 }
 
-/// out [rows, dk] = running sums of g [rows, dk] down the rows
-@inline(__always)
-private func sumGates<T: Real>(
-  _ g: UnsafePointer<T>, _ stride: Int, _ rows: Int, _ dk: Int, into out: UnsafeMutablePointer<T>
-) {
-  for x in 0..<dk { out[x] = g[x] }
-  for i in 1..<max(rows, 1) {
-    let (row, last, sum) = (g + i * stride, out + (i - 1) * dk, out + i * dk)
-    for x in 0..<dk { sum[x] = last[x] + row[x] }
-  }
-}
-
-/// scores [rows, rows] = scale Σ_x q_i[x] k_j[x] e^(g_(j+1) + ... + g_i)[x], j <= i; 0 above
+/// scores [rows, rows] = scale Σ_x q_i[x] k_j[x] (steps_(j+1) ... steps_i)[x], j <= i; 0 above
 ///
 /// Each key is decayed once a row, as the recurrence does it.
 @inline(__always)
 private func nearScores<T: Real>(
-  _ head: LinearHead<T>, _ q: UnsafePointer<T>, _ g: UnsafePointer<T>, _ gStride: Int,
-  _ first: Int, _ rows: Int, _ near: UnsafeMutablePointer<T>,
-  into scores: UnsafeMutablePointer<T>, _ stride: Int
+  _ head: LinearHead<T>, _ q: UnsafePointer<T>, _ steps: UnsafePointer<T>, _ first: Int,
+  _ rows: Int, _ near: UnsafeMutablePointer<T>, into scores: UnsafeMutablePointer<T>,
+  _ stride: Int
 ) {
   let dk = head.dk
-  withUnsafeTemporaryAllocation(of: T.self, capacity: dk) { scratch in
-    guard let decay = scratch.baseAddress else { return }
-    for i in 0..<rows {
-      let row = g + i * gStride
-      for x in 0..<dk { decay[x] = T.exp(row[x]) }
-      for j in 0..<i {
-        let key = near + j * dk
-        for x in 0..<dk { key[x] *= decay[x] }
-      }
-      let key = head.k + (first + i) * head.kStride
-      for x in 0..<dk { near[i * dk + x] = key[x] }
-      let qi = q + i * head.qStride
-      for j in 0...i {
-        scores[i * stride + j] = head.scale * dot(qi, UnsafePointer(near + j * dk), dk)
-      }
-      for j in i + 1..<max(rows, i + 1) { scores[i * stride + j] = 0 }
+  for i in 0..<rows {
+    let step = steps + i * dk
+    for j in 0..<i {
+      let key = near + j * dk
+      for x in 0..<dk { key[x] *= step[x] }
     }
+    let key = head.k + (first + i) * head.kStride
+    for x in 0..<dk { near[i * dk + x] = key[x] }
+    let qi = q + i * head.qStride
+    for j in 0...i {
+      scores[i * stride + j] = head.scale * dot(qi, UnsafePointer(near + j * dk), dk)
+    }
+    for j in i + 1..<max(rows, i + 1) { scores[i * stride + j] = 0 }
   }
 }
 
