@@ -1,4 +1,5 @@
 import Tensors
+import WeighbridgeKit
 
 /// A whole document: the verdict first, then sections, then how it was made.
 struct HTMLPage {
