@@ -9,7 +9,8 @@ struct YAMLCursor {
 
   init(text: String, file: String) throws(Diagnostic) {
     do {
-      guard let node = try Yams.compose(yaml: text) else {
+      // Without tags' regular expressions, which cost more than all the rest; `tag` asks for one.
+      guard let node = try Yams.compose(yaml: text, .basic) else {
         throw Diagnostic(code: "layout.yaml", subject: file, message: "is empty")
       }
       self.init(node: node, file: file, path: "")
@@ -39,7 +40,17 @@ struct YAMLCursor {
 
   var isMapping: Bool { node.mapping != nil }
   var isSequence: Bool { node.sequence != nil }
-  var isNull: Bool { node.scalar != nil && node.tag == Tag(.null) }
+  /// A plain scalar that YAML's core schema calls null.
+  var isNull: Bool {
+    guard let scalar = node.scalar, scalar.style == .plain else { return false }
+    return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+  }
+
+  /// What a scalar is by YAML's own rules; a quoted one is a text.
+  private var tag: Tag.Name? {
+    guard let scalar = node.scalar else { return nil }
+    return scalar.style == .plain ? Resolver.default.resolveTag(of: Node(scalar.string)) : .str
+  }
 
   /// The members of a mapping, in order.
   func members() throws(Diagnostic) -> [(key: String, value: YAMLCursor)] {
@@ -118,11 +129,11 @@ struct YAMLCursor {
       return .array(values)
     }
     guard let scalar = node.scalar else { throw error("should be a value") }
-    switch node.tag {
-    case Tag(.null): return .null
-    case Tag(.bool): return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
-    case Tag(.int): return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
-    case Tag(.float): return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
+    switch tag {
+    case .null: return .null
+    case .bool: return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
+    case .int: return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
+    case .float: return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
     default: return .string(scalar.string)
     }
   }

@@ -55,7 +55,7 @@ extension Weighbridge {
   /// - Throws: `Problems` for a source that cannot be used, `Refusal` for what the target cannot
   ///   express, `Diagnostic` for failures while reading.
   public func plan(_ request: ConversionRequest) throws -> (LoadedCheckpoint, ConversionPlan) {
-    let targets = library.layouts.filter { $0.framework == request.to }
+    let targets = library.layouts(of: request.to)
     guard !targets.isEmpty else {
       throw Diagnostic(
         code: "layout.unknown-name", subject: request.to, message: "is no layout",
