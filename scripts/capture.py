@@ -397,7 +397,13 @@ def capture(a):
         raise Unable(f"{ids.shape[1] + a.generate} tokens: flash-linear-attention's kernels for more than 64 need a GPU", "--random 2x48")
     from contextlib import nullcontext
     with widened(torch) if dtype == torch.float64 else nullcontext():
-        out = forward(model, ids, a.device)
+        try:
+            out = forward(model, ids, a.device)
+        except Exception as e:
+            if not type(e).__module__.startswith("triton"):
+                raise
+            raise Unable(f"a Triton kernel of {a.framework} failed in {str(dtype).removeprefix('torch.')}: {str(e).strip().splitlines()[-1]}",
+                         "kernels take float32: --dtype float32" if dtype == torch.float64 else None) from None
         if a.generate:
             greedy = ids[:1]
             for _ in range(a.generate):
