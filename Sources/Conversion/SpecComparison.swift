@@ -129,7 +129,7 @@ struct SpecComparison {
     return Diagnostic(
       code: "convert.inexpressible", subject: "\(kind).\(attribute)",
       message:
-        "is \(a.text()) in the source\(provenance.clause(kind: kind, attribute: attribute)); \(target.title) can only express \(b.text())",
+        "is \(a.text()) in the source\(provenance.clause(kind: kind, attribute: attribute, value: a)); \(target.title) can only express \(b.text())",
       notes: summary.map { ["\(attribute): \($0)"] } ?? [],
       help: "no config of \(target.framework) says this; choose another target")
   }
