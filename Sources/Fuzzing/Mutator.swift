@@ -27,14 +27,28 @@ struct Mutator {
   /// A changed copy of one of `seeds`.
   mutating func input(from seeds: [[UInt8]]) -> [UInt8] {
     let seed = seeds[below(seeds.count)]
-    let other = seeds[below(seeds.count)]
+    return input(from: seed, and: seeds[below(seeds.count)])
+  }
+
+  /// A changed copy of `seed`, with pieces of `other`.
+  mutating func input(from seed: [UInt8], and other: [UInt8]) -> [UInt8] {
     guard kind == .safetensors, seed.count > 8 else { return changed(seed, other) }
     // Header and length are changed apart, or else nearly every input would die at the length.
-    let length = min(Int(seed[0]) | Int(seed[1]) << 8 | Int(seed[2]) << 16, seed.count - 8)
-    let header = changed(Array(seed[8..<8 + length]), Array(other.dropFirst(8)))
+    let (header, data) = Self.parts(seed)
+    return joined(changed(header, Array(other.dropFirst(8))), data)
+  }
+
+  /// A safetensors file's header and what follows.
+  static func parts(_ file: [UInt8]) -> (header: [UInt8], data: ArraySlice<UInt8>) {
+    let length = min(Int(file[0]) | Int(file[1]) << 8 | Int(file[2]) << 16, file.count - 8)
+    return (Array(file[8..<8 + length]), file[(8 + length)...])
+  }
+
+  /// A file of these, mostly with the right length before the header.
+  mutating func joined(_ header: [UInt8], _ data: ArraySlice<UInt8>) -> [UInt8] {
     var prefix = (0..<8).map { UInt8(truncatingIfNeeded: header.count >> ($0 * 8)) }
     if below(16) == 0 { prefix[below(8)] = UInt8(truncatingIfNeeded: next()) }
-    return prefix + header + seed[(8 + length)...]
+    return prefix + header + data
   }
 
   private mutating func changed(_ seed: [UInt8], _ other: [UInt8]) -> [UInt8] {
@@ -101,7 +115,8 @@ struct Mutator {
     "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "null", "true", "{}", "[]",
     "\"\"", "[[[[[[[[", "{\"a\":{\"a\":", "\u{FEFF}", "\u{0}", "../", "/", "&a ", "*a", "- ",
     "\n  ",
-    "? ", "<<: ", "!!int ", "{l}", "{n_layer}", "(", ")", "+", "*", "//", "-", "%", "if ", "for ",
+    "? ", "<<: ", "&a [*a,*a]", "- - - - ", "range(1000000)", "[x for x in range(99)]", " ?? ",
+    "!!int ", "{l}", "{n_layer}", "(", ")", "+", "*", "//", "-", "%", "if ", "for ",
   ]
 
   /// Complete instructions of a pickle, so that more than the first byte is ever reached.
