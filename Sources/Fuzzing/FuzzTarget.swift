@@ -37,7 +37,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .safetensors: .safetensors
     case .pickle: .pickle
     case .zip, .hdf5: .binary
-    case .shards, .json, .config, .layout, .expression: .text
+    case .shards, .json, .config: .text
+    case .layout, .expression: .layout
     }
   }
 

@@ -2,7 +2,7 @@
 /// the run's seed and the input's number.
 struct Mutator {
   /// How inputs of a target are built.
-  enum Kind { case text, binary, pickle, safetensors }
+  enum Kind { case text, layout, binary, pickle, safetensors }
 
   private var state: UInt64
   private let kind: Kind
@@ -97,7 +97,7 @@ struct Mutator {
 
   /// Puts another number in the place of one: digits in a text, little-endian bytes elsewhere.
   private mutating func number(_ bytes: inout [UInt8], _ at: Int) {
-    guard kind == .text || kind == .safetensors else {
+    guard [.text, .layout, .safetensors].contains(kind) else {
       let value = Self.widths[below(Self.widths.count)]
       for i in 0..<min(1 << below(4), bytes.count - at) {
         bytes[at + i] = UInt8(truncatingIfNeeded: value >> UInt64(i * 8))
@@ -115,9 +115,13 @@ struct Mutator {
     "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "null", "true", "{}", "[]",
     "\"\"", "[[[[[[[[", "{\"a\":{\"a\":", "\u{FEFF}", "\u{0}", "../", "/", "&a ", "*a", "- ",
     "\n  ",
-    "? ", "<<: ", "&a [*a,*a]", "- - - - ", "range(1000000)", "[x for x in range(99)]", " ?? ",
-    "!!int ", "{l}", "{n_layer}", "(", ")", "+", "*", "//", "-", "%", "if ", "for ",
+    "? ", "<<: ", "!!int ", "{l}", "{n_layer}", "(", ")", "+", "*", "//", "-", "%", "if ", "for ",
   ]
+
+  private static let layoutWords =
+    textWords + [
+      "&a [*a,*a]", "- - - - ", "range(1000000)", "[x for x in range(99)]", " ?? ", "[i] + ",
+    ]
 
   /// Complete instructions of a pickle, so that more than the first byte is ever reached.
   private static let instructions: [[UInt8]] =
@@ -137,6 +141,8 @@ struct Mutator {
       bytes.insert(contentsOf: Self.instructions[below(Self.instructions.count)], at: at)
     case .text, .safetensors:
       bytes.insert(contentsOf: Self.textWords[below(Self.textWords.count)].utf8, at: at)
+    case .layout:
+      bytes.insert(contentsOf: Self.layoutWords[below(Self.layoutWords.count)].utf8, at: at)
     case .binary: number(&bytes, at)
     }
   }
