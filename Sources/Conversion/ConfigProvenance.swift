@@ -84,7 +84,7 @@ struct ConfigProvenance {
       guard keys.contains(name), let value = config[name] ?? (alsoOff ? defaults[name] : nil),
         alsoOff || (value != .null && value != false && value != .int(-1))
       else { continue }
-      found.append("\(name) is \(value.text())")
+      found.append("\(name) is \(value.brief)")
     }
     return found.isEmpty ? "" : " (\(found.sorted().joined(separator: ", ")))"
   }

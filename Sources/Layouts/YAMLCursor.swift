@@ -8,17 +8,66 @@ struct YAMLCursor {
   let path: String
 
   init(text: String, file: String) throws(Diagnostic) {
+    try Self.checkDepth(text, file)
     do {
       // Without tags' regular expressions, which cost more than all the rest; `tag` asks for one.
       guard let node = try Yams.compose(yaml: text, .basic) else {
         throw Diagnostic(code: "layout.yaml", subject: file, message: "is empty")
       }
+      try Self.checkSize(node, file)
       self.init(node: node, file: file, path: "")
     } catch let error as Diagnostic {
       throw error
     } catch {
       throw Diagnostic(code: "layout.yaml", subject: file, message: "\(error)")
     }
+  }
+
+  /// Values of one file, those that aliases repeat counted each time.
+  private static let mostValues = 1_000_000
+  /// Levels of brackets, and columns in which a block may start.
+  private static let mostLevels = 200
+
+  /// Refuses what would take the parser too deep, which calls itself for every level.
+  private static func checkDepth(_ text: String, _ file: String) throws(Diagnostic) {
+    var (brackets, column, starts) = (0, 0, true)
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "["), UInt8(ascii: "{"): (brackets, starts) = (brackets + 1, false)
+      case UInt8(ascii: "]"), UInt8(ascii: "}"): (brackets, starts) = (max(0, brackets - 1), false)
+      case UInt8(ascii: "\n"), UInt8(ascii: "\r"): (column, starts) = (0, true)
+      case UInt8(ascii: " "), UInt8(ascii: "-"), UInt8(ascii: "?"), UInt8(ascii: ":"):
+        if starts { column += 1 }
+      default: starts = false
+      }
+      guard brackets <= mostLevels, column <= 2 * mostLevels else {
+        throw Diagnostic(
+          code: "layout.yaml", subject: file,
+          message: "is nested more than \(mostLevels) levels deep")
+      }
+    }
+  }
+
+  /// Refuses aliases of aliases that say much in few bytes.
+  private static func checkSize(_ node: Node, _ file: String) throws(Diagnostic) {
+    var left = mostValues
+    func visit(_ node: Node) throws(Diagnostic) {
+      left -= 1
+      guard left >= 0 else {
+        throw Diagnostic(
+          code: "layout.yaml", subject: file,
+          message: "holds more than \(mostValues) values when its aliases are followed")
+      }
+      if let sequence = node.sequence {
+        for element in sequence { try visit(element) }
+      } else if let mapping = node.mapping {
+        for (key, value) in mapping {
+          try visit(key)
+          try visit(value)
+        }
+      }
+    }
+    try visit(node)
   }
 
   private init(node: Node, file: String, path: String) {

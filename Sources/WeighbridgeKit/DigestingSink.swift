@@ -10,8 +10,7 @@ final class DigestingSink: TensorSink {
 
   private let inner: any TensorSink
   private let tensors: [OutputTensor]
-  /// By tensor, so that threads hash side by side.
-  private let states: [TensorState]
+  private let states: [Slot]
   /// Blocks of a tensor that may wait for one before them. Beyond that the tensor is read back.
   private static let maxWaiting = 8
 
@@ -23,7 +22,8 @@ final class DigestingSink: TensorSink {
     var isLost = false
   }
 
-  private final class TensorState: Sendable {
+  /// Threads that write different tensors hash at once.
+  private final class Slot: Sendable {
     let state = Mutex(State())
   }
 
@@ -31,7 +31,7 @@ final class DigestingSink: TensorSink {
     self.inner = inner
     self.tensors = tensors
     extents = Array(repeating: nil, count: tensors.count)
-    states = tensors.map { _ in TensorState() }
+    states = tensors.map { _ in Slot() }
   }
 
   func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {

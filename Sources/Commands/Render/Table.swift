@@ -11,7 +11,7 @@ struct Table {
 
   /// Adds a row; `ink` colours its last cell where the terminal takes colours.
   mutating func add(_ row: [String], ink: Ink? = nil) {
-    rows.append(row)
+    rows.append(row.map { $0.visible(lines: false) })
     inks.append(ink)
   }
 
