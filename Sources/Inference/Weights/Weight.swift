@@ -16,9 +16,9 @@ struct Weight {
     return bytes.assumingMemoryBound(to: T.self)
   }
 
-  /// out [range.count, columns] = those rows, widened
-  func widen<T: Real>(rows range: Range<Int>, into out: UnsafeMutablePointer<T>) {
-    let offset = range.lowerBound * columns * (dtype.bitWidth / 8)
-    Inference.widen(bytes + offset, dtype, range.count * columns, into: out)
+  /// out[j] = value `columns.lowerBound + j` of row `row`, widened
+  func widen<T: Real>(row: Int, _ range: Range<Int>, into out: UnsafeMutablePointer<T>) {
+    let offset = (row * columns + range.lowerBound) * (dtype.bitWidth / 8)
+    Inference.widen(bytes + offset, dtype, range.count, into: out)
   }
 }
