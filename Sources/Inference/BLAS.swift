@@ -114,7 +114,11 @@ struct BLASLibrary: @unchecked Sendable {
     let own = getenv("OPENBLAS_NUM_THREADS").map { String(cString: $0) }
     setenv("OPENBLAS_NUM_THREADS", "1", 1)
     defer {
-      if let own { setenv("OPENBLAS_NUM_THREADS", own, 1) } else { unsetenv("OPENBLAS_NUM_THREADS") }
+      if let own {
+        setenv("OPENBLAS_NUM_THREADS", own, 1)
+      } else {
+        unsetenv("OPENBLAS_NUM_THREADS")
+      }
     }
     for name in names {
       if let handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL) {

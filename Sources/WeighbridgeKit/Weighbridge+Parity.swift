@@ -50,6 +50,8 @@ public struct ParityResult: Sendable {
   public var attributes: [CheckpointDiff.Attribute]
   /// The continuations, when they were asked for: A's and B's.
   public var generation: (a: [Int], b: [Int])?
+  /// What it was computed with.
+  public var engine = EngineDescription.current
   /// Everything noticed.
   public var problems: [Diagnostic]
 

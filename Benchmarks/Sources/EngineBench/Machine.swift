@@ -28,10 +28,11 @@ func median(_ runs: Int, _ body: () throws -> Void) rethrows -> Double {
 /// This process's peak memory so far, in bytes.
 func peakMemory() -> Int {
   var usage = rusage()
-  getrusage(RUSAGE_SELF, &usage)
   #if canImport(Darwin)
+    getrusage(RUSAGE_SELF, &usage)
     return usage.ru_maxrss
   #else
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     return usage.ru_maxrss * 1024
   #endif
 }
@@ -63,14 +64,16 @@ enum Machine {
     return Double(count) / time
   }
 
-  private typealias SGEMM = @convention(c) (
-    UInt32, UInt32, UInt32, Int32, Int32, Int32, Float, UnsafePointer<Float>, Int32,
-    UnsafePointer<Float>, Int32, Float, UnsafeMutablePointer<Float>, Int32
-  ) -> Void
-  private typealias DGEMM = @convention(c) (
-    UInt32, UInt32, UInt32, Int32, Int32, Int32, Double, UnsafePointer<Double>, Int32,
-    UnsafePointer<Double>, Int32, Double, UnsafeMutablePointer<Double>, Int32
-  ) -> Void
+  private typealias SGEMM =
+    @convention(c) (
+      UInt32, UInt32, UInt32, Int32, Int32, Int32, Float, UnsafePointer<Float>, Int32,
+      UnsafePointer<Float>, Int32, Float, UnsafeMutablePointer<Float>, Int32
+    ) -> Void
+  private typealias DGEMM =
+    @convention(c) (
+      UInt32, UInt32, UInt32, Int32, Int32, Int32, Double, UnsafePointer<Double>, Int32,
+      UnsafePointer<Double>, Int32, Double, UnsafeMutablePointer<Double>, Int32
+    ) -> Void
 
   /// Seconds that OpenBLAS, with its own threads on all cores, takes for x [m, k] wᵀ [k, n] alone.
   ///

@@ -21,7 +21,7 @@ package enum VectorLevel: UInt32, CaseIterable, Sendable {
 ///
 /// They are written in C (`Sources/CKernels/kernels-real.h`), since Swift compiles for the baseline
 /// alone; what each computes is said in `CKernels/include/kernels.h`.
-public struct Kernels<T: Real>: @unchecked Sendable {
+public final class Kernels<T: Real>: @unchecked Sendable {
   package typealias In = UnsafePointer<T>
   package typealias Out = UnsafeMutablePointer<T>
 
@@ -41,6 +41,18 @@ public struct Kernels<T: Real>: @unchecked Sendable {
   package let convolve: (In, Int, Int, Int, In, In?, Int, In, Out) -> Void
   /// u, dt, a, b, c, d, z, tokens, width, n, count, state, scratch, into y: see `selectiveScan`.
   package let scan: (In, In, In, In, In, In, In?, Int, Int, Int, Int, Out, Out, Out) -> Void
+
+  private init(
+    silu: @escaping (In, Int, Out) -> Void, gate: @escaping (In, Int, Out) -> Void,
+    logGate: @escaping (Out, Int, T, T) -> Void, softmax: @escaping (Out, Int) -> Void,
+    widen: @escaping (UnsafeRawPointer, Int32, Int, Out) -> Void,
+    dot: @escaping (UnsafeRawPointer, Int32, In, Int) -> T,
+    convolve: @escaping (In, Int, Int, Int, In, In?, Int, In, Out) -> Void,
+    scan: @escaping (In, In, In, In, In, In, In?, Int, Int, Int, Int, Out, Out, Out) -> Void
+  ) {
+    (self.silu, self.gate, self.logGate, self.softmax) = (silu, gate, logGate, softmax)
+    (self.widen, self.dot, self.convolve, self.scan) = (widen, dot, convolve, scan)
+  }
 }
 
 /// Channels that `Kernels.scan` takes at most.
@@ -48,7 +60,7 @@ let scanBlock = Int(ck_scan_block)
 
 extension Kernels<Float> {
   /// The loops for `level`, which the processor must have.
-  package init(_ level: VectorLevel) {
+  package convenience init(_ level: VectorLevel) {
     let table = ck_kernels_f32_for(ck_level(level.rawValue)).pointee
     self.init(
       silu: table.silu, gate: table.gate, logGate: table.log_gate, softmax: table.softmax,
@@ -58,7 +70,7 @@ extension Kernels<Float> {
 
 extension Kernels<Double> {
   /// The loops for `level`, which the processor must have.
-  package init(_ level: VectorLevel) {
+  package convenience init(_ level: VectorLevel) {
     let table = ck_kernels_f64_for(ck_level(level.rawValue)).pointee
     self.init(
       silu: table.silu, gate: table.gate, logGate: table.log_gate, softmax: table.softmax,

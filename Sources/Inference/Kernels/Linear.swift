@@ -17,6 +17,8 @@ func linear<T: Real>(
 
 // One product for each block of the result. The blocks depend on the shapes alone; only how many
 // neighbours go into one call depends on the threads, and each value's sum is the same in any call.
+@specialized(where T == Float)
+@specialized(where T == Double)
 private func linearBlocks<T: Real>(
   _ x: UnsafePointer<T>, _ m: Int, _ w: Weight, _ bias: [T]?, _ run: Run<T>,
   into y: UnsafeMutablePointer<T>
@@ -48,9 +50,7 @@ private func linearBlocks<T: Real>(
         if let direct {
           (part, width) = (direct + o0 * i, i)
         } else {
-          for row in o0..<o1 {
-            w.widen(row: row, i0..<i0 + count, into: scratch + lane * room + (row - o0) * count)
-          }
+          w.widen(rows: o0..<o1, columns: i0..<i0 + count, into: scratch + lane * room)
         }
         T.gemm(
           transposeA: false, transposeB: true, m: m1 - m0, n: o1 - o0, k: count, alpha: 1,
