@@ -24,6 +24,8 @@ let package = Package(
   products: [
     .executable(name: "weighbridge", targets: ["weighbridge"]),
     .library(name: "WeighbridgeKit", targets: ["WeighbridgeKit"]),
+    // The engine alone, for the benchmarks.
+    .library(name: "Inference", targets: ["Inference", "Layouts", "Tensors"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -54,11 +56,10 @@ let package = Package(
       name: "Conversion", dependencies: ["Tensors", "Checkpoints", "Layouts", collections],
       swiftSettings: hot),
     // The forward pass.
-    .systemLibrary(
-      name: "COpenBLAS", path: "Sources/COpenBLAS", pkgConfig: "openblas",
-      providers: [.apt(["libopenblas-dev"])]),
     .target(
-      name: "Inference", dependencies: ["Tensors", "Layouts", "COpenBLAS"], swiftSettings: hot),
+      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
+    .target(
+      name: "Inference", dependencies: ["Tensors", "Layouts", "CKernels"], swiftSettings: hot),
     .target(name: "Parity", dependencies: ["Tensors", "Layouts", "Inference"], swiftSettings: hot),
     // The facade and the tool.
     .target(

@@ -41,6 +41,8 @@ public struct TraceComparison {
   ///
   /// - Throws: `Problems` of tokens, attributes or reading; `trace.shape` for a stage of another
   ///   shape than the model's, `trace.empty` for a trace with no stage at all.
+  @specialized(where Scalar == Double)
+  @specialized(where Scalar == Float)
   public func run<Scalar: Real>(_ precision: Scalar.Type) throws -> ParityReport {
     let tokens = trace.tokens
     let a = try ForwardPass(

@@ -73,11 +73,11 @@ extension Weighbridge {
   public func diff(_ a: CheckpointInput, _ b: CheckpointInput) throws -> CheckpointDiff {
     let pair = try AlignedPair(load(a), load(b), vocabulary)
     var pieces: [CheckpointDiff.Piece] = []
-    for id in pair.pieceIDs {
+    for (id, status) in try pair.statuses() {
       pieces.append(
         CheckpointDiff.Piece(
           id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id),
-          status: try pair.status(of: id)))
+          status: status))
     }
     return CheckpointDiff(
       spec: pair.a.draft.spec, pieces: pieces, attributes: pair.attributes(),

@@ -50,6 +50,8 @@ public struct ParityResult: Sendable {
   public var attributes: [CheckpointDiff.Attribute]
   /// The continuations, when they were asked for: A's and B's.
   public var generation: (a: [Int], b: [Int])?
+  /// What it was computed with.
+  public var engine = EngineDescription.current
   /// Everything noticed.
   public var problems: [Diagnostic]
 
@@ -156,20 +158,18 @@ extension Weighbridge {
     }
     tolerance.isTight =
       request.precision == .float64 && weights.differing.isEmpty && !hasOneTable
-    let lockstep = Lockstep(
+    var lockstep = Lockstep(
       reference: reference, other: sideB, tokens: tokens, tolerance: tolerance, options: options,
       commonRows: rows)
+    if reference.spec != sideA.spec || !weights.deliberate.isEmpty {
+      lockstep.original = sideA
+      lockstep.isReferenceOther =
+        reference.spec == sideB.spec && weights.pieces.count == weights.deliberate.count
+    }
     var report =
       request.precision == .float64 ? try lockstep.run(Double.self) : try lockstep.run(Float.self)
     if let stage = report.stages.first(where: { !$0.ok }) {
       report.firstDivergence = try divergence(stage.name, lockstep, pair, weights, attributes)
-    }
-    if reference.spec != sideA.spec || !weights.deliberate.isEmpty {
-      var costs = lockstep
-      costs.reference = sideA
-      report.logits =
-        request.precision == .float64
-        ? try costs.run(Double.self).logits : try costs.run(Float.self).logits
     }
     var generation: (a: [Int], b: [Int])?
     if request.generate > 0 {
@@ -329,8 +329,7 @@ struct WeightComparison {
   var differing: Set<PieceID> = []
 
   init(_ pair: AlignedPair, _ vocabulary: Vocabulary) throws {
-    for id in pair.pieceIDs {
-      let status = try pair.status(of: id)
+    for (id, status) in try pair.statuses() {
       let piece = CheckpointDiff.Piece(
         id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id), status: status)
       all.append(piece)

@@ -83,6 +83,13 @@ struct RefusedCase: Sendable, CustomStringConvertible {
       source: "retnet-torchscale/torchscale", to: "fla", change: ["activation_fn": "swish"],
       reasons: [], words: ["frequencies"]),
     RefusedCase(
+      source: "retnet-torchscale-norm/torchscale", to: "fla",
+      reasons: ["convert.inexpressible model.embed_norm"]),
+    RefusedCase(
+      source: "retnet-torchscale/torchscale", to: "fla",
+      change: ["decoder_normalize_before": false],
+      reasons: ["config.unsupported decoder_normalize_before"]),
+    RefusedCase(
       source: "retnet-torchscale/torchscale", to: "fla", change: ["deepnorm": true],
       reasons: ["config.unsupported deepnorm"]),
     RefusedCase(
