@@ -45,17 +45,20 @@ extension Weighbridge {
       return result
     }
     guard let manifest = result.manifest else { return result }
-    try checkFiles(manifest, directory, names, &result)
-    checkTensors(manifest, directory, &result)
+    // Once as files, once as tensors.
+    let meter = Meter(total: 2 * manifest.files.reduce(0) { $0 + $1.byteCount }, progress)
+    try checkFiles(manifest, directory, names, meter, &result)
+    checkTensors(manifest, directory, meter, &result)
     return result
   }
 
   private func checkFiles(
-    _ manifest: WrittenManifest, _ directory: String, _ names: [String],
+    _ manifest: WrittenManifest, _ directory: String, _ names: [String], _ meter: Meter?,
     _ result: inout CheckResult
   ) throws(Diagnostic) {
     for expected in manifest.files {
       let path = directory + "/" + expected.name
+      defer { meter?.add(expected.byteCount, expected.name) }
       guard names.contains(expected.name) else {
         result.badFiles.append(expected.name)
         result.problems.append(
@@ -87,7 +90,8 @@ extension Weighbridge {
   }
 
   private func checkTensors(
-    _ manifest: WrittenManifest, _ directory: String, _ result: inout CheckResult
+    _ manifest: WrittenManifest, _ directory: String, _ meter: Meter?,
+    _ result: inout CheckResult
   ) {
     let source: any TensorSource
     do throws(Problems) {
@@ -122,6 +126,7 @@ extension Weighbridge {
         if try Digest.of(number, in: source) != expected.sha256 {
           add(name, found.file, "does not have the values that were written")
         }
+        meter?.add(found.byteCount, name)
       } catch { add(name, found.file, "cannot be read: \(error.message)") }
     }
     for (name, number) in numbers.sorted(by: { $0.value < $1.value }) {

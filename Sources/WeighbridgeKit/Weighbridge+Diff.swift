@@ -73,7 +73,9 @@ extension Weighbridge {
   public func diff(_ a: CheckpointInput, _ b: CheckpointInput) throws -> CheckpointDiff {
     let pair = try AlignedPair(load(a), load(b), vocabulary)
     var pieces: [CheckpointDiff.Piece] = []
+    let meter = Meter(total: pair.a.draft.byteCount, progress)
     for id in pair.pieceIDs {
+      defer { meter?.add(pair.a.draft.byteCount(of: id), id.description) }
       pieces.append(
         CheckpointDiff.Piece(
           id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id),
