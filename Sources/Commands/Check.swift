@@ -15,7 +15,9 @@ struct Check: Command {
         weighbridge check samba-fla --json
       """)
 
-  @Argument(help: "The directory that was written with convert --sha256.", completion: Completions.checkpoints)
+  @Argument(
+    help: "The directory that was written with convert --sha256.",
+    completion: Completions.checkpoints)
   var directory: String
 
   @OptionGroup var output: OutputOptions

@@ -159,7 +159,7 @@ struct Convert: Command {
     lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
     if verify, !dryRun { lines.append("  verified    read back and compared with the source") }
     if sha256, !dryRun { lines.append("  digests     weighbridge.json; see weighbridge check") }
-    lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote")       \($0)" }
+    lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote      ") \($0)" }
     if dryRun {
       var table = Table([("tensor", .left), ("dtype", .left), ("shape", .left), ("from", .left)])
       for tensor in plan.tensors {

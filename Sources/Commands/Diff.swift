@@ -100,7 +100,7 @@ struct Diff: Command {
 
   private func text(_ diff: CheckpointDiff) -> String {
     var lines: [String] = []
-    var table = Table([("piece", .left), ("a", .left), ("b", .left), ("", .left)])
+    var table = Table([("piece", .left), ("a", .left), ("b", .left), ("", .whole)])
     var counts: OrderedDictionary<String, Int> = [:]
     for piece in diff.pieces {
       counts[name(piece.status), default: 0] += 1

@@ -19,7 +19,8 @@ struct Generate: Command {
   var path: String
 
   @Option(
-    help: ArgumentHelp("Prompts: a JSON array of arrays, or a trace.", valueName: "file"), completion: .file())
+    help: ArgumentHelp("Prompts: a JSON array of arrays, or a trace.", valueName: "file"),
+    completion: .file())
   var tokens: String
 
   @Option(help: ArgumentHelp("Tokens to add to each prompt.", valueName: "n"))

@@ -22,7 +22,8 @@ struct Inspect: Command {
   @Flag(help: "Add min, max, mean, std, NaN, inf and zeros of each tensor.")
   var stats = false
 
-  @Option(help: ArgumentHelp("Consider only this framework's layouts.", valueName: "layout"),
+  @Option(
+    help: ArgumentHelp("Consider only this framework's layouts.", valueName: "layout"),
     completion: Completions.frameworks)
   var layout: String?
 

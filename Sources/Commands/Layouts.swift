@@ -119,7 +119,8 @@ struct Layouts: Command {
       "tensors": .array(
         page.rows.map {
           [
-            "name": .string($0.prefix + $0.name), "shape": .string($0.shape), "kind": .string($0.kind),
+            "name": .string($0.prefix + $0.name), "shape": .string($0.shape),
+            "kind": .string($0.kind),
             "pieces": .string($0.pieces), "when": .string($0.when),
           ]
         }),

@@ -34,7 +34,8 @@ struct ParityCheck: Command {
   var configB: String?
 
   @Option(
-    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"), completion: .file())
+    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    completion: .file())
   var tokens: String?
 
   @Option(help: ArgumentHelp("Random tokens: sequences x length.", valueName: "BxT"))

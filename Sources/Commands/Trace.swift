@@ -22,7 +22,8 @@ struct Trace: Command {
   var out: String
 
   @Option(
-    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"), completion: .file())
+    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    completion: .file())
   var tokens: String?
 
   @Option(help: ArgumentHelp("Random tokens: sequences x length.", valueName: "BxT"))

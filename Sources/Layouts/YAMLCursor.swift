@@ -9,7 +9,8 @@ struct YAMLCursor {
 
   init(text: String, file: String) throws(Diagnostic) {
     do {
-      guard let node = try Yams.compose(yaml: text) else {
+      // Yams resolves tags by regular expressions, which took half of a start; see `scalar`.
+      guard let node = try Yams.compose(yaml: text, .basic) else {
         throw Diagnostic(code: "layout.yaml", subject: file, message: "is empty")
       }
       self.init(node: node, file: file, path: "")
@@ -39,7 +40,7 @@ struct YAMLCursor {
 
   var isMapping: Bool { node.mapping != nil }
   var isSequence: Bool { node.sequence != nil }
-  var isNull: Bool { node.scalar != nil && node.tag == Tag(.null) }
+  var isNull: Bool { node.scalar.map(Self.value) == .null }
 
   /// The members of a mapping, in order.
   func members() throws(Diagnostic) -> [(key: String, value: YAMLCursor)] {
@@ -118,12 +119,28 @@ struct YAMLCursor {
       return .array(values)
     }
     guard let scalar = node.scalar else { throw error("should be a value") }
-    switch node.tag {
-    case Tag(.null): return .null
-    case Tag(.bool): return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
-    case Tag(.int): return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
-    case Tag(.float): return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
-    default: return .string(scalar.string)
+    return Self.value(scalar)
+  }
+
+  /// What a scalar stands for: a plain one null, a truth value or a number, if it is spelled so.
+  private static func value(_ scalar: Node.Scalar) -> JSONValue {
+    guard scalar.style == .plain else { return .string(scalar.string) }
+    switch scalar.string {
+    case "", "~", "null", "Null", "NULL": return .null
+    case "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON": return .bool(true)
+    case "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF": return .bool(false)
+    default: break
     }
+    let isNumber = scalar.string.utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "+"), UInt8(ascii: "-"),
+        UInt8(ascii: "."), UInt8(ascii: "e"), UInt8(ascii: "E"):
+        true
+      default: false
+      }
+    }
+    guard isNumber else { return .string(scalar.string) }
+    return Int(scalar.string).map { .int($0) } ?? Double(scalar.string).map { .double($0) }
+      ?? .string(scalar.string)
   }
 }

@@ -77,7 +77,7 @@ struct HTMLInspection {
       (
         "parameters",
         """
-        \(Shown.count(inspection.parameters)) <span class="soft">(\(inspection.parameters))</span>
+        \(Shown.count(inspection.parameters)) <small class="soft">\(inspection.parameters)</small>
         """
       ),
       ("size", "\(Shown.bytes(inspection.bytes))"),

@@ -30,7 +30,8 @@ struct LayoutPage {
     lines += Self.fold("read from \(layout.source)", width, indent: 0)
     lines.append(
       layout.write == nil
-        ? "read only" : "written as \(weights) and \(layout.files.config) (\(layout.files.container))"
+        ? "read only"
+        : "written as \(weights) and \(layout.files.config) (\(layout.files.container))"
     )
     lines += ["", "Config keys", ""]
     var keys = Table([("key", .left), ("default", .left), ("also called", .left)])
@@ -50,7 +51,8 @@ struct LayoutPage {
     var kinds: [String] = []
     for row in rows where !kinds.contains(row.kind) { kinds.append(row.kind) }
     for kind in kinds {
-      let summary = kind == "model" ? "embedding, final norm, head" : vocabulary.kinds[kind]?.summary
+      let summary =
+        kind == "model" ? "embedding, final norm, head" : vocabulary.kinds[kind]?.summary
       lines += ["", "Tensors of \(kind): \(summary ?? "")"]
       if kind != "model" { lines.append("all begin with \(layout.layers.prefix.text)") }
       lines.append("")
