@@ -23,9 +23,14 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [
     .executable(name: "weighbridge", targets: ["weighbridge"]),
+    // Everything behind one type, and each part for itself.
     .library(name: "WeighbridgeKit", targets: ["WeighbridgeKit"]),
-    // The engine alone, for the benchmarks.
-    .library(name: "Inference", targets: ["Inference", "Layouts", "Tensors"]),
+    .library(name: "Tensors", targets: ["Tensors"]),
+    .library(name: "Checkpoints", targets: ["Checkpoints"]),
+    .library(name: "Layouts", targets: ["Layouts"]),
+    .library(name: "Conversion", targets: ["Conversion"]),
+    .library(name: "Inference", targets: ["Inference"]),
+    .library(name: "Parity", targets: ["Parity"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -76,6 +81,10 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
+    // The package that docs/use-it-from-swift.md shows, built with everything else.
+    .executableTarget(
+      name: "embed", dependencies: ["WeighbridgeKit", "Checkpoints", "Conversion"],
+      path: "Examples/embed/Sources/embed", swiftSettings: strict),
     // Hostile inputs by the million.
     .target(
       name: "Fuzzing", dependencies: ["Tensors", "Checkpoints", "Layouts", "Inference"],
@@ -108,7 +117,7 @@ let package = Package(
         "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "TestSupport",
       ], swiftSettings: strict),
     .testTarget(
-      name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport"],
+      name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport", "embed"],
       swiftSettings: strict),
   ]
 )

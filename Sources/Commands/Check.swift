@@ -15,17 +15,25 @@ struct Check: Command {
         weighbridge check samba-fla --json
       """)
 
-  @Argument(help: "The directory that was written with convert --sha256.")
+  @Argument(
+    help: "The directory that was written with convert --sha256.",
+    completion: Completions.checkpoints)
   var directory: String
 
   @OptionGroup var output: OutputOptions
+  @OptionGroup var progressOptions: ProgressOptions
 
   var emptyDocument: JSONObject {
     ["verdict": .null, "path": .string(directory), "bad_files": [], "bad_tensors": []]
   }
 
   func work() throws -> Outcome {
-    let result = try Weighbridge().check(directory)
+    var weighbridge = try Weighbridge()
+    let line = progressOptions.line
+    defer { line?.clear() }
+    weighbridge.progress = line?.handler
+    let result = try weighbridge.check(directory)
+    line?.clear()
     Standard.problems(result.problems)
     let verdict = result.passes ? "pass" : "fail"
     if output.json {

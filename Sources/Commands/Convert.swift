@@ -16,23 +16,25 @@ struct Convert: Command {
 
       Examples:
         weighbridge convert iter-100000-ckpt.pth samba-fla --to fla
-        weighbridge convert mamba-2.8b mamba-2.8b-bf16 --to hf --dtype bfloat16 --max-shard-size 5GB
+        weighbridge convert mamba-hf mamba-bf16 --to hf --dtype bfloat16
       """)
 
-  @Argument(help: "The source: a file or a directory.")
+  @Argument(help: "The source: a file or a directory.", completion: Completions.checkpoints)
   var source: String
 
-  @Argument(help: "The directory to write.")
+  @Argument(help: "The directory to write.", completion: Completions.checkpoints)
   var destination: String
 
   @Option(
     help: ArgumentHelp(
-      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"))
+      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"),
+    completion: Completions.frameworks)
   var to: String
 
   @Option(
-    help: ArgumentHelp("The source's layout, where it is not to be found out.", valueName: "layout")
-  )
+    help: ArgumentHelp(
+      "The source's layout, where it is not to be found out.", valueName: "layout"),
+    completion: Completions.frameworks)
   var from: String?
 
   @Option(help: "safetensors, pytorch or hdf5; by default the target's own.")
@@ -120,7 +122,7 @@ struct Convert: Command {
       }
     }
     var progress: (@Sendable (Executor.Progress) -> Void)?
-    if let line { progress = { line.show($0) } }
+    if let line { progress = line.handler }
     let result = try weighbridge.convert(
       request, dryRun: dryRun, check: check, progress: progress)
     line?.clear()
@@ -157,7 +159,7 @@ struct Convert: Command {
     lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
     if verify, !dryRun { lines.append("  verified    read back and compared with the source") }
     if sha256, !dryRun { lines.append("  digests     weighbridge.json; see weighbridge check") }
-    lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote")       \($0)" }
+    lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote      ") \($0)" }
     if dryRun {
       var table = Table([("tensor", .left), ("dtype", .left), ("shape", .left), ("from", .left)])
       for tensor in plan.tensors {

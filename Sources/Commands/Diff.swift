@@ -12,21 +12,23 @@ struct Diff: Command {
       Examples:
         weighbridge diff iter-100000-ckpt.pth samba-fla
         weighbridge diff mamba-hf mamba-bf16 --json
-      weighbridge diff mamba-hf mamba-bf16 --report diff.html
+        weighbridge diff mamba-hf mamba-bf16 --report diff.html
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.")
+  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
   var a: String
 
-  @Argument(help: "Another.")
+  @Argument(help: "Another.", completion: Completions.checkpoints)
   var b: String
 
-  @Option(help: ArgumentHelp("The config of B.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("The config of B.", valueName: "file"), completion: .file())
   var configB: String?
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
+  @OptionGroup var progressOptions: ProgressOptions
 
   var emptyDocument: JSONObject { ["equal": .null, "pieces": [], "attributes": []] }
 
@@ -34,7 +36,12 @@ struct Diff: Command {
     let place = try report.place()
     var second = CheckpointInput(path: b, configPath: configB, compat: input.compat)
     second.preset = nil
-    let diff = try input.weighbridge().diff(input.input(a), second)
+    var weighbridge = try input.weighbridge()
+    let line = progressOptions.line
+    defer { line?.clear() }
+    weighbridge.progress = line?.handler
+    let diff = try weighbridge.diff(input.input(a), second)
+    line?.clear()
     try place?.write(HTMLDiff(diff: diff, a: a, b: b).text(command: ReportOptions.command))
     Standard.problems(diff.problems)
     if output.json {
@@ -93,7 +100,7 @@ struct Diff: Command {
 
   private func text(_ diff: CheckpointDiff) -> String {
     var lines: [String] = []
-    var table = Table([("piece", .left), ("a", .left), ("b", .left), ("", .left)])
+    var table = Table([("piece", .left), ("a", .left), ("b", .left), ("", .whole)])
     var counts: OrderedDictionary<String, Int> = [:]
     for piece in diff.pieces {
       counts[name(piece.status), default: 0] += 1

@@ -12,13 +12,15 @@ struct Generate: Command {
 
       Examples:
         weighbridge generate samba-fla --tokens prompts.json --max-new-tokens 64
-        weighbridge generate mamba-hf --tokens prompts.json --max-new-tokens 64 --temperature 0.8 --top-p 0.95 --seed 1
+        weighbridge generate mamba-hf --tokens prompts.json --max-new-tokens 9 --temperature 0.8
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.")
+  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
   var path: String
 
-  @Option(help: ArgumentHelp("Prompts: a JSON array of arrays, or a trace.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Prompts: a JSON array of arrays, or a trace.", valueName: "file"),
+    completion: .file())
   var tokens: String
 
   @Option(help: ArgumentHelp("Tokens to add to each prompt.", valueName: "n"))
@@ -43,6 +45,7 @@ struct Generate: Command {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
+  @OptionGroup var progressOptions: ProgressOptions
 
   var emptyDocument: JSONObject { ["tokens": [], "engine": .null] }
 
@@ -61,9 +64,14 @@ struct Generate: Command {
       sampling = known
       first.preset = nil
     }
-    let (tokens, problems) = try input.weighbridge().generate(
+    var weighbridge = try input.weighbridge()
+    let line = progressOptions.line
+    defer { line?.clear() }
+    weighbridge.progress = line?.handler
+    let (tokens, problems) = try weighbridge.generate(
       first, prompts: .file(self.tokens), count: maxNewTokens, sampling: sampling,
       precision: precision, selfExtend: selfExtend?.value)
+    line?.clear()
     Standard.problems(problems)
     let value = JSONValue.array(tokens.map { .array($0.map { .int($0) }) })
     if output.json {

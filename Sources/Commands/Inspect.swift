@@ -11,18 +11,20 @@ struct Inspect: Command {
       Reads headers only, unless --stats or --report is given.
 
       Examples:
-        weighbridge inspect checkpoints/samba-421m
+        weighbridge inspect iter-100000-ckpt.pth
         weighbridge inspect model.safetensors --stats --filter '*A_log'
-      weighbridge inspect samba-fla --report samba.html
+        weighbridge inspect samba-fla --report samba.html
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.")
+  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
   var path: String
 
   @Flag(help: "Add min, max, mean, std, NaN, inf and zeros of each tensor.")
   var stats = false
 
-  @Option(help: ArgumentHelp("Consider only this framework's layouts.", valueName: "layout"))
+  @Option(
+    help: ArgumentHelp("Consider only this framework's layouts.", valueName: "layout"),
+    completion: Completions.frameworks)
   var layout: String?
 
   @Option(
@@ -33,11 +35,18 @@ struct Inspect: Command {
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
+  @OptionGroup var progressOptions: ProgressOptions
 
   func work() throws -> Outcome {
     let place = try report.place()
-    let inspection = try input.weighbridge().inspect(
+    var weighbridge = try input.weighbridge()
+    if let layout { try known(layout, weighbridge) }
+    let line = progressOptions.line
+    defer { line?.clear() }
+    weighbridge.progress = line?.handler
+    let inspection = try weighbridge.inspect(
       input.input(path, framework: layout), withStatistics: stats || place != nil, filter: filter)
+    line?.clear()
     try place?.write(HTMLInspection(inspection).text(command: ReportOptions.command))
     if output.json {
       Standard.output(JSONReport.document(document(inspection)))
@@ -46,6 +55,16 @@ struct Inspect: Command {
     }
     Standard.problems(inspection.problems)
     return .yes
+  }
+
+  /// A layout that nobody knows is a slip of the fingers, not a checkpoint that fits none.
+  private func known(_ name: String, _ weighbridge: Weighbridge) throws {
+    let names = weighbridge.library.frameworks
+    guard !names.contains(name) else { return }
+    throw Diagnostic(
+      code: "layout.unknown-name", subject: name, message: "is no layout",
+      help: Suggestion.nearest(name, names).map { "did you mean \($0)?" }
+        ?? "layouts: \(names.joined(separator: ", "))")
   }
 
   private func document(_ inspection: Inspection) -> JSONObject {

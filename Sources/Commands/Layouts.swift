@@ -1,4 +1,5 @@
 import ArgumentParser
+import Conversion
 import Layouts
 import OrderedCollections
 import Tensors
@@ -6,18 +7,27 @@ import WeighbridgeKit
 
 struct Layouts: Command {
   static let configuration = CommandConfiguration(
-    abstract: "List the layouts that are known, or one of them with its tensors and config keys.",
+    abstract: "List the layouts that are known, or describe one on a page.",
     discussion: """
       Examples:
         weighbridge layouts
         weighbridge layouts fla
+        weighbridge layouts --table
+
+      A page has the names, shapes and config keys of the layout, and what becomes of its models in \
+      every framework, with the reasons.
       """)
 
-  @Argument(help: "A framework (fla) or a layout (samba-fla).")
+  @Argument(
+    help: "A framework (fla) or a layout (samba-fla).", completion: Completions.layouts)
   var name: String?
 
+  @Flag(help: "What converts to what, and how exactly, as a table in Markdown.")
+  var table = false
+
   @Option(
-    help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
+    help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"),
+    completion: .file(extensions: ["yaml"]))
   var layoutFile: [String] = []
 
   @OptionGroup var output: OutputOptions
@@ -38,17 +48,27 @@ struct Layouts: Command {
             ?? "known: \(names.joined(separator: ", "))")
       }
     }
+    if name == nil, !output.json, !table {
+      Standard.output(overview(all, weighbridge.library))
+      return .yes
+    }
+    let conversions = try weighbridge.conversions()
+    let names = Set(chosen.map(\.name))
+    let own = conversions.filter { names.contains($0.specimen.layout) }
+    let pages = chosen.map { page($0, conversions, weighbridge) }
     if output.json {
       Standard.output(
         JSONReport.document([
-          "layouts": .array(chosen.map { document($0, all) }),
+          "layouts": .array(pages.map(document)),
           "presets": .array(weighbridge.library.presets.keys.sorted().map { .string($0) }),
+          "conversions": ConversionTable.document(own),
           "problems": [],
         ]))
-    } else if name == nil {
-      Standard.output(overview(all, weighbridge.library))
+    } else if table {
+      Standard.output(ConversionTable.markdown(own))
     } else {
-      Standard.output(chosen.map { page($0, all) }.joined(separator: "\n\n"))
+      let width = Standard.width
+      Standard.output(pages.map { $0.text(width: width) }.joined(separator: "\n\n\n"))
     }
     return .yes
   }
@@ -62,74 +82,30 @@ struct Layouts: Command {
       + "\n\npresets: \(library.presets.keys.sorted().joined(separator: " "))"
   }
 
-  /// The tensors as templates, with the pieces that they are glued from.
-  private func tensors(_ layout: Layout) -> [(name: String, pieces: String, when: String)] {
-    var rows: [(String, String, String)] = []
-    for tensor in layout.model.tensors {
-      rows.append(
-        (tensor.name.text, tensor.glue.roles.joined(separator: " + "), tensor.when?.text ?? ""))
-    }
-    for slot in layout.layers.slots {
-      for option in slot.options {
-        guard let mixer = layout.mixers[option.mixer] else { continue }
-        if let norm = option.norm {
-          rows.append(
-            (
-              layout.layers.prefix.text + norm.text + ".weight", "\(mixer.kind): norm.weight",
-              option.when?.text ?? ""
-            ))
-        }
-        for tensor in mixer.tensors {
-          rows.append(
-            (
-              layout.layers.prefix.text + option.prefix.text + tensor.name.text,
-              "\(mixer.kind): " + tensor.glue.roles.joined(separator: " + "),
-              [option.when?.text, tensor.when?.text].compactMap { $0 }.joined(separator: " and ")
-            ))
-        }
+  private func page(
+    _ layout: Layout, _ conversions: [Conversions], _ weighbridge: Weighbridge
+  ) -> LayoutPage {
+    var arrivals: [(Conversions, Exactness)] = []
+    for conversion in conversions where conversion.specimen.layout != layout.name {
+      if case .converts(let exactness, _, layout.name) = conversion.verdicts[layout.framework] {
+        arrivals.append((conversion, exactness))
       }
     }
-    return rows
+    return LayoutPage(
+      layout: layout, vocabulary: weighbridge.vocabulary,
+      conversions: conversions.filter { $0.specimen.layout == layout.name }, arrivals: arrivals)
   }
 
-  /// The frameworks whose layouts can hold some stack of this one's kinds.
-  private func targets(_ layout: Layout, _ all: [Layout]) -> [String] {
-    let kinds = Set(layout.mixers.values.map(\.kind))
-    return all.filter { other in
-      guard other.name != layout.name, let write = other.write else { return false }
-      return write.patterns.contains { pattern in
-        !kinds.isDisjoint(with: pattern.slots[0].kinds)
+  private func document(_ page: LayoutPage) -> JSONValue {
+    let layout = page.layout
+    var targets: [JSONValue] = []
+    for conversion in page.conversions {
+      for case .converts(_, _, let name) in conversion.verdicts.values
+      where name != layout.name && !targets.contains(.string(name)) {
+        targets.append(.string(name))
       }
-    }.map(\.name)
-  }
-
-  private func page(_ layout: Layout, _ all: [Layout]) -> String {
-    var lines = [
-      "\(layout.name): \(layout.title)", "  from \(layout.source)", "",
-      "config keys (\(layout.files.config))",
-    ]
-    for key in layout.config.keys {
-      let aliases = key.aliases.isEmpty ? "" : " (also \(key.aliases.joined(separator: ", ")))"
-      lines.append(
-        "  \(key.name)\(aliases)  \(key.initial.map { "default \($0.text())" } ?? "required")")
     }
-    var table = Table([("tensor", .left), ("pieces", .left), ("when", .left)])
-    for row in tensors(layout) { table.add([row.name, row.pieces, row.when]) }
-    lines += ["", table.text(width: 160), ""]
-    if !layout.config.requirements.isEmpty {
-      lines.append("not supported")
-      lines += layout.config.requirements.map { "  \($0.key): \($0.why)" }
-      lines.append("")
-    }
-    lines.append(
-      "converts to \(targets(layout, all).joined(separator: ", ")), as far as they can express the model"
-    )
-    for accept in layout.write?.accepts ?? [] { lines.append("  rounding: \(accept.reason)") }
-    return lines.joined(separator: "\n")
-  }
-
-  private func document(_ layout: Layout, _ all: [Layout]) -> JSONValue {
-    [
+    return [
       "name": .string(layout.name), "framework": .string(layout.framework),
       "title": .string(layout.title), "container": .string(layout.files.container),
       "config_file": .string(layout.files.config),
@@ -141,10 +117,14 @@ struct Layouts: Command {
           ]
         }),
       "tensors": .array(
-        tensors(layout).map {
-          ["name": .string($0.name), "pieces": .string($0.pieces), "when": .string($0.when)]
+        page.rows.map {
+          [
+            "name": .string($0.prefix + $0.name), "shape": .string($0.shape),
+            "kind": .string($0.kind),
+            "pieces": .string($0.pieces), "when": .string($0.when),
+          ]
         }),
-      "converts_to": .array(targets(layout, all).map { .string($0) }),
+      "converts_to": .array(targets),
     ]
   }
 }

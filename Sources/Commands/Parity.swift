@@ -19,19 +19,23 @@ struct ParityCheck: Command {
         weighbridge parity samba-fla --trace trace.safetensors --report parity.html
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.")
+  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
   var a: String
 
-  @Argument(help: "Another; or none, with --trace.")
+  @Argument(help: "Another; or none, with --trace.", completion: Completions.checkpoints)
   var b: String?
 
-  @Option(help: ArgumentHelp("A framework's own trace of A.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("A framework's own trace of A.", valueName: "file"), completion: .file())
   var trace: String?
 
-  @Option(help: ArgumentHelp("The config of B.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("The config of B.", valueName: "file"), completion: .file())
   var configB: String?
 
-  @Option(help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    completion: .file())
   var tokens: String?
 
   @Option(help: ArgumentHelp("Random tokens: sequences x length.", valueName: "BxT"))
@@ -60,6 +64,7 @@ struct ParityCheck: Command {
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
+  @OptionGroup var progressOptions: ProgressOptions
 
   var emptyDocument: JSONObject {
     [
@@ -87,7 +92,10 @@ struct ParityCheck: Command {
 
   func work() throws -> Outcome {
     let place = try report.place()
-    let weighbridge = try input.weighbridge()
+    var weighbridge = try input.weighbridge()
+    let line = progressOptions.line
+    defer { line?.clear() }
+    weighbridge.progress = line?.handler
     var request = ParityRequest()
     request.precision = precision
     request.tolerance = Tolerance(atol: atol, rtol: rtol)
@@ -111,6 +119,7 @@ struct ParityCheck: Command {
       }
       result = try weighbridge.parity(first, second, tokens: source, request)
     }
+    line?.clear()
     try place?.write(
       HTMLParity(result: result, a: a, b: b ?? trace ?? "", isTrace: trace != nil)
         .text(command: ReportOptions.command))

@@ -35,12 +35,20 @@ public struct Tool: ParsableCommand {
       try command.run()
       exit()
     } catch {
+      let arguments = Array(CommandLine.arguments.dropFirst())
+      let meant =
+        exitCode(for: error) == .validationFailure && !message(for: error).contains("Did you mean")
+        ? Meant(arguments).text : nil
       // A script that asked for JSON gets JSON for a wrong option too.
       if exitCode(for: error) == .validationFailure, CommandLine.arguments.contains("--json") {
         let problem = Diagnostic(
           code: "usage", subject: "weighbridge", message: message(for: error),
-          help: "see weighbridge --help")
+          help: meant ?? "see weighbridge --help")
         Standard.output(JSONReport.document(["problems": JSONReport.problems([problem])]))
+      }
+      if let meant {
+        Standard.error("\(fullMessage(for: error))\n  \(meant)")
+        exit(withError: ExitCode.validationFailure)
       }
       exit(withError: error)
     }

@@ -15,13 +15,15 @@ struct Trace: Command {
         weighbridge trace mamba-hf trace.safetensors --random 1x32 --precision float32
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.")
+  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
   var path: String
 
-  @Argument(help: "The file to write.")
+  @Argument(help: "The file to write.", completion: Completions.checkpoints)
   var out: String
 
-  @Option(help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    completion: .file())
   var tokens: String?
 
   @Option(help: ArgumentHelp("Random tokens: sequences x length.", valueName: "BxT"))
@@ -40,6 +42,7 @@ struct Trace: Command {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
+  @OptionGroup var progressOptions: ProgressOptions
 
   var emptyDocument: JSONObject { ["output": .null, "engine": .null] }
 
@@ -51,9 +54,14 @@ struct Trace: Command {
     let source: TokenInput =
       tokens.map { .file($0) }
       ?? .random(batch: random!.batch, length: random!.length, seed: seed)
-    let problems = try input.weighbridge().trace(
+    var weighbridge = try input.weighbridge()
+    let line = progressOptions.line
+    defer { line?.clear() }
+    weighbridge.progress = line?.handler
+    let problems = try weighbridge.trace(
       input.input(path), to: out, tokens: source, precision: precision,
       selfExtend: selfExtend?.value)
+    line?.clear()
     Standard.problems(problems)
     if output.json {
       Standard.output(

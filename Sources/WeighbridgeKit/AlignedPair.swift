@@ -94,12 +94,15 @@ struct AlignedPair {
   /// How each piece compares, in order; on all cores.
   ///
   /// - Throws: what reading throws.
-  func statuses() throws(Diagnostic) -> [(id: PieceID, status: CheckpointDiff.Status)] {
+  func statuses(
+    _ meter: Meter? = nil
+  ) throws(Diagnostic) -> [(id: PieceID, status: CheckpointDiff.Status)] {
     let ids = pieceIDs
     let found = Mutex([Int: Result<CheckpointDiff.Status, Diagnostic>]())
     DispatchQueue.concurrentPerform(iterations: ids.count) { i in
       let result = Result { () throws(Diagnostic) in try status(of: ids[i]) }
       found.withLock { $0[i] = result }
+      meter?.add(a.draft.byteCount(of: ids[i]), ids[i].description)
     }
     var statuses: [(id: PieceID, status: CheckpointDiff.Status)] = []
     for (i, result) in found.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {

@@ -8,12 +8,16 @@ import Tensors
 struct DraftWeights: WeightSource {
   private let pieces: [PieceID: PieceValue]
   private let reader: PieceReader
+  private let meter: Meter?
 
-  init(_ draft: Draft, reader: PieceReader) { self.init(draft.pieces, reader: reader) }
+  init(_ draft: Draft, reader: PieceReader, meter: Meter? = nil) {
+    self.init(draft.pieces, reader: reader, meter: meter)
+  }
 
-  init(_ pieces: [PieceID: PieceValue], reader: PieceReader) {
+  init(_ pieces: [PieceID: PieceValue], reader: PieceReader, meter: Meter? = nil) {
     self.pieces = pieces
     self.reader = reader
+    self.meter = meter
   }
 
   func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)? {
@@ -25,6 +29,7 @@ struct DraftWeights: WeightSource {
   ) throws(Diagnostic) {
     guard let value = pieces[piece], let dtype = info(piece)?.dtype else { return }
     try reader.read(value, rows: rows, as: dtype, into: buffer)
+    meter?.add(buffer.count, piece.description)
   }
 
   // A piece that is one stretch of a file is used where it lies.
@@ -38,12 +43,24 @@ struct DraftWeights: WeightSource {
   }
 
   func letGo(_ piece: PieceID) {
-    if let (file, range) = place(piece) { file.unload(range) }
+    guard let (file, range) = place(piece) else { return }
+    file.unload(range)
+    meter?.add(range.count, piece.description)
   }
 
   private func place(_ piece: PieceID) -> (file: RandomAccessFile, bytes: Range<Int>)? {
     guard case .stored(let location)? = pieces[piece] else { return nil }
     return reader.source.stretch(location)
+  }
+}
+
+extension Draft {
+  /// Bytes of all pieces as they are read once.
+  var byteCount: Int { pieces.keys.reduce(0) { $0 + byteCount(of: $1) } }
+
+  /// Bytes of one piece; none if it is not there.
+  func byteCount(of piece: PieceID) -> Int {
+    pieces[piece].flatMap { $0.shape.byteCount(of: $0.dtype) } ?? 0
   }
 }
 

@@ -12,6 +12,17 @@ public enum Suggestion {
     return best.0
   }
 
+  /// The nearest name in the directory that `path` is in.
+  static func path(_ path: String) -> String? {
+    var parts = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+    while parts.count > 1, parts.last == "" { parts.removeLast() }
+    let name = parts.removeLast()
+    let directory = parts.joined(separator: "/")
+    let place = parts.isEmpty ? "." : directory.isEmpty ? "/" : directory
+    let names = (try? TextFile.names(in: place)) ?? []
+    return nearest(name, names).map { parts.isEmpty ? $0 : "\(directory)/\($0)" }
+  }
+
   /// Levenshtein's distance.
   static func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
     var row = Array(0...b.count)

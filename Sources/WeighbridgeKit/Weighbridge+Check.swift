@@ -49,12 +49,14 @@ extension Weighbridge {
       return result
     }
     guard let manifest = result.manifest else { return result }
+    // Once as files, once as tensors.
+    let meter = Meter(total: 2 * manifest.files.reduce(0) { $0 + $1.byteCount }, progress)
     let files = Beside { () throws(Diagnostic) in
       var part = CheckResult()
-      checkFiles(manifest, directory, names, &part)
+      checkFiles(manifest, directory, names, meter, &part)
       return part
     }
-    checkTensors(manifest, directory, &result)
+    checkTensors(manifest, directory, meter, &result)
     let part = try files.value()
     result.badFiles = part.badFiles
     result.problems = part.problems + result.problems
@@ -62,11 +64,12 @@ extension Weighbridge {
   }
 
   private func checkFiles(
-    _ manifest: WrittenManifest, _ directory: String, _ names: [String],
+    _ manifest: WrittenManifest, _ directory: String, _ names: [String], _ meter: Meter?,
     _ result: inout CheckResult
   ) {
     for expected in manifest.files {
       let path = directory + "/" + expected.name
+      defer { meter?.add(expected.byteCount, expected.name) }
       guard names.contains(expected.name) else {
         result.badFiles.append(expected.name)
         result.problems.append(
@@ -102,7 +105,8 @@ extension Weighbridge {
   }
 
   func checkTensors(
-    _ manifest: WrittenManifest, _ directory: String, _ result: inout CheckResult
+    _ manifest: WrittenManifest, _ directory: String, _ meter: Meter?,
+    _ result: inout CheckResult
   ) {
     let source: any TensorSource
     do throws(Problems) {
@@ -137,6 +141,7 @@ extension Weighbridge {
         if try Digest.of(number, in: source) != expected.sha256 {
           add(name, found.file, "does not have the values that were written")
         }
+        meter?.add(found.byteCount, name)
       } catch { add(name, found.file, "cannot be read: \(error.message)") }
     }
     for (name, number) in numbers.sorted(by: { $0.value < $1.value }) {

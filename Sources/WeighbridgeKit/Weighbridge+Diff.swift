@@ -73,7 +73,8 @@ extension Weighbridge {
   public func diff(_ a: CheckpointInput, _ b: CheckpointInput) throws -> CheckpointDiff {
     let pair = try AlignedPair(load(a), load(b), vocabulary)
     var pieces: [CheckpointDiff.Piece] = []
-    for (id, status) in try pair.statuses() {
+    let meter = Meter(total: pair.a.draft.byteCount, progress)
+    for (id, status) in try pair.statuses(meter) {
       pieces.append(
         CheckpointDiff.Piece(
           id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id),

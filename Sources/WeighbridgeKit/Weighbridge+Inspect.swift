@@ -90,6 +90,7 @@ extension Weighbridge {
     var tensors: [Inspection.Tensor] = []
     let glob = filter.map { Glob($0) }
     let reader = PieceReader(source: loaded.source)
+    let meter = Meter(total: loaded.source.tensors.reduce(0) { $0 + $1.byteCount }, progress)
     for (number, info) in loaded.source.tensors.enumerated() {
       if let glob, !glob.matches(info.name.string) { continue }
       var stats: TensorStatistics?
@@ -97,6 +98,7 @@ extension Weighbridge {
         do throws(Diagnostic) { stats = try TensorStatistics(of: number, reader) } catch {
           throw Problems([error])
         }
+        meter?.add(info.byteCount, info.name.string)
       }
       let held = roles[number]
       tensors.append(
@@ -106,13 +108,22 @@ extension Weighbridge {
             held.roles.map { PieceID(held.sublayer, $0).description }.joined(separator: "+")
           }, sublayer: held?.sublayer, roles: held?.roles ?? [], stats: stats))
     }
+    var problems = loaded.problems
+    if let filter, tensors.isEmpty {
+      let names = loaded.source.tensors.map(\.name.string)
+      problems.append(
+        Diagnostic(
+          .warning, code: "inspect.no-match", subject: filter,
+          message: "matches none of \(names.count) tensors",
+          help: Suggestion.nearest(filter, names).map { "did you mean \($0)?" }))
+    }
     return Inspection(
       path: input.path, container: loaded.source.container,
       framework: loaded.bound?.layout.framework, layoutName: loaded.bound?.layout.name,
       family: loaded.bound?.spec.family, parameters: parameters,
       bytes: loaded.source.tensors.reduce(0) { $0 + $1.byteCount },
       config: loaded.bound.map { canonicalConfig($0.spec) } ?? [:], spec: loaded.bound?.spec,
-      parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: loaded.problems)
+      parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
   }
 
   /// The model's attributes, and those of the mixers where all sub-layers that have them agree.

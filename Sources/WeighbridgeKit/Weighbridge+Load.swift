@@ -14,7 +14,11 @@ extension Weighbridge {
   public func load(_ input: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
     let location: CheckpointLocation
     do throws(Diagnostic) { location = try CheckpointLocation(finding: input.path) } catch {
-      throw Problems([error])
+      var problem = error
+      if problem.code == "checkpoint.not-found", problem.help == nil {
+        problem.help = Suggestion.path(input.path).map { "did you mean \($0)?" }
+      }
+      throw Problems([problem])
     }
     let source = try openCheckpoint(location, rules: input.compat ? .compat : .strict)
     do throws(Diagnostic) {

@@ -71,8 +71,10 @@ extension Weighbridge {
     let loaded = try load(a)
     let member = try AlignedPair.Member(loaded)
     let trace = try TraceFile(path: path)
+    let meter = Meter(total: 2 * member.draft.byteCount, progress)
     let side = Side(
-      spec: member.draft.spec, weights: DraftWeights(member.draft, reader: member.reader))
+      spec: member.draft.spec,
+      weights: DraftWeights(member.draft, reader: member.reader, meter: meter))
     let options = ModelOptions(selfExtend: request.selfExtend)
     let comparison = TraceComparison(
       side: side, trace: trace, tolerance: request.tolerance, options: options)
@@ -119,14 +121,19 @@ extension Weighbridge {
   ) throws -> ParityResult {
     var pair = try AlignedPair(loadedA, loadedB, vocabulary)
     let rows = try commonRows(pair)
-    var weights = try WeightComparison(pair, vocabulary)
+    // The weights are compared once; the reference runs in two precisions, the other in one.
+    let meter = Meter(
+      total: 3 * pair.a.draft.byteCount + pair.b.draft.byteCount, progress)
+    var weights = try WeightComparison(pair, vocabulary, meter)
     let tokens = try input.tokens(for: pair.a.draft.spec)
     let attributes = pair.attributes()
     let options = ModelOptions(selfExtend: request.selfExtend)
     let sideA = Side(
-      spec: pair.a.draft.spec, weights: DraftWeights(pair.a.draft, reader: pair.a.reader))
+      spec: pair.a.draft.spec,
+      weights: DraftWeights(pair.a.draft, reader: pair.a.reader, meter: meter))
     let sideB = Side(
-      spec: pair.b.draft.spec, weights: DraftWeights(pair.b.draft, reader: pair.b.reader))
+      spec: pair.b.draft.spec,
+      weights: DraftWeights(pair.b.draft, reader: pair.b.reader, meter: meter))
     // The reference rounds as B does where rounding is what was asked for: a deliberate cast, a
     // rotary table in bfloat16. What that costs is told apart.
     var reference = Side(
@@ -328,8 +335,8 @@ struct WeightComparison {
   /// Pieces that differ otherwise.
   var differing: Set<PieceID> = []
 
-  init(_ pair: AlignedPair, _ vocabulary: Vocabulary) throws {
-    for (id, status) in try pair.statuses() {
+  init(_ pair: AlignedPair, _ vocabulary: Vocabulary, _ meter: Meter? = nil) throws {
+    for (id, status) in try pair.statuses(meter) {
       let piece = CheckpointDiff.Piece(
         id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id), status: status)
       all.append(piece)

@@ -24,7 +24,8 @@ extension Weighbridge {
   ) throws -> (tokens: [[Int]], problems: [Diagnostic]) {
     let loaded = try load(input)
     let member = try AlignedPair.Member(loaded)
-    let weights = DraftWeights(member.draft, reader: member.reader)
+    let weights = DraftWeights(
+      member.draft, reader: member.reader, meter: Meter(total: member.draft.byteCount, progress))
     let options = ModelOptions(keepsWeights: true, selfExtend: selfExtend)
     func run<S: Real>(_: S.Type) throws -> [[Int]] {
       let model = try Model<S>(spec: member.draft.spec, weights: weights, options: options)
@@ -46,7 +47,8 @@ extension Weighbridge {
     let loaded = try load(input)
     let member = try AlignedPair.Member(loaded)
     let ids = try tokens.tokens(for: member.draft.spec)
-    let weights = DraftWeights(member.draft, reader: member.reader)
+    let weights = DraftWeights(
+      member.draft, reader: member.reader, meter: Meter(total: member.draft.byteCount, progress))
     let options = ModelOptions(selfExtend: selfExtend)
     if precision == .float64 {
       try write(

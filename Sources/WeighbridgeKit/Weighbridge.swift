@@ -10,6 +10,8 @@ public struct Weighbridge: Sendable {
   public var library: LayoutLibrary
   /// The mixers' declarations.
   public let vocabulary: Vocabulary
+  /// Is told now and then, from any thread, how far reading and computing are.
+  public var progress: ProgressHandler?
 
   /// The tool with the layouts that the binary carries, and those of further files.
   ///

@@ -54,11 +54,13 @@ enum BuiltTool {
   }()
 
   /// Runs the tool to its end, with nothing on standard input.
-  static func run(_ arguments: [String], in directory: String? = nil) throws -> ToolRun {
+  static func run(
+    _ arguments: [String], in directory: String? = nil, tool: String = path
+  ) throws -> ToolRun {
     let files = TemporaryDirectory()
     for name in ["out", "err"] { Files.write("", to: files.file(name)) }
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: path)
+    process.executableURL = URL(fileURLWithPath: tool)
     process.arguments = arguments
     process.currentDirectoryURL = URL(fileURLWithPath: directory ?? package)
     process.standardInput = FileHandle.nullDevice

@@ -8,82 +8,9 @@ import WeighbridgeKit
 /// A framework that nobody has heard of gets its layout from one text; no line of Swift knows of it.
 @Suite("A new layout")
 struct NewLayoutTests {
-  static let yaml = """
-    layout: snake
-    framework: serpent
-    family: "'mamba'"
-    title: serpent's Snake
-    source: invented for this test
-    files:
-      container: safetensors
-      weights: {safetensors: snake.safetensors, pytorch: snake.pt, hdf5: snake.h5}
-      config: config.json
-    detect:
-      tensors: ["snake.seg*.scan.log_decay", "snake.words"]
-    config:
-      keys:
-        width: {required: true}
-        segments: {required: true, aliases: [n_segments]}
-        words: {required: true}
-        growth: {default: 2}
-        memory: {default: 16}
-        taps: {default: 4}
-        rank: {default: auto}
-        shared_head: {default: true}
-        epsilon: {default: 0.00001}
-      inert: [venom*]
-      require:
-        - {that: growth >= 1, key: growth, why: a snake does not shrink}
-    let:
-      inner: growth * width
-    model:
-      n_layer: segments
-      tied: shared_head
-      attributes: {d_model: width, vocab_rows: words, vocab_size: words, final_norm_eps: epsilon}
-      tensors:
-        snake.words: embed.weight
-        snake.tail_norm: final_norm.weight
-        snake.tongue: {piece: head.weight, tied: absent}
-    layers:
-      prefix: "snake.seg{i + 1}."
-      attributes: {norm_eps: epsilon}
-      slots:
-        - options:
-            - {mixer: scan, norm: pre, prefix: scan.}
-    mixers:
-      scan:
-        kind: mamba
-        attributes:
-          d_inner: inner
-          d_state: memory
-          d_conv: taps
-          dt_rank: "rank == 'auto' ? ceil(width / 16) : rank"
-        tensors:
-          # The gate comes first here, and the step size last.
-          input: {concat: [in_z.weight, in_x.weight]}
-          taps: {piece: conv.weight, shape: [d_inner, d_conv]}
-          taps_bias: conv.bias
-          mix: {concat: [x_c.weight, x_b.weight, x_dt.weight]}
-          step: dt.weight
-          step_bias: dt.bias
-          log_decay: a_log
-          skip: d
-          output: out.weight
-    write:
-      patterns:
-        plain:
-          - {kinds: [mamba]}
-      config:
-        width: d_model
-        segments: n_layer
-        words: vocab_rows
-        growth: common('mamba', 'd_inner') // d_model
-        memory: common('mamba', 'd_state')
-        taps: common('mamba', 'd_conv')
-        rank: common('mamba', 'dt_rank')
-        shared_head: tied
-        epsilon: final_norm_eps
-    """
+  /// The file that the guide shows.
+  static let yaml = String(
+    decoding: Files.read(Fixtures.root + "/../docs/examples/snake.yaml"), as: Unicode.UTF8.self)
 
   /// Width 6, inner 12, memory 5, taps 3, rank 2, 2 segments, 11 words: no two extents alike.
   static func tensors() -> [String: StoredCheckpoint.Tensor] {

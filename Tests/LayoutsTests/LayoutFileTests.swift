@@ -72,6 +72,21 @@ struct LayoutFileTests {
     #expect(error?.subject.hasPrefix("tiny.yaml") == true)
   }
 
+  @Test("plain scalars are what YAML says they are, quoted ones texts")
+  func scalars() throws {
+    let config = try YAMLConfig.parse(
+      """
+      a: [3, -0, 1.5, 1e-05, 2.5e+3, true, No, ON, null, ~]
+      b: ['3', "true", null-ish, 1.2.3, e, .inf, 0x10, "~"]
+      c:
+      d: ''
+      """, file: "scalars.yaml")
+    #expect(config["a"] == [3, 0, 1.5, 1e-05, 2500.0, true, false, true, .null, .null])
+    #expect(
+      config["b"] == ["3", "true", "null-ish", "1.2.3", "e", ".inf", "0x10", "~"])
+    #expect(config["c"] == .null && config["d"] == "")
+  }
+
   @Test("a duplicate key, broken YAML and an empty file are errors")
   func yaml() {
     for text in ["layout: a\nlayout: b\n", "layout: [\n", ""] {

@@ -5,14 +5,18 @@ import WeighbridgeKit
 struct InputOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The config to use instead of the one beside the weights.", valueName: "file"))
+      "The config to use instead of the one beside the weights.", valueName: "file"),
+    completion: .file())
   var config: String?
 
-  @Option(help: ArgumentHelp("One of microsoft/Samba's named configurations.", valueName: "name"))
+  @Option(
+    help: ArgumentHelp("One of microsoft/Samba's named configurations.", valueName: "name"),
+    completion: Completions.presets)
   var preset: String?
 
   @Option(
-    help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"))
+    help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"),
+    completion: .file(extensions: ["yaml"]))
   var layoutFile: [String] = []
 
   @Flag(help: "Read safetensors as laxly as its reference implementation does.")
@@ -40,10 +44,10 @@ struct ProgressOptions: ParsableArguments {
   @Flag(help: "Show progress as JSON lines on standard error; also as --progress=json.")
   var progressJson = false
 
-  /// What shows it. On a terminal short work stays quiet.
+  /// What shows it. On a terminal work of a second stays quiet.
   var line: ProgressLine? {
     if progressJson { return ProgressLine(.json) }
     if let progress { return progress ? ProgressLine(.line) : nil }
-    return Standard.errorIsTerminal ? ProgressLine(.line, patience: .milliseconds(500)) : nil
+    return Standard.errorIsTerminal ? ProgressLine(.line, patience: .seconds(1)) : nil
   }
 }

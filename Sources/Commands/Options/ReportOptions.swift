@@ -6,7 +6,7 @@ struct ReportOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Also write a report to look at: one HTML file that needs nothing else.",
-      valueName: "file.html"))
+      valueName: "file.html"), completion: .file(extensions: ["html"]))
   var report: String?
 
   /// The place, examined before the work begins.

@@ -28,7 +28,7 @@ struct HTMLInspection {
     if !inspection.problems.isEmpty { page.add("Noticed", HTML.problems(inspection.problems)) }
     page.add("What it is", facts)
     if let spec = inspection.spec, !spec.sublayers.isEmpty {
-      page.add("The stack", stack(spec))
+      page.add("The stack", HTMLStack(spec: spec).html)
     }
     if !inspection.parametersByKind.isEmpty { page.add("Parameters by kind", parameters) }
     if !groups.isEmpty {
@@ -77,7 +77,7 @@ struct HTMLInspection {
       (
         "parameters",
         """
-        \(Shown.count(inspection.parameters)) <span class="soft">(\(inspection.parameters))</span>
+        \(Shown.count(inspection.parameters)) <small class="soft">\(inspection.parameters)</small>
         """
       ),
       ("size", "\(Shown.bytes(inspection.bytes))"),
@@ -96,42 +96,6 @@ struct HTMLInspection {
       \(HTML.facts(facts))<h3>Config, by canonical names</h3>
       \(HTML.facts(values, isSmall: true))
       """
-  }
-
-  /// Layers side by side, each with its sub-layers from top to bottom.
-  private func stack(_ spec: ModelSpec) -> HTML {
-    var layers: OrderedDictionary<Int, [Int]> = [:]
-    for (i, sublayer) in spec.sublayers.enumerated() {
-      layers[sublayer.layer, default: []].append(i)
-    }
-    let items: [HTML] = layers.map { layer, indices in
-      let blocks: [HTML] = indices.map { index in
-        let sublayer = spec.sublayers[index]
-        return """
-          <li class="block k-\(sublayer.kind)">\(sublayer.kind)\(detail(sublayer))</li>
-
-          """
-      }
-      return """
-        <li><span class="label">layer \(layer)</span><ol>
-        \(blocks)</ol></li>
-
-        """
-    }
-    return """
-      <p>The residual stream runs through \(spec.sublayers.count) sub-layers in \(spec.layerCount) \
-      layers, from the first to the last.</p>
-      <ol class="stack">
-      \(items)</ol>
-
-      """
-  }
-
-  private func detail(_ sublayer: ModelSpec.Sublayer) -> HTML {
-    guard sublayer.kind == "attention" else { return HTML() }
-    let window = sublayer["window"].int.map { "window \($0)" } ?? "full"
-    let rotary = sublayer["rope_base"] == .null ? ", no rotary" : ""
-    return "<small>\(window)\(rotary)</small>"
   }
 
   private var parameters: HTML {
@@ -164,7 +128,7 @@ struct HTMLInspection {
         } ?? ""
       return """
         <tr class="\(oddity.map { $0.isFault ? "out" : "odd" } ?? "")"><th scope="row" class="name">\
-        \(tensor.info.name.string)\(note)</th><td>\(tensor.info.dtype.rawValue)</td>\
+        \(HTML.name(tensor.info.name.string))\(note)</th><td>\(tensor.info.dtype.rawValue)</td>\
         <td class="n">\(tensor.info.shape.description)</td>\
         <td class="n">\(Shown.bytes(tensor.info.byteCount))</td>\
         <td class="n">\(Shown.number(stats?.min))</td><td class="n">\(Shown.number(stats?.max))</td>\
@@ -172,7 +136,7 @@ struct HTMLInspection {
         <td class="n">\(stats.map { "\($0.nan)" } ?? "-")</td>\
         <td class="n">\(stats.map { "\($0.inf)" } ?? "-")</td>\
         <td class="n">\(stats.map { "\($0.zeros)" } ?? "-")</td>\
-        <td class="mono">\(tensor.piece ?? "-")</td></tr>
+        <td class="mono">\(tensor.piece.map { HTML.name($0) } ?? "-")</td></tr>
 
         """
     }

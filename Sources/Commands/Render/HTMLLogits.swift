@@ -23,8 +23,8 @@ struct HTMLLogits {
 
   private func share(_ count: Int) -> HTML {
     """
-    \(Shown.number(Double(count) / Double(logits.positions) * 100)) % <span class="soft">\
-    (\(count) of \(logits.positions))</span>
+    \(Shown.number(Double(count) / Double(logits.positions) * 100)) % <small class="soft">\
+    \(count) of \(logits.positions)</small>
     """
   }
 
@@ -50,14 +50,14 @@ struct HTMLLogits {
       ? "<p>Nowhere is another token likeliest.</p>"
       : "<p>At \(apart) of \(logits.positions) positions another token is likeliest.</p>"
     let caption =
-      "The positions where the two are furthest apart, and the tokens that each thinks likeliest to "
+      "Where (sequence : position) the two are furthest apart, and the tokens that each thinks likeliest to "
       + "follow, with their probability; ✓ is the one that did"
     return """
       \(told)
       \(HTML.table(
         caption,
         [
-          ("sequence : position", true), ("KL, nats", true), ("A", false), ("B", false),
+          ("where", true), ("KL, nats", true), ("A", false), ("B", false),
           ("next", true),
         ], rows))
       """

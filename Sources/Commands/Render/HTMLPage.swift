@@ -54,12 +54,13 @@ struct HTMLPage {
       </style>
       </head>
       <body>
+      <a class="skip" href="#content">Skip to the details</a>
       <header>
       <p class="kicker">\(kicker)</p>
       <div class="verdict \(tone.rawValue)"><h1>\(verdict)</h1>
       \(lead)</div>
       </header>
-      <main>
+      <main id="content" tabindex="-1">
       \(sections)</main>
       <footer>
       <p>Made by weighbridge \(Weighbridge.version) with this command:</p>
@@ -130,6 +131,25 @@ extension HTML {
         """
     }
     return "<ul class=\"plain\">\n\(items)</ul>\n"
+  }
+
+  /// A tensor's name, which a narrow column breaks behind its points and underscores.
+  static func name(_ name: String) -> HTML {
+    var parts: [HTML] = []
+    var part = ""
+    for character in name {
+      part.append(character)
+      if character == "." || character == "_" {
+        parts.append("\(part)<wbr>")
+        part = ""
+      }
+    }
+    return "\(parts)\(part)"
+  }
+
+  /// Several names in a cell.
+  static func name(_ names: [String]) -> HTML {
+    HTML(names.enumerated().map { "\($0 > 0 ? " + " as HTML : "")\(name($1))" })
   }
 
   /// A number of an svg's geometry, two digits behind the point.

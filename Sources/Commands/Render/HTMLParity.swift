@@ -15,6 +15,11 @@ struct HTMLParity {
       kicker: "Weighbridge · parity", verdict: verdict, tone: result.passes ? .good : .bad)
     page.lead = lead
     page.add("Error by stage", stages)
+    if let divergence = report.firstDivergence, let sublayer = divergence.sublayer {
+      page.add(
+        "Where in the stack",
+        HTMLStack(spec: result.spec, marked: sublayer, words: "parts here").html)
+    }
     if !isTrace {
       page.add("Weights", weights)
       if !result.attributes.isEmpty {
@@ -136,7 +141,10 @@ struct HTMLParity {
       ? "Both continue the first prompt with the same \(generation.a.count) tokens."
       : "The continuations part at token \(same + 1) of \(generation.a.count)."
     func line(_ name: String, _ tokens: [Int]) -> HTML {
-      "<dt>\(name)</dt><dd class=\"mono\">\(tokens.map(String.init).joined(separator: " "))</dd>\n"
+      let shown: [HTML] = tokens.enumerated().map { i, token in
+        i == same ? "<mark>\(token)</mark> " : "\(token) "
+      }
+      return "<dt>\(name)</dt><dd class=\"mono\">\(shown)</dd>\n"
     }
     let other = isTrace ? "trace" : "B"
     return "<p>\(told)</p>\n<dl>\n\(line("A", generation.a))\(line(other, generation.b))</dl>\n"
@@ -165,9 +173,9 @@ extension HTML {
     guard !pieces.isEmpty else { return HTML() }
     let rows: [HTML] = pieces.map {
       """
-      <tr><th scope="row" class="name">\($0.id.description)</th>\
-      <td class="name">\($0.tensorsA.joined(separator: " + "))</td>\
-      <td class="name">\($0.tensorsB.joined(separator: " + "))</td><td class="say">\($0.status.words)</td></tr>
+      <tr><th scope="row" class="name">\(name($0.id.description))</th>\
+      <td class="name">\(name($0.tensorsA))</td>\
+      <td class="name">\(name($0.tensorsB))</td><td class="say">\($0.status.words)</td></tr>
 
       """
     }

@@ -8,7 +8,7 @@ extension HTML {
     @media screen and (prefers-color-scheme:dark){:root{--page:#131619;--panel:#1b2025;--ink:#e7eaed;\
     --soft:#a3adb8;--line:#363e47;--good:#5fd09a;--bad:#ff8a80;--warn:#e8bd4f;--goodbg:#15301f;\
     --badbg:#3d1a18;--warnbg:#352a10;--noise:#47525f;--allowed:#262d35;--mark:#8ab4f8;\
-    --h1:#3d2f1a;--h2:#6e4a1d;--h3:#b0602c;--h4:#ff8a80;--hi:#f3ece4;--h4i:#1c1011}}
+    --h1:#3d2f1a;--h2:#6e4a1d;--h3:#9a5023;--h4:#ff8a80;--hi:#f3ece4;--h4i:#1c1011}}
     *{box-sizing:border-box}
     html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
     body{margin:0;background:var(--page);color:var(--ink);\
@@ -24,6 +24,9 @@ extension HTML {
     pre{margin:.4rem 0;padding:.6rem .8rem;background:var(--page);border:1px solid var(--line);\
     border-radius:4px;white-space:pre-wrap}
     a{color:var(--mark)}
+    .skip{position:absolute;left:-100vw;top:0;padding:.4rem .8rem;background:var(--panel);z-index:1}
+    .skip:focus{left:0}main:focus{outline:0}
+    mark{background:var(--badbg);color:var(--bad);font-weight:700;text-decoration:underline}
     section{background:var(--panel);border:1px solid var(--line);border-radius:8px;\
     padding:1rem 1.1rem;margin:1rem 0}
     .kicker{color:var(--soft);margin:1.2rem 0 0;font-size:.9rem}
@@ -96,6 +99,9 @@ extension HTML {
     .k-gla{background:#bcd67f}.k-retention{background:#cdb0ea}.k-mega{background:#f2a3b5}
     .k-mlp{background:#cfd4da}.k-model{background:#e9dfa3}
     .block small{display:block;font-size:.7rem}
+    .block.marked{outline:3px solid var(--bad);outline-offset:1px}\
+    .block .here{font-weight:700;color:#7a0f0a}
+    dd small{display:block;font-weight:400}
     .bar{display:block;height:.75rem;min-width:2px;border-radius:2px;border:1px solid #00000030}
     .bars td:last-child{width:45%;min-width:6rem;vertical-align:middle}
     .multiples{display:grid;grid-template-columns:repeat(auto-fill,minmax(13.5rem,1fr));gap:.9rem}
@@ -116,13 +122,13 @@ extension HTML {
     .guess i{display:block;height:.5rem;background:var(--mark);border-radius:1px;min-width:1px}
     .guess.b i{background:var(--warn)}
     footer{color:var(--soft);font-size:.85rem;padding-bottom:2rem}
-    @media (max-width:40rem){.guess{grid-template-columns:2.9rem 3.2rem}.guess i{display:none}\
+    @media (max-width:40rem){.guess{grid-template-columns:2rem 2.9rem;gap:.2rem}#content td,#content th{padding-left:.4rem;padding-right:.4rem}.guess i{display:none}\
     td.guesses{min-width:0}td.name,th.name{min-width:9rem}body{font-size:15px}h1{font-size:1.35rem}section{padding:.8rem .7rem;\
     margin:.7rem 0}main,header,footer{padding:0 .6rem}.plot{gap:0 .5rem}.plot ol{font-size:.68rem}\
     ol.stack>li{width:5.2rem}.multiples{grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr))}}
     @media print{body{background:#fff;font-size:10pt}section{border:0;padding:0;margin:1rem 0}\
     *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.scroll{overflow:visible;border:0}\
-    figure,tr,.multiples figure,ol.stack>li{break-inside:avoid}h2,h3{break-after:avoid}\
+    figure,tr,.multiples figure,.maps>*,ol.stack>li{break-inside:avoid}h2,h3{break-after:avoid}\
     table{font-size:8pt}td.name,th.name{min-width:0;font-size:7.5pt}main,header,footer{max-width:none}}
     """
 }

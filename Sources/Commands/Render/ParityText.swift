@@ -101,7 +101,8 @@ enum ParityText {
     )
     if let nllA = logits.nllA, let nllB = logits.nllB {
       lines.append(
-        "mean negative log-likelihood: A \(nllA), B \(nllB), change \(Shown.number(nllB - nllA))")
+        "mean negative log-likelihood: A \(Shown.number(nllA)), B \(Shown.number(nllB)), "
+          + "change \(Shown.number(nllB - nllA))")
     }
     if let generation = result.generation {
       lines.append(

@@ -1,6 +1,7 @@
 import Conversion
 import Synchronization
 import Tensors
+import WeighbridgeKit
 
 /// Tells on standard error how far a conversion is: a line that is written over, or JSON lines.
 final class ProgressLine: Sendable {
@@ -54,6 +55,9 @@ final class ProgressLine: Sendable {
       }
     }
   }
+
+  /// What the work tells its progress to.
+  var handler: ProgressHandler { { self.show($0) } }
 
   /// Takes the line away.
   func clear() {

@@ -1,7 +1,7 @@
 /// Columns of text.
 struct Table {
-  /// Where a column's text stands.
-  enum Alignment { case left, right }
+  /// Where a column's text stands; what is whole does not give way.
+  enum Alignment { case left, right, whole }
 
   private let columns: [(title: String, alignment: Alignment)]
   private var rows: [[String]] = []

@@ -82,13 +82,17 @@ struct TensorGroup {
         members[i].oddity = Oddity(
           isFault: true, sign: stats.nan > 0 ? "NaN" : "inf",
           words: "\(parts.joined(separator: " and ")) of \(count) values")
+      } else if members.count >= 2, stats.zeros == count, count > 1, spreads.last ?? 0 > 0,
+        median > 0
+      {
+        members[i].oddity = Oddity(
+          isFault: false, sign: "flat", words: "all zeros, unlike its peers")
       } else if members.count >= 3, median > 0, let std = stats.std {
         // Whether a tensor is odd, its peers in other layers say.
         if std == 0 {
           members[i].oddity = Oddity(
             isFault: false, sign: "flat",
-            words: stats.zeros == count
-              ? "all zeros, unlike its peers" : "all one value, unlike its peers")
+            words: "all one value, unlike its peers")
         } else if std > median * Self.oddRatio {
           members[i].oddity = Oddity(
             isFault: false, sign: "wide", words: "spread \(Shown.number(std / median)) × its peers'"

@@ -1,0 +1,18 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let package = Package(
+  name: "embed",
+  platforms: [.macOS(.v15)],
+  dependencies: [.package(name: "weighbridge", path: "../..")],
+  targets: [
+    .executableTarget(
+      name: "embed",
+      dependencies: [
+        .product(name: "WeighbridgeKit", package: "weighbridge"),
+        .product(name: "Checkpoints", package: "weighbridge"),
+        .product(name: "Conversion", package: "weighbridge"),
+      ],
+      swiftSettings: [.swiftLanguageMode(.v6)])
+  ]
+)

@@ -1,0 +1,25 @@
+import ArgumentParser
+import WeighbridgeKit
+
+/// What shells complete; names come from the layouts themselves, so that none can be forgotten.
+enum Completions {
+  /// Frameworks, as `--to` takes them.
+  static var frameworks: CompletionKind { names { $0.library.frameworks } }
+
+  /// Frameworks and layouts, as `layouts` takes them.
+  static var layouts: CompletionKind {
+    names { $0.library.frameworks + $0.library.layouts.map(\.name) }
+  }
+
+  /// microsoft/Samba's named configurations.
+  static var presets: CompletionKind { names { $0.library.presets.keys.sorted() } }
+
+  /// Checkpoints: files and directories.
+  static var checkpoints: CompletionKind { .file() }
+
+  private static func names(
+    _ names: @escaping @Sendable (Weighbridge) -> [String]
+  ) -> CompletionKind {
+    .custom { _, _, _ in (try? Weighbridge()).map(names) ?? [] }
+  }
+}

@@ -1,0 +1,233 @@
+import Conversion
+import Layouts
+import OrderedCollections
+import Tensors
+import WeighbridgeKit
+
+/// A layout as a page to print: its files, config keys, tensors, and what becomes of its models.
+struct LayoutPage {
+  let layout: Layout
+  let vocabulary: Vocabulary
+  /// What becomes of models of this layout.
+  let conversions: [Conversions]
+  /// What becomes of other layouts' models here, as far as they convert.
+  let arrivals: [(from: Conversions, exactness: Exactness)]
+
+  /// A tensor by its template.
+  struct Row {
+    var kind: String
+    /// Behind the prefix of the layer and of the mixer's module, if it is in a layer.
+    var name: String
+    /// What comes before the name.
+    var prefix: String
+    var shape: String
+    var pieces: String
+    var when: String
+  }
+
+  func text(width: Int) -> String {
+    var lines = ["\(layout.name): \(layout.title)", String(repeating: "=", count: 72)]
+    lines += Self.fold("read from \(layout.source)", width, indent: 0)
+    lines.append(
+      layout.write == nil
+        ? "read only"
+        : "written as \(weights) and \(layout.files.config) (\(layout.files.container))"
+    )
+    lines += ["", "Config keys", ""]
+    var keys = Table([("key", .left), ("default", .left), ("also called", .left)])
+    for key in layout.config.keys {
+      keys.add([
+        key.name, key.initial.map { $0.text() } ?? "required", key.aliases.joined(separator: ", "),
+      ])
+    }
+    lines.append(keys.text(width: max(width, 130)))
+    if !layout.config.requirements.isEmpty {
+      lines += ["", "Not supported, and refused by name", ""]
+      for requirement in layout.config.requirements {
+        lines += Self.fold("\(requirement.key): \(requirement.why)", width, indent: 2)
+      }
+    }
+    let rows = self.rows
+    var kinds: [String] = []
+    for row in rows where !kinds.contains(row.kind) { kinds.append(row.kind) }
+    for kind in kinds {
+      let summary =
+        kind == "model" ? "embedding, final norm, head" : vocabulary.kinds[kind]?.summary
+      lines += ["", "Tensors of \(kind): \(summary ?? "")"]
+      if kind != "model" { lines.append("all begin with \(layout.layers.prefix.text)") }
+      lines.append("")
+      var table = Table([("tensor", .left), ("shape", .left), ("holds", .left), ("when", .left)])
+      for row in rows where row.kind == kind {
+        table.add([row.name, row.shape, row.pieces, row.when])
+      }
+      lines.append(table.text(width: max(width, 130)))
+    }
+    lines += becomes(width)
+    return lines.joined(separator: "\n")
+  }
+
+  private var weights: String {
+    layout.files.weights[layout.files.container] ?? layout.files.container
+  }
+
+  private func becomes(_ width: Int) -> [String] {
+    guard !conversions.isEmpty || !arrivals.isEmpty else { return [] }
+    var lines: [String] = []
+    for conversion in conversions {
+      lines += ["", "What becomes of a \(conversion.specimen.name) of \(layout.name)", ""]
+      for (framework, verdict) in conversion.verdicts {
+        switch verdict {
+        case .converts(let exactness, let reasons, let target):
+          lines.append("  \(framework): \(exactness.rawValue), as \(target)")
+          for reason in reasons {
+            lines += Self.fold("\(reason.exactness.rawValue): \(reason.text)", width, indent: 6)
+          }
+        case .refused(let problems):
+          lines.append("  \(framework): refused")
+          for problem in problems.prefix(3) {
+            lines += Self.fold("\(problem.subject) \(problem.message)", width, indent: 6)
+          }
+          if problems.count > 3 { lines.append("      and \(problems.count - 3) more") }
+        }
+      }
+    }
+    if !arrivals.isEmpty {
+      lines += ["", "What becomes a \(layout.name)", ""]
+      for arrival in arrivals {
+        lines.append(
+          "  \(arrival.from.specimen.name) of \(arrival.from.specimen.layout): "
+            + arrival.exactness.rawValue)
+      }
+    }
+    return lines
+  }
+
+  /// The tensors as templates, with their shapes in the config's terms and the pieces they hold.
+  var rows: [Row] {
+    var rows: [Row] = []
+    for tensor in layout.model.tensors {
+      rows.append(row("model", tensor.name.text, tensor, vocabulary.model, tensor.when?.text))
+    }
+    for slot in layout.layers.slots {
+      for option in slot.options {
+        guard let mixer = layout.mixers[option.mixer] else { continue }
+        let kind = vocabulary.kinds[mixer.kind]
+        if let norm = option.norm {
+          rows.append(
+            Row(
+              kind: mixer.kind, name: norm.text + ".weight", prefix: layout.layers.prefix.text,
+              shape: "[d_model]", pieces: "norm.weight", when: option.when?.text ?? ""))
+        }
+        for tensor in mixer.tensors {
+          let name = option.prefix.text + tensor.name.text
+          let when = [option.when?.text, tensor.when?.text].compactMap { $0 }
+          rows.append(
+            row(
+              mixer.kind, name, tensor, kind, when.isEmpty ? nil : when.joined(separator: " and "),
+              prefix: layout.layers.prefix.text))
+        }
+      }
+    }
+    return rows
+  }
+
+  private func row(
+    _ kind: String, _ name: String, _ tensor: Layout.Tensor, _ pieces: MixerKind?, _ when: String?,
+    prefix: String = ""
+  ) -> Row {
+    let roles = tensor.glue.roles
+    var extents = (pieces?.piece(roles[0])?.shape ?? []).map(\.text)
+    if let explicit = tensor.shape {
+      extents = explicit.map(\.text)
+    } else if !extents.isEmpty {
+      extents[0] = Self.height(tensor.glue, pieces)
+    }
+    return Row(
+      kind: kind, name: name, prefix: prefix, shape: "[\(extents.joined(separator: ", "))]",
+      pieces: roles.joined(separator: " + "), when: when ?? "")
+  }
+
+  /// The number of rows of what is glued together.
+  private static func height(_ glue: Glue, _ kind: MixerKind?) -> String {
+    switch glue {
+    case .piece(let role): kind?.piece(role)?.shape.first?.text ?? "?"
+    case .concat(let parts), .interleave(let parts, _): sum(parts.map { height($0, kind) })
+    case .rotaryPairs(let part, _): height(part, kind)
+    case .duplicate(let part, let times): "(\(times.text)) * (\(height(part, kind)))"
+    }
+  }
+
+  /// `a + a + b` as `2 * a + b`.
+  private static func sum(_ terms: [String]) -> String {
+    var counts: OrderedDictionary<String, Int> = [:]
+    for term in terms { counts[term, default: 0] += 1 }
+    return counts.map { $0.value == 1 ? $0.key : "\($0.value) * \($0.key)" }
+      .joined(separator: " + ")
+  }
+
+  /// Words in lines of at most `width`, the second and further ones indented by two more.
+  private static func fold(_ text: String, _ width: Int, indent: Int) -> [String] {
+    var lines: [String] = []
+    var line = String(repeating: " ", count: indent)
+    var isEmpty = true
+    for word in text.split(separator: " ") {
+      if !isEmpty, line.count + 1 + word.count > width {
+        lines.append(line)
+        line = String(repeating: " ", count: indent + 2)
+        isEmpty = true
+      }
+      line += (isEmpty ? "" : " ") + word
+      isEmpty = false
+    }
+    return lines + [line]
+  }
+}
+
+/// What converts to what, as a table in Markdown: the one that README.md shows.
+enum ConversionTable {
+  static func markdown(_ conversions: [Conversions]) -> String {
+    guard let first = conversions.first else { return "" }
+    let frameworks = Array(first.verdicts.keys)
+    var lines = [
+      "| model | of | \(frameworks.map { "`\($0)`" }.joined(separator: " | ")) |",
+      "|---|---|\(frameworks.map { _ in "---" }.joined(separator: "|"))|",
+    ]
+    for conversion in conversions {
+      let cells = conversion.verdicts.values.map { verdict in
+        switch verdict {
+        case .converts(let exactness, _, _): exactness.rawValue
+        case .refused: "–"
+        }
+      }
+      lines.append(
+        "| \(conversion.specimen.name) | `\(conversion.specimen.layout)` | "
+          + "\(cells.joined(separator: " | ")) |")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  /// The same for scripts.
+  static func document(_ conversions: [Conversions]) -> JSONValue {
+    .array(
+      conversions.map { conversion in
+        [
+          "model": .string(conversion.specimen.name), "layout": .string(conversion.specimen.layout),
+          "framework": .string(conversion.framework),
+          "fixture": conversion.specimen.fixture.map { .string($0) } ?? .null,
+          "to": .object(conversion.verdicts.mapValues(value)),
+        ]
+      })
+  }
+
+  private static func value(_ verdict: Conversions.Verdict) -> JSONValue {
+    switch verdict {
+    case .converts(let exactness, let reasons, let layout):
+      [
+        "exactness": .string(exactness.rawValue), "layout": .string(layout),
+        "reasons": .array(reasons.map { .string($0.text) }),
+      ]
+    case .refused(let problems):
+      ["exactness": .null, "problems": JSONReport.problems(problems)]
+    }
+  }
+}

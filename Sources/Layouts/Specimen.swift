@@ -1,0 +1,37 @@
+public import OrderedCollections
+public import Tensors
+
+/// A small model of one kind as one layout's config describes it, to ask what becomes of such models.
+public struct Specimen: Sendable {
+  /// What kind of model it is: `Samba`.
+  public var name: String
+  /// The layout, by its own name.
+  public var layout: String
+  /// The files of `Fixtures/models` that its framework saved with this config, if there are any.
+  public var fixture: String?
+  /// The framework's config.
+  public var config: JSONObject
+}
+
+extension LayoutLibrary {
+  /// One model of every kind that the bundled layouts know.
+  ///
+  /// - Throws: `layout.specimens` for a mistake in the bundled file.
+  public static func specimens() throws(Diagnostic) -> [Specimen] {
+    let name = "specimens.json"
+    let text = bundledFormats.first { $0.name == name }?.text ?? ""
+    var specimens: [Specimen] = []
+    for value in try JSONParser.parse(Array(text.utf8), file: name).array ?? [] {
+      guard let kind = value["name"]?.string, let layout = value["layout"]?.string,
+        let config = value["config"]?.object
+      else {
+        throw Diagnostic(
+          code: "layout.specimens", subject: name, message: "needs name, layout and config in each")
+      }
+      specimens.append(
+        Specimen(
+          name: kind, layout: layout, fixture: value["fixture"]?.string, config: config))
+    }
+    return specimens
+  }
+}

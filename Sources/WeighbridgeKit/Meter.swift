@@ -1,0 +1,29 @@
+public import Conversion
+import Synchronization
+import Tensors
+
+/// How far long work is.
+public typealias ProgressHandler = @Sendable (Executor.Progress) -> Void
+
+/// Counts the bytes that were worked through, and tells them on.
+final class Meter: Sendable {
+  private let counts: Mutex<(done: Int, total: Int)>
+  private let tell: ProgressHandler
+
+  /// A meter; none where nobody wants to know.
+  init?(total: Int, _ tell: ProgressHandler?) {
+    guard let tell else { return nil }
+    counts = Mutex((0, total))
+    self.tell = tell
+  }
+
+  /// Adds bytes of `tensor`. Where more is read than was foreseen, the total grows along.
+  func add(_ bytes: Int, _ tensor: String) {
+    let (done, total) = counts.withLock { counts in
+      counts.done += bytes
+      counts.total = max(counts.total, counts.done)
+      return counts
+    }
+    tell(Executor.Progress(done: done, total: total, tensor: TensorName(tensor)))
+  }
+}
