@@ -43,8 +43,10 @@ let package = Package(
     .target(name: "Tensors", dependencies: [collections], swiftSettings: hot),
     .systemLibrary(
       name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", collections], swiftSettings: hot),
+      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CSystem", collections],
+      swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
       name: "Layouts", dependencies: ["Tensors", "Yams", collections], swiftSettings: strict,
@@ -59,11 +61,10 @@ let package = Package(
       name: "Conversion", dependencies: ["Tensors", "Checkpoints", "Layouts", collections],
       swiftSettings: hot),
     // The forward pass.
-    .systemLibrary(
-      name: "COpenBLAS", path: "Sources/COpenBLAS", pkgConfig: "openblas",
-      providers: [.apt(["libopenblas-dev"])]),
     .target(
-      name: "Inference", dependencies: ["Tensors", "Layouts", "COpenBLAS"], swiftSettings: hot),
+      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
+    .target(
+      name: "Inference", dependencies: ["Tensors", "Layouts", "CKernels"], swiftSettings: hot),
     .target(name: "Parity", dependencies: ["Tensors", "Layouts", "Inference"], swiftSettings: hot),
     // The facade and the tool.
     .target(

@@ -350,6 +350,9 @@ def torchscale(sd, c, ids):
     scaled = dict(sd)
     if not c["no_scale_embedding"]:
         scaled["scaled"] = sd["embed_tokens.weight"] * math.sqrt(c["decoder_embed_dim"])
+    if c["layernorm_embedding"]:
+        table = scaled.get("scaled", sd["embed_tokens.weight"])
+        scaled["scaled"] = rms(table, sd["layernorm_embedding.weight"], eps)
     return run(ids, scaled, "scaled" if "scaled" in scaled else "embed_tokens.weight",
                [layer(l) for l in range(c["decoder_layers"])], "layer_norm.weight", eps,
                "output_projection.weight")

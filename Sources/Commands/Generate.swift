@@ -47,7 +47,7 @@ struct Generate: Command {
   @OptionGroup var output: OutputOptions
   @OptionGroup var progressOptions: ProgressOptions
 
-  var emptyDocument: JSONObject { ["tokens": []] }
+  var emptyDocument: JSONObject { ["tokens": [], "engine": .null] }
 
   func validate() throws {
     if maxNewTokens < 0 { throw ValidationError("--max-new-tokens should not be negative") }
@@ -76,7 +76,10 @@ struct Generate: Command {
     let value = JSONValue.array(tokens.map { .array($0.map { .int($0) }) })
     if output.json {
       Standard.output(
-        JSONReport.document(["tokens": value, "problems": JSONReport.problems(problems)]))
+        JSONReport.document([
+          "tokens": value, "engine": JSONReport.engine(.current),
+          "problems": JSONReport.problems(problems),
+        ]))
     } else {
       Standard.output(value.text())
     }

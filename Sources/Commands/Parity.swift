@@ -70,7 +70,7 @@ struct ParityCheck: Command {
     [
       "verdict": .null, "precision": .string(precision.rawValue), "tokens": [],
       "weights": ["equal": 0, "differ": []], "stages": [], "first_divergence": .null,
-      "logits": .null, "generation": .null,
+      "logits": .null, "generation": .null, "engine": .null,
     ]
   }
 

@@ -44,7 +44,7 @@ struct Trace: Command {
   @OptionGroup var output: OutputOptions
   @OptionGroup var progressOptions: ProgressOptions
 
-  var emptyDocument: JSONObject { ["output": .null] }
+  var emptyDocument: JSONObject { ["output": .null, "engine": .null] }
 
   func validate() throws {
     if (tokens == nil) == (random == nil) { throw ValidationError("give --tokens or --random") }
@@ -65,7 +65,10 @@ struct Trace: Command {
     Standard.problems(problems)
     if output.json {
       Standard.output(
-        JSONReport.document(["output": .string(out), "problems": JSONReport.problems(problems)]))
+        JSONReport.document([
+          "output": .string(out), "engine": JSONReport.engine(.current),
+          "problems": JSONReport.problems(problems),
+        ]))
     } else {
       Standard.output("wrote \(out)")
     }

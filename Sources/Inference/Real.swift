@@ -1,3 +1,5 @@
+public import Tensors
+
 #if canImport(Darwin)
   import Darwin
 #elseif canImport(Musl)
@@ -13,6 +15,10 @@
 public protocol Real: BinaryFloatingPoint, Sendable {
   /// `float32` or `float64`.
   static var precisionName: String { get }
+  /// The element type.
+  static var dtype: DType { get }
+  /// Loops over many values, for this processor.
+  static var kernels: Kernels<Self> { get }
 
   /// e to the power of `x`: 0 where the result would be subnormal, infinite within a third of a
   /// binade of the largest number; NaN stays NaN.
@@ -35,6 +41,10 @@ public protocol Real: BinaryFloatingPoint, Sendable {
 extension Float: Real {
   /// `float32`.
   public static var precisionName: String { "float32" }
+  /// `F32`.
+  public static var dtype: DType { .f32 }
+  /// Loops over many values, for this processor.
+  public static let kernels = Kernels<Float>(.best)
 
   /// e to the power of `x`; see `Real`.
   @inline(__always) public static func exp(_ x: Float) -> Float {
@@ -86,6 +96,10 @@ extension Float: Real {
 extension Double: Real {
   /// `float64`.
   public static var precisionName: String { "float64" }
+  /// `F64`.
+  public static var dtype: DType { .f64 }
+  /// Loops over many values, for this processor.
+  public static let kernels = Kernels<Double>(.best)
 
   /// e to the power of `x`; see `Real`.
   @inline(__always) public static func exp(_ x: Double) -> Double {

@@ -120,4 +120,8 @@ struct SublayerWeights: WeightSource {
   ) throws(Diagnostic) { try base.read(place(piece), rows: rows, into: buffer) }
 
   func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? { base.resident(place(piece)) }
+
+  func checkResident() throws(Diagnostic) { try base.checkResident() }
+
+  func letGo(_ piece: PieceID) { base.letGo(place(piece)) }
 }

@@ -19,12 +19,19 @@ public struct Side: Sendable {
 /// Runs two models over the same tokens, a sub-layer at a time, and compares them at every stage.
 ///
 /// The reference runs in float64 and in float32, whose difference is the noise; the other side in
-/// float64 or float32. Of the weights, one sub-layer of each is in memory.
+/// float64 or float32. Of the weights, one sub-layer of each is in memory. No computation is run
+/// twice: where the reference is the first checkpoint rounded as the second is, and so computes what
+/// the second does from the same bytes, the second's pass is the reference's.
 public struct Lockstep {
   /// The reference.
   public var reference: Side
   /// The side under test.
   public var other: Side
+  /// The first checkpoint as it is, where the reference rounds as the other side does: the
+  /// predictions are compared with its own.
+  public var original: Side?
+  /// Whether the reference computes what the other side does, from the same bytes.
+  public var isReferenceOther = false
   /// Sequences of equal length.
   public var tokens: [[Int]]
   /// How far a stage may be off.
@@ -50,15 +57,20 @@ public struct Lockstep {
   /// Compares in the precision `Scalar` of the side under test.
   ///
   /// - Throws: `Problems` of tokens, attributes or reading.
+  @specialized(where Scalar == Double)
+  @specialized(where Scalar == Float)
   public func run<Scalar: Real>(_ precision: Scalar.Type) throws -> ParityReport {
-    let a = try ForwardPass(
-      Model<Double>(spec: reference.spec, weights: reference.weights, options: options),
-      tokens: tokens)
-    let n = try ForwardPass(
-      Model<Float>(spec: reference.spec, weights: reference.weights, options: options),
-      tokens: tokens)
-    let b = try ForwardPass(
-      Model<Scalar>(spec: other.spec, weights: other.weights, options: options), tokens: tokens)
+    let a: ForwardPass<Double> = try pass(reference)
+    let n: ForwardPass<Float> = try pass(reference)
+    let first: ForwardPass<Double>? = try original.map { try pass($0) }
+    let shared = isReferenceOther ? a as? ForwardPass<Scalar> ?? n as? ForwardPass<Scalar> : nil
+    let b = try shared ?? pass(other)
+    func each(_ body: (any SteppedPass) throws -> Void) rethrows {
+      try body(a)
+      try body(n)
+      if let first { try body(first) }
+      if shared == nil { try body(b) }
+    }
     var report = ParityReport()
     let unit = Scalar.self == Double.self ? 0x1p-53 : 0x1p-24
     func measure(_ stage: Stage) {
@@ -70,23 +82,22 @@ public struct Lockstep {
         report.stages.append(result(stage.name, noise, difference, unit))
       }
     }
-    try a.embed()
-    try n.embed()
-    try b.embed()
+    try each { try $0.embed() }
     let count = reference.spec.sublayers.count
     for index in 0..<count {
       for stage in reference.spec.stages(before: index) { measure(stage) }
-      try a.advance()
-      try n.advance()
-      try b.advance()
+      try each { try $0.advance() }
     }
     for stage in reference.spec.stages(before: count) { measure(stage) }
-    try a.finish()
-    try n.finish()
-    try b.finish()
+    try each { try $0.finish() }
     measure(.finalNorm)
-    try measureLogits(a, n, b, unit, &report)
+    try measureLogits(a, n, first, shared == nil ? b : nil, unit, &report)
     return report
+  }
+
+  private func pass<S: Real>(_ side: Side) throws(Problems) -> ForwardPass<S> {
+    try ForwardPass(
+      Model<S>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
   }
 
   private func result(
@@ -99,34 +110,77 @@ public struct Lockstep {
       noise: noise.maxAbs)
   }
 
+  // `b` is the side under test, where it is not the reference.
   private func measureLogits<Scalar: Real>(
-    _ a: ForwardPass<Double>, _ n: ForwardPass<Float>, _ b: ForwardPass<Scalar>, _ unit: Double,
-    _ report: inout ParityReport
+    _ a: ForwardPass<Double>, _ n: ForwardPass<Float>, _ first: ForwardPass<Double>?,
+    _ b: ForwardPass<Scalar>?, _ unit: Double, _ report: inout ParityReport
   ) throws {
     var noise = Deviation()
     var difference = Deviation()
-    let ids = tokens.flatMap { $0 }
-    let length = tokens[0].count
     for start in stride(from: 0, to: a.rows, by: 64) {
       let rows = start..<min(start + 64, a.rows)
       try a.withLogits(rows: rows) { x in
         try n.withLogits(rows: rows) { y in
-          try b.withLogits(rows: rows) { z in
-            let (wa, wb) = (x.count / rows.count, z.count / rows.count)
-            for (i, row) in rows.enumerated() {
-              let p = UnsafeBufferPointer(rebasing: x[i * wa..<i * wa + commonRows])
-              let q = UnsafeBufferPointer(rebasing: y[i * wa..<i * wa + commonRows])
-              let r = UnsafeBufferPointer(rebasing: z[i * wb..<i * wb + commonRows])
-              noise.add(p, q)
-              difference.add(p, r)
-              let isLast = row % length == length - 1
-              report.logits.add(
-                p, r, next: isLast ? nil : ids[row + 1], at: (row / length, row % length))
+          each(rows, x, y, &noise)
+          func compare<S: Real>(_ z: UnsafeBufferPointer<S>) throws {
+            each(rows, x, z, &difference)
+            if let first {
+              try first.withLogits(rows: rows) { agree(rows, $0, z, &report.logits) }
+            } else {
+              agree(rows, x, z, &report.logits)
             }
+          }
+          if let b {
+            try b.withLogits(rows: rows) { try compare($0) }
+          } else if Scalar.self == Double.self {
+            try compare(x)
+          } else {
+            try compare(y)
           }
         }
       }
     }
     report.stages.append(result("logits", noise, difference, unit))
   }
+
+  /// The rows of both, cut to the vocabulary that both have.
+  private func pairs<R, S>(
+    _ rows: Range<Int>, _ x: UnsafeBufferPointer<R>, _ y: UnsafeBufferPointer<S>,
+    _ body: (Int, UnsafeBufferPointer<R>, UnsafeBufferPointer<S>) -> Void
+  ) {
+    let (wide, narrow) = (x.count / rows.count, y.count / rows.count)
+    for (i, row) in rows.enumerated() {
+      body(
+        row, UnsafeBufferPointer(rebasing: x[i * wide..<i * wide + commonRows]),
+        UnsafeBufferPointer(rebasing: y[i * narrow..<i * narrow + commonRows]))
+    }
+  }
+
+  private func each<R: Real, S: Real>(
+    _ rows: Range<Int>, _ x: UnsafeBufferPointer<R>, _ y: UnsafeBufferPointer<S>,
+    _ deviation: inout Deviation
+  ) {
+    pairs(rows, x, y) { deviation.add($1, $2) }
+  }
+
+  private func agree<R: Real, S: Real>(
+    _ rows: Range<Int>, _ x: UnsafeBufferPointer<R>, _ y: UnsafeBufferPointer<S>,
+    _ agreement: inout LogitAgreement
+  ) {
+    let length = tokens[0].count
+    pairs(rows, x, y) { row, p, q in
+      let (sequence, index) = (row / length, row % length)
+      agreement.add(
+        p, q, next: index + 1 < length ? tokens[sequence][index + 1] : nil, at: (sequence, index))
+    }
+  }
 }
+
+/// A pass in either precision.
+private protocol SteppedPass {
+  func embed() throws(Problems)
+  func advance() throws(Problems)
+  func finish() throws(Problems)
+}
+
+extension ForwardPass: SteppedPass {}

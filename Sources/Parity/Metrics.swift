@@ -11,6 +11,8 @@ public struct Deviation: Sendable, Hashable {
   public init() {}
 
   /// Takes in further values of the reference and of the other side.
+  @specialized(where R == Double, S == Double)
+  @specialized(where R == Double, S == Float)
   public mutating func add<R: Real, S: Real>(
     _ reference: UnsafeBufferPointer<R>, _ other: UnsafeBufferPointer<S>
   ) {
@@ -97,6 +99,8 @@ public struct LogitAgreement: Sendable, Hashable {
   /// Takes in the logits of one position and the token that follows, if one does.
   ///
   /// - Parameter place: the sequence and the position in it, for `worst`.
+  @specialized(where R == Double, S == Double)
+  @specialized(where R == Double, S == Float)
   public mutating func add<R: Real, S: Real>(
     _ a: UnsafeBufferPointer<R>, _ b: UnsafeBufferPointer<S>, next: Int?,
     at place: (sequence: Int, index: Int)? = nil

@@ -35,4 +35,13 @@ public struct OverlayWeights: WeightSource {
   public func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? {
     source(piece).resident(piece)
   }
+
+  /// Looks at both.
+  public func checkResident() throws(Diagnostic) {
+    try base.checkResident()
+    if !exchanged.isEmpty { try other.checkResident() }
+  }
+
+  /// Tells the one that has it.
+  public func letGo(_ piece: PieceID) { source(piece).letGo(piece) }
 }

@@ -1,3 +1,5 @@
+import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -14,6 +16,7 @@ public final class RandomAccessFile: Sendable {
   public let byteCount: Int
   /// The descriptor, for calls that move bytes inside the kernel; owned by this object.
   public let descriptor: Int32
+  private let mapping = Mutex<Mapping?>(nil)
   /// What tells this file, as it was when it was opened, from any other and from a later state.
   public let identity: Identity
 
@@ -45,7 +48,8 @@ public final class RandomAccessFile: Sendable {
   ///
   /// - Throws: `io.open` with the system's reason; `io.not-a-file` for a directory or device.
   public init(path: String) throws(Diagnostic) {
-    let fd = open(path, O_RDONLY | O_CLOEXEC)
+    // Not to wait for a pipe's writer before it is known to be a pipe.
+    let fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard fd >= 0 else { throw Diagnostic.system("io.open", path, "cannot be opened") }
     var info = stat()
     guard fstat(fd, &info) == 0 else {
@@ -65,7 +69,10 @@ public final class RandomAccessFile: Sendable {
     self.identity = Identity(info)
   }
 
-  deinit { close(descriptor) }
+  deinit {
+    mapping.withLock { if let mapping = $0 { munmap(mapping.address, mapping.count) } }
+    close(descriptor)
+  }
 
   /// The last component of the path.
   public var name: String { String(path.split(separator: "/").last ?? "") }
@@ -89,6 +96,39 @@ public final class RandomAccessFile: Sendable {
     throw Diagnostic(
       code: "io.changed", subject: path, message: "\(fault) while it was read",
       help: "run it again when nothing else writes there")
+  }
+
+  private struct Mapping: @unchecked Sendable {
+    var address: UnsafeMutableRawPointer
+    var count: Int
+  }
+
+  /// The whole file in memory, read-only and brought in as it is touched, as long as this object
+  /// lives; `nil` when the system cannot map it.
+  ///
+  /// A file that is cut while its bytes are used ends the process: callers look at
+  /// `checkUnchanged()` before each stretch of work.
+  public func mapped() -> UnsafeRawBufferPointer? {
+    mapping.withLock { mapping in
+      if mapping == nil, byteCount > 0 {
+        let address = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0)
+        if let address, address != MAP_FAILED {
+          mapping = Mapping(address: address, count: byteCount)
+        }
+      }
+      return mapping.map { UnsafeRawBufferPointer(start: $0.address, count: $0.count) }
+    }
+  }
+
+  /// Takes the mapped bytes `range` out of this process's memory; they come back when touched.
+  public func unload(_ range: Range<Int>) {
+    mapping.withLock { mapping in
+      guard let mapping else { return }
+      let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+      let first = range.lowerBound / page * page
+      let end = min(range.upperBound, mapping.count)
+      if first < end { madvise(mapping.address + first, end - first, MADV_DONTNEED) }
+    }
   }
 
   /// Fills `buffer` with the bytes from `offset` on.

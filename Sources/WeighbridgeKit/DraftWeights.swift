@@ -1,3 +1,4 @@
+import Checkpoints
 import Conversion
 import Inference
 import Layouts
@@ -10,7 +11,11 @@ struct DraftWeights: WeightSource {
   private let meter: Meter?
 
   init(_ draft: Draft, reader: PieceReader, meter: Meter? = nil) {
-    pieces = draft.pieces
+    self.init(draft.pieces, reader: reader, meter: meter)
+  }
+
+  init(_ pieces: [PieceID: PieceValue], reader: PieceReader, meter: Meter? = nil) {
+    self.pieces = pieces
     self.reader = reader
     self.meter = meter
   }
@@ -25,6 +30,42 @@ struct DraftWeights: WeightSource {
     guard let value = pieces[piece], let dtype = info(piece)?.dtype else { return }
     try reader.read(value, rows: rows, as: dtype, into: buffer)
     meter?.add(buffer.count, piece.description)
+  }
+
+  // A piece that is one stretch of a file is used where it lies.
+  func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? {
+    guard let (file, range) = place(piece), let bytes = file.mapped() else { return nil }
+    meter?.add(range.count, piece.description)
+    return UnsafeRawBufferPointer(rebasing: bytes[range])
+  }
+
+  func checkResident() throws(Diagnostic) {
+    for file in reader.source.files { try file.checkUnchanged() }
+  }
+
+  func letGo(_ piece: PieceID) {
+    if let (file, range) = place(piece) { file.unload(range) }
+  }
+
+  private func place(_ piece: PieceID) -> (file: RandomAccessFile, bytes: Range<Int>)? {
+    guard case .stored(let location)? = pieces[piece] else { return nil }
+    return reader.source.stretch(location)
+  }
+}
+
+extension TensorSource {
+  /// Where a piece's bytes lie, when they lie together in a file and as they are used.
+  func stretch(
+    _ location: BoundModel.Location
+  ) -> (file: RandomAccessFile, bytes: Range<Int>)? {
+    guard location.runs.count == 1, let run = location.runs.first,
+      let extent = tensors[run.tensor].extent
+    else { return nil }
+    let start = extent.offset + run.tensorRow * location.rowBytes
+    let end = start + run.count * location.rowBytes
+    guard run.pieceRow == 0, run.count == location.shape.rows, end <= files[extent.file].byteCount
+    else { return nil }
+    return (files[extent.file], start..<end)
   }
 }
 

@@ -37,6 +37,10 @@ extension Weighbridge {
     }
     var result = CheckResult()
     let file = try RandomAccessFile(path: path)
+    guard file.byteCount <= WrittenManifest.mostBytes else {
+      throw Diagnostic(
+        code: "check.manifest", subject: path, message: "has \(file.byteCount) bytes, too many")
+    }
     let bytes = try file.bytes(at: 0, count: file.byteCount)
     do throws(Diagnostic) {
       result.manifest = try WrittenManifest(parsing: bytes, path: path)
@@ -47,15 +51,22 @@ extension Weighbridge {
     guard let manifest = result.manifest else { return result }
     // Once as files, once as tensors.
     let meter = Meter(total: 2 * manifest.files.reduce(0) { $0 + $1.byteCount }, progress)
-    try checkFiles(manifest, directory, names, meter, &result)
-    checkTensors(manifest, directory, meter, &result)
+    let files = Beside { () throws(Diagnostic) in
+      var part = CheckResult()
+      checkFiles(manifest, directory, names, meter, &part)
+      return part
+    }
+    checkTensors(manifest, directory, &result, meter)
+    let part = try files.value()
+    result.badFiles = part.badFiles
+    result.problems = part.problems + result.problems
     return result
   }
 
   private func checkFiles(
     _ manifest: WrittenManifest, _ directory: String, _ names: [String], _ meter: Meter?,
     _ result: inout CheckResult
-  ) throws(Diagnostic) {
+  ) {
     for expected in manifest.files {
       let path = directory + "/" + expected.name
       defer { meter?.add(expected.byteCount, expected.name) }
@@ -65,14 +76,18 @@ extension Weighbridge {
           Diagnostic(code: "check.missing", subject: path, message: "is gone"))
         continue
       }
-      let file = try RandomAccessFile(path: path)
       let fault: (code: String, message: String)
-      if file.byteCount != expected.byteCount {
-        fault = ("size", "has \(file.byteCount) bytes; \(expected.byteCount) were written")
-      } else if try Digest.of(file) != expected.sha256 {
-        fault = ("digest", "does not have the bytes that were written")
-      } else {
-        continue
+      do throws(Diagnostic) {
+        let file = try RandomAccessFile(path: path)
+        if file.byteCount != expected.byteCount {
+          fault = ("size", "has \(file.byteCount) bytes; \(expected.byteCount) were written")
+        } else if try Digest.of(file) != expected.sha256 {
+          fault = ("digest", "does not have the bytes that were written")
+        } else {
+          continue
+        }
+      } catch {
+        fault = ("unreadable", error.message)
       }
       result.badFiles.append(expected.name)
       result.problems.append(
@@ -89,9 +104,9 @@ extension Weighbridge {
     }
   }
 
-  private func checkTensors(
-    _ manifest: WrittenManifest, _ directory: String, _ meter: Meter?,
-    _ result: inout CheckResult
+  func checkTensors(
+    _ manifest: WrittenManifest, _ directory: String, _ result: inout CheckResult,
+    _ meter: Meter? = nil
   ) {
     let source: any TensorSource
     do throws(Problems) {

@@ -74,12 +74,11 @@ extension Weighbridge {
     let pair = try AlignedPair(load(a), load(b), vocabulary)
     var pieces: [CheckpointDiff.Piece] = []
     let meter = Meter(total: pair.a.draft.byteCount, progress)
-    for id in pair.pieceIDs {
-      defer { meter?.add(pair.a.draft.byteCount(of: id), id.description) }
+    for (id, status) in try pair.statuses(meter) {
       pieces.append(
         CheckpointDiff.Piece(
           id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id),
-          status: try pair.status(of: id)))
+          status: status))
     }
     return CheckpointDiff(
       spec: pair.a.draft.spec, pieces: pieces, attributes: pair.attributes(),

@@ -50,6 +50,8 @@ public struct ParityResult: Sendable {
   public var attributes: [CheckpointDiff.Attribute]
   /// The continuations, when they were asked for: A's and B's.
   public var generation: (a: [Int], b: [Int])?
+  /// What it was computed with.
+  public var engine = EngineDescription.current
   /// Everything noticed.
   public var problems: [Diagnostic]
 
@@ -80,7 +82,9 @@ extension Weighbridge {
       request.precision == .float64
       ? try comparison.run(Double.self) : try comparison.run(Float.self)
     if var divergence = report.firstDivergence {
-      divergence.suspects = suspects(divergence.stage, member)
+      let number = report.stages.firstIndex { $0.name == divergence.stage } ?? 0
+      divergence.suspects = suspects(
+        divergence.stage, after: number > 0 ? report.stages[number - 1].name : nil, member)
       report.firstDivergence = divergence
     }
     var generation: (a: [Int], b: [Int])?
@@ -120,7 +124,7 @@ extension Weighbridge {
     // The weights are compared once; the reference runs in two precisions, the other in one.
     let meter = Meter(
       total: 3 * pair.a.draft.byteCount + pair.b.draft.byteCount, progress)
-    let weights = try WeightComparison(pair, vocabulary, meter)
+    var weights = try WeightComparison(pair, vocabulary, meter)
     let tokens = try input.tokens(for: pair.a.draft.spec)
     let attributes = pair.attributes()
     let options = ModelOptions(selfExtend: request.selfExtend)
@@ -132,31 +136,47 @@ extension Weighbridge {
       weights: DraftWeights(pair.b.draft, reader: pair.b.reader, meter: meter))
     // The reference rounds as B does where rounding is what was asked for: a deliberate cast, a
     // rotary table in bfloat16. What that costs is told apart.
-    let reference = Side(
+    var reference = Side(
       spec: roundingLike(pair, attributes),
       weights: OverlayWeights(sideA.weights, with: sideB.weights, exchanged: weights.deliberate))
     var tolerance = request.tolerance
+    // Values that a conversion computes and rounds to a narrow type: that they are computed rightly is
+    // seen before the rounding; behind it, the reference has them rounded too.
+    if let planned = try PlannedValues(pair, weights, vocabulary) {
+      let exact = Lockstep(
+        reference: Side(spec: reference.spec, weights: sideA.weights), other: planned.side,
+        tokens: tokens, tolerance: tolerance, options: options, commonRows: rows)
+      let report = try exact.run(Double.self)
+      if report.passes {
+        weights.deliberate.formUnion(planned.rounded)
+        weights.differing = planned.differing
+        reference = Side(
+          spec: planned.side.spec,
+          weights: OverlayWeights(
+            planned.side.weights, with: sideB.weights, exchanged: weights.deliberate))
+        pair.problems.append(planned.note(pair))
+      }
+    }
     // A table in the file is float32, one that is computed is not: their difference is float32's.
     let hasOneTable = ["rotary.frequencies", "rotary.log_decay"].contains { role in
       let id = PieceID(nil, role)
-      return (pair.a.draft.pieces[id] == nil) != (pair.b.draft.pieces[id] == nil)
+      return reference.weights.info(id) == nil && sideB.weights.info(id) != nil
+        || reference.weights.info(id) != nil && sideB.weights.info(id) == nil
     }
     tolerance.isTight =
       request.precision == .float64 && weights.differing.isEmpty && !hasOneTable
-    let lockstep = Lockstep(
+    var lockstep = Lockstep(
       reference: reference, other: sideB, tokens: tokens, tolerance: tolerance, options: options,
       commonRows: rows)
+    if reference.spec != sideA.spec || !weights.deliberate.isEmpty {
+      lockstep.original = sideA
+      lockstep.isReferenceOther =
+        reference.spec == sideB.spec && weights.pieces.count == weights.deliberate.count
+    }
     var report =
       request.precision == .float64 ? try lockstep.run(Double.self) : try lockstep.run(Float.self)
     if let stage = report.stages.first(where: { !$0.ok }) {
       report.firstDivergence = try divergence(stage.name, lockstep, pair, weights, attributes)
-    }
-    if reference.spec != sideA.spec || !weights.deliberate.isEmpty {
-      var costs = lockstep
-      costs.reference = sideA
-      report.logits =
-        request.precision == .float64
-        ? try costs.run(Double.self).logits : try costs.run(Float.self).logits
     }
     var generation: (a: [Int], b: [Int])?
     if request.generate > 0 {
@@ -267,9 +287,11 @@ extension Weighbridge {
   }
 
   /// Every tensor between the stage before and this one.
-  private func suspects(_ stage: String, _ member: AlignedPair.Member) -> [String] {
+  private func suspects(
+    _ stage: String, after previous: String?, _ member: AlignedPair.Member
+  ) -> [String] {
     let spec = member.draft.spec
-    let here = Set(spec.sublayers(before: stage))
+    let here = Set(spec.sublayers(before: stage, after: previous))
     let ids: [PieceID]
     if here.isEmpty {
       let roles: [String]
@@ -314,9 +336,7 @@ struct WeightComparison {
   var differing: Set<PieceID> = []
 
   init(_ pair: AlignedPair, _ vocabulary: Vocabulary, _ meter: Meter? = nil) throws {
-    for id in pair.pieceIDs {
-      defer { meter?.add(pair.a.draft.byteCount(of: id), id.description) }
-      let status = try pair.status(of: id)
+    for (id, status) in try pair.statuses(meter) {
       let piece = CheckpointDiff.Piece(
         id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id), status: status)
       all.append(piece)

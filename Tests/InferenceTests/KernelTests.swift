@@ -116,7 +116,7 @@ struct KernelTests {
     var tail: [Double] = [0, 0]
     var y: [Double] = [0, 0, 0]
     causalConvolution([1, 2, 3], 3, 0..<1, 1, [100, 10, 1], nil, 3, tail: &tail, into: &y)
-    #expect(y == [1, 12, 123].map { silu($0) })
+    #expect(zip(y, [1, 12, 123].map { silu($0) }).allSatisfy { abs($0 - $1) <= 2 * $1.ulp })
     #expect(tail == [2, 3])
     causalConvolution([4], 1, 0..<1, 1, [100, 10, 1], [1000], 3, tail: &tail, into: &y)
     #expect(y[0] == silu(1234))
@@ -137,14 +137,6 @@ struct KernelTests {
     #expect(values[0].cos == roundToBF16(Float(cos(1.5))))
     #expect(values[1].sin == roundToBF16(Float(sin(0.015))))
     #expect(roundToBF16(1.003_906_25) == 1 && roundToBF16(1.011_718_75) == 1.015_625)
-  }
-
-  @Test("every half-precision number widens exactly")
-  func halves() {
-    for bits in UInt16.min...UInt16.max {
-      let (value, want) = (halfToFloat(bits), Float(Float16(bitPattern: bits)))
-      #expect(value == want || (value.isNaN && want.isNaN), "\(bits)")
-    }
   }
 
   @Test("each float type widens to both precisions, at any alignment", arguments: [0, 1, 3])
@@ -175,7 +167,9 @@ struct KernelTests {
       #expect(dot(a, b, n) == want)
       #expect(dot(a.map { Float($0) }, b.map { Float($0) }, n) == Float(want))
       let halves = a.map { UInt16(truncatingIfNeeded: Float($0).bitPattern >> 16) }
-      #expect(Float.dotBF16(halves, b.map { Float($0) }, n) == Float(want))
+      let kernels = (Float.kernels, Double.kernels)
+      #expect(kernels.0.dot(halves, DType.bf16.element, b.map { Float($0) }, n) == Float(want))
+      #expect(kernels.1.dot(halves, DType.bf16.element, b, n) == want)
     }
   }
 }

@@ -60,6 +60,9 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
     model(
       "retnet-torchscale", "torchscale", "retnet-torchscale", "retnet", 166848, "RFRFRF",
       tied: false),
+    model(
+      "retnet-torchscale-norm", "torchscale", "retnet-torchscale", "retnet", 68832, "RFRF",
+      tied: false),
     model("samba-fla", "fla", "samba-fla", "samba", 299840, "MFAFMFAF", tied: false),
   ]
 

@@ -51,7 +51,7 @@ struct HTMLParity {
     return """
       <p>A is <code>\(a)</code>, \(isTrace ? "the trace" : "B") is <code>\(b)</code>.</p>
       <p>On \(result.tokens.batch) × \(result.tokens.length) tokens in \(result.precision.rawValue), \
-      \(bounds).</p>
+      \(bounds). Computed by \(result.engine.text).</p>
       \(rounding)\(divergence)
       """
   }

@@ -1,4 +1,5 @@
 import Conversion
+import Inference
 import OrderedCollections
 import Tensors
 import WeighbridgeKit
@@ -21,6 +22,14 @@ enum JSONReport {
           "help": $0.help.map { .string($0) } ?? .null,
         ]
       })
+  }
+
+  /// What a command computed with.
+  static func engine(_ engine: EngineDescription) -> JSONValue {
+    [
+      "openblas": .string(engine.openBLAS), "vectors": .string(engine.vectors),
+      "threads": .int(engine.threads),
+    ]
   }
 
   static func number(_ value: Double?) -> JSONValue {

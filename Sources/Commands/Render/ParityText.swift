@@ -1,3 +1,4 @@
+import Inference
 import OrderedCollections
 import Parity
 import Tensors
@@ -55,6 +56,7 @@ enum ParityText {
           "a": .array($0.a.map { .int($0) }), "b": .array($0.b.map { .int($0) }),
         ]
       } ?? .null,
+      "engine": JSONReport.engine(result.engine),
       "problems": JSONReport.problems(result.problems),
     ]
   }
@@ -107,6 +109,7 @@ enum ParityText {
         "generation: \(generation.a.count) tokens, \(generation.a == generation.b ? "equal" : "DIFFERENT")"
       )
     }
+    lines.append("computed by: \(result.engine.text)")
     if let divergence = report.firstDivergence {
       lines.append("")
       lines.append(

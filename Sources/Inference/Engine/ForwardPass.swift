@@ -116,10 +116,6 @@ public final class ForwardPass<Scalar: Real> {
         continue
       }
       seen[id] = i
-      if let resident = model.weights.resident(piece), let start = resident.baseAddress {
-        widen(start + id * size, dtype, d, into: out)
-        continue
-      }
       do throws(Diagnostic) {
         try model.weights.read(
           piece, rows: id..<id + 1,
@@ -150,6 +146,7 @@ public final class ForwardPass<Scalar: Real> {
       add(
         change.read + range.lowerBound, range.count, to: stream.pointer + range.lowerBound)
     }
+    model.letGo(of: index)
     next += 1
   }
 
@@ -190,6 +187,7 @@ public final class ForwardPass<Scalar: Real> {
     linear(
       stream.read + range.lowerBound * model.width, range.count, weight, bias, run,
       into: logits.pointer)
+    model.letGo(of: nil)
     return logits
   }
 }

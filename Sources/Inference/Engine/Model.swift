@@ -31,12 +31,13 @@ public final class Model<Scalar: Real> {
 
   /// A model of these weights, read when they are needed.
   ///
-  /// - Throws: every attribute that changes the mathematics and that the engine does not know
+  /// - Throws: `engine.no_openblas`; every attribute that changes the mathematics and that the engine does not know
   ///   (`model.attribute`, `model.kind`, `model.self_extend`), and every piece that is missing or
   ///   does not fit (`model.piece`, `model.shape`, `model.dtype`).
   public init(
     spec: ModelSpec, weights: any WeightSource, options: ModelOptions = ModelOptions()
   ) throws(Problems) {
+    do throws(Diagnostic) { try BLAS.load() } catch { throw Problems([error]) }
     self.spec = spec
     self.weights = weights
     self.options = options
@@ -64,9 +65,23 @@ public final class Model<Scalar: Real> {
       isDry: isDry)
   }
 
+  /// What a pass has no more use for may leave memory, unless it is kept: the weights of sub-layer
+  /// `index`, or of what stands around them all.
+  func letGo(of index: Int?) {
+    if keepsWeights { return }
+    let kind = index.map { spec.sublayers[$0].kind }
+    let declared = kind.map { Vocabulary.standard.kinds[$0] } ?? Vocabulary.standard.model
+    for piece in declared?.pieces ?? [] { weights.letGo(PieceID(index, piece.role)) }
+  }
+
+  private func checkWeights() throws(Problems) {
+    do throws(Diagnostic) { try weights.checkResident() } catch { throw Problems([error]) }
+  }
+
   /// Sub-layer `index` with its weights.
   func block(_ index: Int) throws(Problems) -> Block<Scalar> {
     if let block = blocks[index] { return block }
+    try checkWeights()
     let loader = loader(index, isDry: false)
     let block = Block(loader)
     if !loader.problems.isEmpty { throw Problems(loader.problems) }
@@ -87,6 +102,7 @@ public final class Model<Scalar: Real> {
   /// The matrix [vocab_rows, d_model] of the head.
   func headWeight() throws(Problems) -> Weight {
     if let head { return head }
+    try checkWeights()
     let loader = loader(nil, isDry: false)
     let role = spec["tied"] == true ? "embed.weight" : "head.weight"
     let weight = loader.matrix(role, vocabularyRows, width)

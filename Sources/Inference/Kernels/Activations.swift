@@ -54,7 +54,7 @@ package func tanhGELU<T: Real>(_ x: T) -> T {
 @specialized(where T == Double)
 package func activate<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int, _ f: Activation) {
   switch f {
-  case .silu: for i in 0..<n { x[i] = silu(x[i]) }
+  case .silu: T.kernels.silu(x, n, x)
   case .gelu: for i in 0..<n { x[i] = gelu(x[i]) }
   case .relu: for i in 0..<n { x[i] = x[i] < 0 ? 0 : x[i] }
   case .squaredReLU: for i in 0..<n { x[i] = x[i] < 0 ? 0 : x[i] * x[i] }
@@ -71,7 +71,7 @@ package func gate<T: Real>(
   _ x: UnsafePointer<T>, _ n: Int, _ f: Activation, times y: UnsafeMutablePointer<T>
 ) {
   switch f {
-  case .silu: for i in 0..<n { y[i] = silu(x[i]) * y[i] }
+  case .silu: T.kernels.gate(x, n, y)
   case .gelu: for i in 0..<n { y[i] = gelu(x[i]) * y[i] }
   case .relu: for i in 0..<n { y[i] = x[i] < 0 ? 0 : x[i] * y[i] }
   case .squaredReLU: for i in 0..<n { y[i] = x[i] < 0 ? 0 : x[i] * x[i] * y[i] }
@@ -81,29 +81,11 @@ package func gate<T: Real>(
   }
 }
 
-/// x[i] = softplus(x[i]) within lower...upper, i in 0..<n
-@specialized(where T == Float)
-@specialized(where T == Double)
-package func softplus<T: Real>(
-  _ x: UnsafeMutablePointer<T>, _ n: Int, atLeast lower: T, atMost upper: T
-) {
-  for i in 0..<n {
-    let value = softplus(x[i])
-    let raised = value < lower ? lower : value
-    x[i] = raised > upper ? upper : raised
-  }
-}
-
 /// x[i] = max(log σ(x[i]) / divisor, lower), i in 0..<n: the log gate of gated linear attention
-@specialized(where T == Float)
-@specialized(where T == Double)
 package func logGate<T: Real>(
   _ x: UnsafeMutablePointer<T>, _ n: Int, dividedBy divisor: T, atLeast lower: T
 ) {
-  for i in 0..<n {
-    let value = logSigmoid(x[i]) / divisor
-    x[i] = value < lower ? lower : value
-  }
+  T.kernels.logGate(x, n, divisor, lower)
 }
 
 /// x[i] *= factor, i in 0..<n

@@ -11,22 +11,8 @@ package func causalConvolution<T: Real>(
   tail: UnsafeMutablePointer<T>, into y: UnsafeMutablePointer<T>
 ) {
   let (c0, n) = (channels.lowerBound, channels.count)
-  for t in 0..<tokens {
-    let out = y + t * stride + c0
-    if let bias {
-      for c in 0..<n { out[c] = bias[c0 + c] }
-    } else {
-      for c in 0..<n { out[c] = 0 }
-    }
-    for k in 0..<width {
-      let from = t - (width - 1) + k
-      let row = from < 0 ? UnsafePointer(tail) + (from + width - 1) * stride : x + from * stride
-      let weights = w + k * stride + c0
-      let input = row + c0
-      for c in 0..<n { out[c] += weights[c] * input[c] }
-    }
-    for c in 0..<n { out[c] = silu(out[c]) }
-  }
+  T.kernels.convolve(
+    x + c0, tokens, n, stride, w + c0, bias.map { $0 + c0 }, width, tail + c0, y + c0)
   // The tail for what follows: the last width-1 rows of tail and x together.
   for k in 0..<max(0, width - 1) {
     let from = tokens - (width - 1) + k

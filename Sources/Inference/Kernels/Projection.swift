@@ -24,7 +24,8 @@ struct Convolution<T: Real> {
   /// x [batch, tokens, channels] to the same shape; `tail` moves on.
   func callAsFunction(_ x: UnsafePointer<T>, _ run: Run<T>, tail: Buffer<T>) -> Buffer<T> {
     let y = run.activation(channels)
-    let grain = 128
+    // Some 64 KB of a result a piece; one token is no work to be shared.
+    let grain = 128 * max(1, 128 / run.tokens)
     let across = (channels + grain - 1) / grain
     weight.withUnsafeBufferPointer { weight in
       (bias ?? []).withUnsafeBufferPointer { biases in

@@ -29,8 +29,11 @@ struct SelectiveSSM<T: Real> {
     workspace.zeros(batch * n * width)
   }
 
-  /// u [batch, tokens, width] to y of the same shape; `state` moves on.
-  func callAsFunction(_ u: Buffer<T>, _ run: Run<T>, _ state: Buffer<T>) -> Buffer<T> {
+  /// u [batch, tokens, width] to y of the same shape, gated by SiLU(z) if there is one; `state`
+  /// moves on.
+  func callAsFunction(
+    _ u: Buffer<T>, gate z: Buffer<T>? = nil, _ run: Run<T>, _ state: Buffer<T>
+  ) -> Buffer<T> {
     let low = toStep(u.read, run)
     let b = toB(u.read, run)
     let c = toC(u.read, run)
@@ -41,18 +44,17 @@ struct SelectiveSSM<T: Real> {
       run.rmsNorm(c.read, run.rows, n, nil, normEps, into: c.pointer)
     }
     let dt = step(low.read, run)
-    run.forEachElement(of: run.rows * width) { range in
-      softplus(dt.pointer + range.lowerBound, range.count, atLeast: 0, atMost: .infinity)
-    }
-    let grain = 64
+    // Whole blocks of channels, enough of them to be worth a thread's while.
+    let grain = scanBlock * max(1, 1024 / (scanBlock * run.tokens))
     let across = (width + grain - 1) / grain
     run.workers.forEach(run.batch * across) { piece, _ in
       let (sequence, e0) = (piece / across, piece % across * grain)
       let row = sequence * run.tokens
       selectiveScan(
         u.read + row * width, dt.read + row * width, rates, b.read + row * n, c.read + row * n,
-        skip, tokens: run.tokens, width: width, n: n, channels: e0..<min(width, e0 + grain),
-        state: state.pointer + sequence * n * width, into: dt.pointer + row * width)
+        skip, gate: z.map { $0.read + row * width }, tokens: run.tokens, width: width, n: n,
+        channels: e0..<min(width, e0 + grain), state: state.pointer + sequence * n * width,
+        into: dt.pointer + row * width)
     }
     return dt
   }

@@ -1,5 +1,4 @@
-import Dispatch
-import Synchronization
+import CKernels
 
 #if canImport(Darwin)
   import Darwin
@@ -11,12 +10,12 @@ import Synchronization
 
 /// The threads of a pass. Work is cut into pieces that depend on shapes alone, never on the number
 /// of threads, and no two pieces write to the same place: the result is the same for any number.
-struct Workers: Sendable {
+package struct Workers: Sendable {
   /// How many threads take part, this one included.
-  let count: Int
+  package let count: Int
 
   /// `count` threads; 0 means one a core.
-  init(_ count: Int) {
+  package init(_ count: Int) {
     self.count = count > 0 ? count : Workers.cores
   }
 
@@ -27,25 +26,26 @@ struct Workers: Sendable {
 
   /// Calls `body(piece, lane)` for each piece of 0..<pieces; pieces of one lane run one after
   /// another, so that `lane` (below `count`) may choose a scratch buffer.
-  func forEach(_ pieces: Int, _ body: (_ piece: Int, _ lane: Int) -> Void) {
+  package func forEach(_ pieces: Int, _ body: (_ piece: Int, _ lane: Int) -> Void) {
     let lanes = min(count, pieces)
     guard lanes > 1 else {
       for piece in 0..<pieces { body(piece, 0) }
       return
     }
-    let next = Atomic(0)
     withoutActuallyEscaping(body) { body in
-      // Pieces write to disjoint places: that is the callers' side of the contract.
-      nonisolated(unsafe) let body = body
-      DispatchQueue.concurrentPerform(iterations: lanes) { lane in
-        while true {
-          let piece = next.wrappingAdd(1, ordering: .relaxed).oldValue
-          if piece >= pieces { return }
-          body(piece, lane)
-        }
+      withUnsafePointer(to: body) { body in
+        ck_pool_run(
+          Workers.pool, lanes, pieces,
+          { context, piece, lane in
+            context.unsafelyUnwrapped.assumingMemoryBound(to: ((Int, Int) -> Void).self).pointee(
+              piece, lane)
+          }, UnsafeMutableRawPointer(mutating: body))
       }
     }
   }
+
+  /// The threads of all models: one job at a time, since it takes all cores.
+  nonisolated(unsafe) private static let pool = ck_pool_make(cores - 1)
 
   /// Calls `body` for each run of at most `grain` of `count` items.
   func forEachRun(of count: Int, grain: Int, _ body: (Range<Int>) -> Void) {

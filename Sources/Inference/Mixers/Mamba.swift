@@ -79,9 +79,7 @@ struct MambaMixer<T: Real>: Mixer {
     guard let state = kept as? State else { preconditionFailure("a state of another mixer") }
     let x = inX(input.normed, run)
     let u = convolution(x.read, run, tail: state.tail)
-    let y = scan(u, run, state.scan)
     let z = inZ(input.normed, run)
-    run.gate(z.read, run.rows * scan.width, .silu, times: y.pointer)
-    return out(y.read, run)
+    return out(scan(u, gate: z, run, state.scan).read, run)
   }
 }

@@ -16,9 +16,16 @@ struct Weight {
     return bytes.assumingMemoryBound(to: T.self)
   }
 
-  /// out [range.count, columns] = those rows, widened
-  func widen<T: Real>(rows range: Range<Int>, into out: UnsafeMutablePointer<T>) {
-    let offset = range.lowerBound * columns * (dtype.bitWidth / 8)
-    Inference.widen(bytes + offset, dtype, range.count * columns, into: out)
+  /// out [rows.count, columns.count] = that part, widened
+  @specialized(where T == Float)
+  @specialized(where T == Double)
+  func widen<T: Real>(
+    rows: Range<Int>, columns range: Range<Int>, into out: UnsafeMutablePointer<T>
+  ) {
+    let (kernels, element, size) = (T.kernels, dtype.element, dtype.bitWidth / 8)
+    for (i, row) in rows.enumerated() {
+      let start = bytes + (row * columns + range.lowerBound) * size
+      kernels.widen(start, element, range.count, out + i * range.count)
+    }
   }
 }

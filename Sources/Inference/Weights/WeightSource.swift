@@ -20,9 +20,21 @@ public protocol WeightSource: Sendable {
   /// All bytes of `piece` where they already lie in memory (a mapped file, an array) and stay there
   /// as long as the source lives; `nil` where they must be read. They may be misaligned.
   func resident(_ piece: PieceID) -> UnsafeRawBufferPointer?
+
+  /// Told before a sub-layer's resident pieces are used.
+  ///
+  /// - Throws: whatever says that they are no longer what they were.
+  func checkResident() throws(Diagnostic)
+
+  /// Told when a pass has no more use for a piece: what is resident may leave memory.
+  func letGo(_ piece: PieceID)
 }
 
 extension WeightSource {
   /// Nothing lies in memory.
   public func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? { nil }
+  /// Nothing to be checked.
+  public func checkResident() throws(Diagnostic) {}
+  /// Nothing to be let go.
+  public func letGo(_ piece: PieceID) {}
 }

@@ -1,0 +1,4 @@
+#include "include/kernels.h"
+
+#define LEVEL baseline
+#include "kernels-level.h"

@@ -1,0 +1,79 @@
+// Both precisions for one level; included with LEVEL.
+// Vectors wider than the level's registers are passed to functions of this file alone, all inlined.
+#pragma clang diagnostic ignored "-Wpsabi"
+#define INLINE static inline __attribute__((always_inline))
+#define JOIN2(a, b, c) a##_##b##_##c
+#define JOIN(a, b, c) JOIN2(a, b, c)
+
+// float: exp's and log1p's constants are those of Real.swift.
+#define REAL float
+#define INT int
+#define LANES 16
+#define NAME(x) JOIN(x, f32, LEVEL)
+#define LOG2_E 1.44269504f
+#define ROUND 12582912.0f
+#define LN2_HIGH 0.693145751953125f
+#define LN2_LOW 1.428606765330187e-06f
+#define EXPONENT_BIAS 127
+#define MANTISSA_BITS 23
+#define MANTISSA_MASK 0x007fffff
+#define SQRT_HALF_BITS 0x3f3504f3
+#define EXP_LOWEST -87.33f
+#define EXP_HIGHEST 88.37f
+#define EXP_POLYNOMIAL(r)                                                                    \
+  (((((((1.0f / 5040 * r + 1.0f / 720) * r + 1.0f / 120) * r + 1.0f / 24) * r + 1.0f / 6) * r \
+     + 0.5f) * r + 1) * r + 1)
+#define LOG_POLYNOMIAL(q) \
+  ((((1.0f / 11 * q + 1.0f / 9) * q + 1.0f / 7) * q + 1.0f / 5) * q + 1.0f / 3)
+typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
+#include "kernels-real.h"
+#undef REAL
+#undef INT
+#undef LANES
+#undef NAME
+#undef LOG2_E
+#undef ROUND
+#undef LN2_HIGH
+#undef LN2_LOW
+#undef EXPONENT_BIAS
+#undef MANTISSA_BITS
+#undef MANTISSA_MASK
+#undef SQRT_HALF_BITS
+#undef EXP_LOWEST
+#undef EXP_HIGHEST
+#undef EXP_POLYNOMIAL
+#undef LOG_POLYNOMIAL
+
+#define REAL double
+#define INT long long
+#define LANES 8
+#define NAME(x) JOIN(x, f64, LEVEL)
+#define LOG2_E 1.4426950408889634
+#define ROUND 6755399441055744.0
+#define LN2_HIGH 6.93147180369123816490e-01
+#define LN2_LOW 1.90821492927058770002e-10
+#define EXPONENT_BIAS 1023
+#define MANTISSA_BITS 52
+#define MANTISSA_MASK 0x000fffffffffffff
+#define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
+#define EXP_LOWEST -708.39
+#define EXP_HIGHEST 709.43
+#define EXP_POLYNOMIAL(r)                                                                        \
+  (((((((((((((1.0 / 6227020800 * r + 1.0 / 479001600) * r + 1.0 / 39916800) * r + 1.0 / 3628800) \
+             * r + 1.0 / 362880) * r + 1.0 / 40320) * r + 1.0 / 5040) * r + 1.0 / 720) * r        \
+         + 1.0 / 120) * r + 1.0 / 24) * r + 1.0 / 6) * r + 0.5) * r + 1) * r + 1)
+#define LOG_POLYNOMIAL(q)                                                                          \
+  ((((((((((1.0 / 23 * q + 1.0 / 21) * q + 1.0 / 19) * q + 1.0 / 17) * q + 1.0 / 15) * q + 1.0 / 13) \
+        * q + 1.0 / 11) * q + 1.0 / 9) * q + 1.0 / 7) * q + 1.0 / 5) * q + 1.0 / 3)
+// The exponent fits 32 bits, which every level can convert.
+typedef int JOIN(N, f64, LEVEL) __attribute__((ext_vector_type(LANES)));
+#include "kernels-real.h"
+
+const struct ck_kernels_f32 JOIN(ck, f32, LEVEL) = {
+  JOIN(silu, f32, LEVEL), JOIN(gate, f32, LEVEL), JOIN(log_gate, f32, LEVEL),
+  JOIN(softmax, f32, LEVEL), JOIN(widen, f32, LEVEL), JOIN(dot, f32, LEVEL),
+  JOIN(convolve, f32, LEVEL), JOIN(scan, f32, LEVEL)};
+const struct ck_kernels_f64 JOIN(ck, f64, LEVEL) = {
+  JOIN(silu, f64, LEVEL), JOIN(gate, f64, LEVEL), JOIN(log_gate, f64, LEVEL),
+  JOIN(softmax, f64, LEVEL), JOIN(widen, f64, LEVEL), JOIN(dot, f64, LEVEL),
+  JOIN(convolve, f64, LEVEL), JOIN(scan, f64, LEVEL)};

@@ -1,3 +1,0 @@
-// OpenBLAS's C interface for Swift.
-#pragma once
-#include <cblas.h>
