@@ -35,7 +35,6 @@ struct DraftWeights: WeightSource {
   // A piece that is one stretch of a file is used where it lies.
   func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? {
     guard let (file, range) = place(piece), let bytes = file.mapped() else { return nil }
-    meter?.add(range.count, piece.description)
     return UnsafeRawBufferPointer(rebasing: bytes[range])
   }
 
@@ -78,15 +77,5 @@ extension TensorSource {
     guard run.pieceRow == 0, run.count == location.shape.rows, end <= files[extent.file].byteCount
     else { return nil }
     return (files[extent.file], start..<end)
-  }
-}
-
-extension Draft {
-  /// Bytes of all pieces as they are read once.
-  var byteCount: Int { pieces.keys.reduce(0) { $0 + byteCount(of: $1) } }
-
-  /// Bytes of one piece; none if it is not there.
-  func byteCount(of piece: PieceID) -> Int {
-    pieces[piece].flatMap { $0.shape.byteCount(of: $0.dtype) } ?? 0
   }
 }

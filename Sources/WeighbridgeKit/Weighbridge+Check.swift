@@ -56,11 +56,7 @@ extension Weighbridge {
       checkFiles(manifest, directory, names, meter, &part)
       return part
     }
-<<<<<<< HEAD
     checkTensors(manifest, directory, meter, &result)
-=======
-    checkTensors(manifest, directory, &result, meter)
->>>>>>> reports
     let part = try files.value()
     result.badFiles = part.badFiles
     result.problems = part.problems + result.problems
@@ -109,13 +105,8 @@ extension Weighbridge {
   }
 
   func checkTensors(
-<<<<<<< HEAD
     _ manifest: WrittenManifest, _ directory: String, _ meter: Meter?,
     _ result: inout CheckResult
-=======
-    _ manifest: WrittenManifest, _ directory: String, _ result: inout CheckResult,
-    _ meter: Meter? = nil
->>>>>>> reports
   ) {
     let source: any TensorSource
     do throws(Problems) {
