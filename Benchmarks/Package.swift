@@ -9,7 +9,7 @@ let package = Package(
   targets: [
     .executableTarget(
       name: "EngineBench",
-      dependencies: [.product(name: "Inference", package: "weighbridge")],
+      dependencies: ["Inference", "Layouts", "Tensors"].map { .product(name: $0, package: "weighbridge") },
       swiftSettings: [
         .swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("InternalImportsByDefault"),

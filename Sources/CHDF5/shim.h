@@ -367,7 +367,9 @@ static inline int chdf5_rehearse(const char *path, unsigned long long memory, un
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setrlimit(RLIMIT_CORE, &limit);
-    limit.rlim_cur = limit.rlim_max = seconds;
+    // One second between SIGXCPU, which tells what it was, and SIGKILL.
+    limit.rlim_cur = seconds;
+    limit.rlim_max = seconds + 1;
     setrlimit(RLIMIT_CPU, &limit);
     alarm(seconds * 12);
 #ifdef __linux__

@@ -89,7 +89,8 @@ extension Glue {
       guard heads > 0, total % heads == 0, (total / heads) % 2 == 0 else {
         throw uneven(heads, "heads of \(total) rows")
       }
-      try afford(total, of: share.count)
+      // Of no rows there may be any number of heads.
+      try afford(max(total, heads), of: share.count)
       let width = total / heads
       var all: [RowSegment] = []
       for head in 0..<heads {
@@ -104,7 +105,7 @@ extension Glue {
       let share = try part.pieces(rows, scope)
       let total = share.reduce(0) { $0 + $1.count }
       guard times > 0 else { throw uneven(times, "copies") }
-      try afford(total.checkedTimes(times) ?? .max, of: share.count)
+      try afford(max(total, 1).checkedTimes(times) ?? .max, of: share.count)
       var all: [RowSegment] = []
       for row in 0..<total {
         for _ in 0..<times { all += Glue.slice(share, row, 1) }

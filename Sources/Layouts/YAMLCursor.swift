@@ -10,7 +10,7 @@ struct YAMLCursor {
   init(text: String, file: String) throws(Diagnostic) {
     try Self.checkDepth(text, file)
     do {
-      // Without tags' regular expressions, which cost more than all the rest; `tag` asks for one.
+      // Yams resolves tags by regular expressions, which took half of a start; see `scalar`.
       guard let node = try Yams.compose(yaml: text, .basic) else {
         throw Diagnostic(code: "layout.yaml", subject: file, message: "is empty")
       }
@@ -89,17 +89,7 @@ struct YAMLCursor {
 
   var isMapping: Bool { node.mapping != nil }
   var isSequence: Bool { node.sequence != nil }
-  /// A plain scalar that YAML's core schema calls null.
-  var isNull: Bool {
-    guard let scalar = node.scalar, scalar.style == .plain else { return false }
-    return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
-  }
-
-  /// What a scalar is by YAML's own rules; a quoted one is a text.
-  private var tag: Tag.Name? {
-    guard let scalar = node.scalar else { return nil }
-    return scalar.style == .plain ? Resolver.default.resolveTag(of: Node(scalar.string)) : .str
-  }
+  var isNull: Bool { node.scalar.map(Self.value) == .null }
 
   /// The members of a mapping, in order.
   func members() throws(Diagnostic) -> [(key: String, value: YAMLCursor)] {
@@ -178,12 +168,28 @@ struct YAMLCursor {
       return .array(values)
     }
     guard let scalar = node.scalar else { throw error("should be a value") }
-    switch tag {
-    case .null: return .null
-    case .bool: return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
-    case .int: return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
-    case .float: return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
-    default: return .string(scalar.string)
+    return Self.value(scalar)
+  }
+
+  /// What a scalar stands for: a plain one null, a truth value or a number, if it is spelled so.
+  private static func value(_ scalar: Node.Scalar) -> JSONValue {
+    guard scalar.style == .plain else { return .string(scalar.string) }
+    switch scalar.string {
+    case "", "~", "null", "Null", "NULL": return .null
+    case "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON": return .bool(true)
+    case "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF": return .bool(false)
+    default: break
     }
+    let isNumber = scalar.string.utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "+"), UInt8(ascii: "-"),
+        UInt8(ascii: "."), UInt8(ascii: "e"), UInt8(ascii: "E"):
+        true
+      default: false
+      }
+    }
+    guard isNumber else { return .string(scalar.string) }
+    return Int(scalar.string).map { .int($0) } ?? Double(scalar.string).map { .double($0) }
+      ?? .string(scalar.string)
   }
 }

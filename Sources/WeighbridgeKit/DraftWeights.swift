@@ -44,12 +44,24 @@ struct DraftWeights: WeightSource {
   }
 
   func letGo(_ piece: PieceID) {
-    if let (file, range) = place(piece) { file.unload(range) }
+    guard let (file, range) = place(piece) else { return }
+    file.unload(range)
+    meter?.add(range.count, piece.description)
   }
 
   private func place(_ piece: PieceID) -> (file: RandomAccessFile, bytes: Range<Int>)? {
     guard case .stored(let location)? = pieces[piece] else { return nil }
     return reader.source.stretch(location)
+  }
+}
+
+extension Draft {
+  /// Bytes of all pieces as they are read once.
+  var byteCount: Int { pieces.keys.reduce(0) { $0 + byteCount(of: $1) } }
+
+  /// Bytes of one piece; none if it is not there.
+  func byteCount(of piece: PieceID) -> Int {
+    pieces[piece].flatMap { $0.shape.byteCount(of: $0.dtype) } ?? 0
   }
 }
 

@@ -56,7 +56,7 @@ extension Weighbridge {
       checkFiles(manifest, directory, names, meter, &part)
       return part
     }
-    checkTensors(manifest, directory, &result, meter)
+    checkTensors(manifest, directory, meter, &result)
     let part = try files.value()
     result.badFiles = part.badFiles
     result.problems = part.problems + result.problems
@@ -105,8 +105,8 @@ extension Weighbridge {
   }
 
   func checkTensors(
-    _ manifest: WrittenManifest, _ directory: String, _ result: inout CheckResult,
-    _ meter: Meter? = nil
+    _ manifest: WrittenManifest, _ directory: String, _ meter: Meter?,
+    _ result: inout CheckResult
   ) {
     let source: any TensorSource
     do throws(Problems) {

@@ -45,7 +45,7 @@ extension Weighbridge {
           shape: tensor.output.shape.dims, sha256: digest)
       })
     var result = CheckResult(manifest: manifest)
-    checkTensors(manifest, directory, &result)
+    checkTensors(manifest, directory, nil, &result)
     manifest.files = try files.value()
     guard result.passes else { throw Problems(result.problems) }
     try TextFile.write(manifest.text, to: directory + "/" + WrittenManifest.fileName)

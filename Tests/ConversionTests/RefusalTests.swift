@@ -93,10 +93,6 @@ struct RefusedCase: Sendable, CustomStringConvertible {
       source: "retnet-torchscale/torchscale", to: "fla", change: ["deepnorm": true],
       reasons: ["config.unsupported deepnorm"]),
     RefusedCase(
-      source: "retnet-torchscale/torchscale", to: "fla",
-      change: ["decoder_normalize_before": false],
-      reasons: ["config.unsupported decoder_normalize_before"]),
-    RefusedCase(
       source: "retnet-gqa-nogate/fla", to: "torchscale",
       reasons: ["convert.inexpressible retention.output_gate"]),
     RefusedCase(

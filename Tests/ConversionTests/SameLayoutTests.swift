@@ -181,6 +181,38 @@ struct CastTests {
     }
   }
 
+  @Test("tables that torchscale keeps in the file stay float32, whatever is asked for")
+  func tables() throws {
+    let fixture = ModelFixture.named("retnet-torchscale/torchscale")
+    let source = try stored(fixture)
+    let cast = try Converted(fixture.path, to: "torchscale") {
+      $0.dtype = .f16
+      $0.castsAll = true
+    }
+    for (name, tensor) in source.tensors {
+      if name.contains("retnet_rel_pos") {
+        #expect(cast.checkpoint[name] == tensor, "\(name)")
+      } else {
+        #expect(cast.checkpoint[name].dtype == .f16, "\(name)")
+      }
+    }
+  }
+
+  @Test("what was cast to bfloat16 before is cast to float16 like the rest")
+  func narrowToNarrow() throws {
+    let fixture = ModelFixture.named("tiny-mamba/fla")
+    let narrow = try Converted(fixture.path, to: "fla") {
+      $0.dtype = .bf16
+      $0.castsAll = true
+    }
+    let cast = try Converted(narrow.path, to: "fla") { $0.dtype = .f16 }
+    for (name, tensor) in narrow.checkpoint.tensors {
+      let found = cast.checkpoint[name]
+      #expect(found.dtype == .f16, "\(name)")
+      #expect(found.values == tensor.values.map { Float(Float16($0)) }, "\(name)")
+    }
+  }
+
   @Test("a cast goes along with another layout")
   func castAndConvert() throws {
     let fixture = ModelFixture.named("lit-mamba-only/lit_gpt")

@@ -32,7 +32,7 @@ struct CapturedTraceTests {
       // Each stage of a coarse trace is computed from the one before: its bound stays small, however
       // many layers lie before it.
       let scale = stage.relative > 0 ? stage.maxAbs / stage.relative : 1
-      #expect(stage.bound / scale < (isCoarse ? 0.25 : 1e-4), "\(stage.name)")
+      #expect(stage.bound / scale < (isCoarse ? 0.5 : 1e-4), "\(stage.name)")
     }
     // The agreement of the predictions is that of the whole pass.
     #expect(result.report.logits.klMean > 0)
