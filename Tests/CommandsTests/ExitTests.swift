@@ -175,8 +175,8 @@ struct ExitTests {
   }
 }
 
-@Suite("Documents")
-struct DocumentTests {
+@Suite("JSON documents")
+struct JSONDocumentTests {
   @Test("inspect's document has what the contract says", arguments: ModelFixture.all)
   func inspect(fixture: ModelFixture) throws {
     let document = try BuiltTool.run("inspect", fixture.path, "--json").document()
@@ -289,8 +289,8 @@ struct DocumentTests {
   }
 }
 
-@Suite("Help")
-struct HelpTests {
+@Suite("Usage")
+struct UsageTests {
   static let commands = [
     "inspect", "convert", "parity", "trace", "generate", "diff", "layouts",
   ]
