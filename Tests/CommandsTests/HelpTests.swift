@@ -42,7 +42,7 @@ struct HelpTests {
     let hf = ModelFixture.named("mamba-tied/hf").path
     for (name, target) in [
       ("iter-100000-ckpt.pth", lit + "/iter-000128-ckpt.pth"),
-      ("lit_config.json", lit + "/lit_config.json"), ("mamba-hf", hf),
+      ("lit_config.json", lit + "/lit_config.json"), ("mamba-hf", hf), ("mamba", hf),
       ("model.safetensors", samba + "/model.safetensors"),
       ("trace.safetensors", Fixtures.path("models/samba-fla/trace.safetensors")),
     ] where !(name == "trace.safetensors" && command == "trace") {
