@@ -28,7 +28,7 @@ struct Convert: Command {
   @Option(
     help: ArgumentHelp(
       "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"),
-    completion: Completions.frameworks)
+    completion: Completions.targets)
   var to: String
 
   @Option(

@@ -12,7 +12,7 @@ struct Generate: Command {
 
       Examples:
         weighbridge generate samba-fla --tokens prompts.json --max-new-tokens 64
-        weighbridge generate mamba-hf --tokens prompts.json --max-new-tokens 9 --temperature 0.8
+        weighbridge generate mamba --tokens p.json --max-new-tokens 9 --temperature 1
       """)
 
   @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)

@@ -123,7 +123,8 @@ extension Weighbridge {
     }
     let directory = try OutputDirectory(
       destination: request.destination,
-      sources: [loaded.location.path, loaded.location.directory], force: request.force,
+      sources: [loaded.location.path] + loaded.source.files.map(\.path) + loaded.location.configs,
+      force: request.force,
       resumable: request.resumes)
     problems += directory.notes
     do {

@@ -42,13 +42,15 @@ struct HelpTests {
     let hf = ModelFixture.named("mamba-tied/hf").path
     for (name, target) in [
       ("iter-100000-ckpt.pth", lit + "/iter-000128-ckpt.pth"),
-      ("lit_config.json", lit + "/lit_config.json"), ("mamba-hf", hf),
+      ("lit_config.json", lit + "/lit_config.json"), ("mamba-hf", hf), ("mamba", hf),
       ("model.safetensors", samba + "/model.safetensors"),
       ("trace.safetensors", Fixtures.path("models/samba-fla/trace.safetensors")),
     ] where !(name == "trace.safetensors" && command == "trace") {
       Files.link(directory.file(name), to: target)
     }
-    Files.write("[[1, 2, 3, 4, 5, 6, 7, 8]]", to: directory.file("prompts.json"))
+    for name in ["prompts.json", "p.json"] {
+      Files.write("[[1, 2, 3, 4, 5, 6, 7, 8]]", to: directory.file(name))
+    }
     if command != "convert" {
       let from = ["parity", "trace"].contains(command) ? samba : lit
       let made = try BuiltTool.run(
@@ -129,7 +131,7 @@ struct HelpTests {
     #expect(
       try Set(Self.bash("weighbridge", "convert", "a", "b", "--to", "")).isSuperset(
         of: ["hf", "fla", "mamba_ssm", "lit_gpt", "torchscale", "berlino"]))
-    #expect(try Self.bash("weighbridge", "inspect", "--preset", "Samba_4") == ["Samba_421M"])
+    #expect(try Self.bash("weighbridge", "inspect", "--preset", "Samba_4").contains("Samba_421M"))
     #expect(try Self.bash("weighbridge", "layouts", "samba-").contains("samba-fla"))
     #expect(
       try Self.bash("weighbridge", "convert", "a", "b", "--dtype", "bf") == ["bfloat16"])

@@ -3,7 +3,12 @@ import WeighbridgeKit
 
 /// What shells complete; names come from the layouts themselves, so that none can be forgotten.
 enum Completions {
-  /// Frameworks, as `--to` takes them.
+  /// Frameworks that can be written, as `--to` takes them.
+  static var targets: CompletionKind {
+    names { Set($0.library.layouts.filter { $0.write != nil }.map(\.framework)).sorted() }
+  }
+
+  /// Frameworks, as `--from` takes them.
   static var frameworks: CompletionKind { names { $0.library.frameworks } }
 
   /// Frameworks and layouts, as `layouts` takes them.
