@@ -38,8 +38,10 @@ let package = Package(
     .target(name: "Tensors", dependencies: [collections], swiftSettings: hot),
     .systemLibrary(
       name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", collections], swiftSettings: hot),
+      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CSystem", collections],
+      swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
       name: "Layouts", dependencies: ["Tensors", "Yams", collections], swiftSettings: strict,

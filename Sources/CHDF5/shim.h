@@ -1,6 +1,8 @@
 // libhdf5 for Swift. Macros that Swift cannot import become `static inline` functions here, and so
 // do calls whose form changed between libhdf5 1.10 and 2.0.
 #pragma once
+#include <errno.h>
+#include <fcntl.h>
 #include <hdf5.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -185,6 +187,215 @@ static inline int chdf5_is_complex(hid_t type) {
   (void)type;
   return 0;
 #endif
+}
+
+// --- rehearsal ---------------------------------------------------------------------------------
+
+// Releases of libhdf5 crash or loop on some damaged files. So whatever reading a file calls is first
+// called in a child process, where that hurts nobody.
+
+static void chdf5_rehearse_attribute(hid_t object, const char *name) {
+  hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+  hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
+  hssize_t count = H5Sget_simple_extent_npoints(space);
+  H5T_class_t of = H5Tget_class(type);
+  size_t size = H5Tget_size(type);
+  if (of == H5T_STRING && count == 1 && H5Tis_variable_str(type) > 0) {
+    char *text = NULL;
+    if (H5Aread(attribute, type, &text) >= 0) H5free_memory(text);
+  } else if (of == H5T_STRING ? count == 1 : of == H5T_INTEGER && size <= 8 && count <= 64) {
+    void *bytes = malloc((size < 8 ? 8 : size) * (size_t)count + 8);
+    if (bytes) H5Aread(attribute, of == H5T_STRING ? type : H5T_STD_I64LE, bytes);
+    free(bytes);
+  }
+  H5Sclose(space);
+  H5Tclose(type);
+  H5Aclose(attribute);
+}
+
+static herr_t chdf5_rehearse_each_attribute(hid_t object, const char *name, const H5A_info_t *info,
+                                            void *data) {
+  (void)info;
+  (void)data;
+  chdf5_rehearse_attribute(object, name);
+  return 0;
+}
+
+static void chdf5_rehearse_type(hid_t type, int depth) {
+  int count, i;
+  H5T_class_t of = H5Tget_class(type);
+  if (depth > 32) return;
+  if (of == H5T_OPAQUE) {
+    char *tag = H5Tget_tag(type);
+    if (tag) H5free_memory(tag);
+  }
+  if (of == H5T_ENUM || chdf5_is_complex(type)) {
+    hid_t base = H5Tget_super(type);
+    if (base >= 0) chdf5_rehearse_type(base, depth + 1);
+    H5Tclose(base);
+  }
+  if (of != H5T_ENUM && of != H5T_COMPOUND) return;
+  count = H5Tget_nmembers(type);
+  for (i = 0; i < count; i++) {
+    char *name = H5Tget_member_name(type, (unsigned)i);
+    if (name) H5free_memory(name);
+    if (of == H5T_ENUM) {
+      void *value = calloc(1, H5Tget_size(type) + 8);
+      if (value) H5Tget_member_value(type, (unsigned)i, value);
+      free(value);
+    } else {
+      hid_t member = H5Tget_member_type(type, (unsigned)i);
+      if (member >= 0) chdf5_rehearse_type(member, depth + 1);
+      H5Tclose(member);
+    }
+  }
+}
+
+static void chdf5_rehearse_dataset(hid_t dataset) {
+  hid_t list = H5Dget_create_plist(dataset), type, space;
+  H5D_layout_t layout = H5Pget_layout(list);
+  H5D_fill_value_t fill = H5D_FILL_VALUE_UNDEFINED;
+  size_t size;
+  // Nothing of these is read, and asking more would open other files.
+  if (list < 0 || layout == H5D_VIRTUAL || H5Pget_external_count(list) != 0) {
+    H5Pclose(list);
+    return;
+  }
+  type = H5Dget_type(dataset);
+  space = H5Dget_space(dataset);
+  size = H5Tget_size(type);
+  chdf5_rehearse_type(type, 0);
+  if (H5Aexists(dataset, "dtype") > 0) chdf5_rehearse_attribute(dataset, "dtype");
+  if (H5Aexists(dataset, "shape") > 0) chdf5_rehearse_attribute(dataset, "shape");
+  H5Dget_storage_size(dataset);
+  H5Dget_offset(dataset);
+  if (size > 0 && size <= 64 && H5Pfill_value_defined(list, &fill) >= 0 &&
+      fill == H5D_FILL_VALUE_USER_DEFINED) {
+    unsigned char value[64];
+    H5Pget_fill_value(list, type, value);
+  }
+  if (layout == H5D_COMPACT) {
+    hssize_t count = H5Sget_simple_extent_npoints(space);
+    if (count > 0 && size > 0 && (size_t)count <= 65536 / size) {
+      void *bytes = malloc((size_t)count * size);
+      if (bytes) H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes);
+      free(bytes);
+    }
+  }
+#if H5_VERSION_GE(1, 10, 5)
+  if (layout == H5D_CHUNKED) {
+    // Walks the whole index of chunks; one that claims very many is refused for its shape later.
+    hsize_t dims[H5S_MAX_RANK + 1], chunk[H5S_MAX_RANK + 1], count;
+    double claimed = 1;
+    int i, rank = H5Sget_simple_extent_ndims(space);
+    if (rank > 0 && H5Sget_simple_extent_dims(space, dims, NULL) >= 0 &&
+        H5Pget_chunk(list, H5S_MAX_RANK, chunk) == rank) {
+      for (i = 0; i < rank; i++) claimed *= (double)dims[i] / (double)(chunk[i] ? chunk[i] : 1) + 1;
+      if (claimed < 1e7) H5Dget_num_chunks(dataset, H5S_ALL, &count);
+    }
+  }
+#endif
+  H5Sclose(space);
+  H5Tclose(type);
+  H5Pclose(list);
+}
+
+static int chdf5_rehearse_link(const char *name, int kind, void *context) {
+  (void)name;
+  (void)kind;
+  (void)context;
+  return 0;
+}
+
+#if H5_VERSION_GE(1, 12, 0)
+typedef H5O_info2_t chdf5_object_info;
+#else
+typedef H5O_info_t chdf5_object_info;
+#endif
+static herr_t chdf5_rehearse_object(hid_t root, const char *name, const chdf5_object_info *info,
+                                    void *data) {
+  hid_t object = H5Oopen(root, name, H5P_DEFAULT);
+  struct chdf5_object ignored;
+  (void)data;
+  chdf5_describe(object, &ignored);
+  if (info->type == H5O_TYPE_DATASET) chdf5_rehearse_dataset(object);
+  if (info->type == H5O_TYPE_GROUP) {
+    chdf5_each_link(object, chdf5_rehearse_link, NULL);
+    if (strcmp(name, ".") == 0) {
+      hsize_t position = 0;
+      H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, &position, chdf5_rehearse_each_attribute, NULL);
+    } else if (H5Aexists(object, "weighbridge.tensor-name") > 0) {
+      chdf5_rehearse_attribute(object, "weighbridge.tensor-name");
+    }
+  }
+  H5Oclose(object);
+  return 0;
+}
+
+// Reads as much of a file as opening it would: hard links only.
+static void chdf5_rehearse_file(const char *path) {
+  hid_t access = H5Pcreate(H5P_FILE_ACCESS), file;
+  chdf5_lenient_locking(access);
+  file = H5Fopen(path, H5F_ACC_RDONLY, access);
+  if (file >= 0) {
+#if H5_VERSION_GE(1, 12, 0)
+    H5Ovisit3(file, H5_INDEX_NAME, H5_ITER_INC, chdf5_rehearse_object, NULL, H5O_INFO_BASIC);
+#elif H5_VERSION_GE(1, 10, 3)
+    H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, chdf5_rehearse_object, NULL, H5O_INFO_BASIC);
+#else
+    H5Ovisit(file, H5_INDEX_NAME, H5_ITER_INC, chdf5_rehearse_object, NULL);
+#endif
+    H5Fclose(file);
+  }
+}
+
+// How a child process fared that opened the file: 0, or the signal that ended it. It may use `memory`
+// bytes more than this process has, and `seconds` of the processor's time.
+static inline int chdf5_rehearse(const char *path, unsigned long long memory, unsigned seconds) {
+  static const int signals[] = {SIGINT,  SIGTERM, SIGHUP, SIGSEGV, SIGBUS, SIGABRT,
+                                SIGILL,  SIGFPE,  SIGTRAP, SIGXCPU, SIGALRM, SIGPROF};
+  int status = 0;
+  pid_t child = fork(), ended;
+  if (child < 0) return 0;
+  if (child == 0) {
+    struct rlimit limit = {0, 0};
+    sigset_t none;
+    size_t i;
+    int out = -1;
+    // Handlers of this program would tell of this child, or through this program's pipes.
+    for (i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setrlimit(RLIMIT_CORE, &limit);
+    limit.rlim_cur = limit.rlim_max = seconds;
+    setrlimit(RLIMIT_CPU, &limit);
+    alarm(seconds * 12);
+#ifdef __linux__
+    {
+      // The address space as it is, in pages, stands first there.
+      char text[32] = {0};
+      unsigned long long now = 0;
+      int statm = open("/proc/self/statm", O_RDONLY);
+      if (statm >= 0 && read(statm, text, sizeof text - 1) > 0) {
+        now = strtoull(text, NULL, 10) * (unsigned long long)sysconf(_SC_PAGESIZE);
+        limit.rlim_cur = limit.rlim_max = (rlim_t)(now + memory);
+        setrlimit(RLIMIT_AS, &limit);
+      }
+      close(statm);
+    }
+#else
+    (void)memory;
+#endif
+    // What an aborting library prints is not for the user.
+    out = open("/dev/null", O_WRONLY);
+    if (out >= 0) dup2(out, 2);
+    chdf5_rehearse_file(path);
+    _exit(0);
+  }
+  while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR) {
+  }
+  if (ended != child || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) return 0;
+  return WIFSIGNALED(status) ? WTERMSIG(status) : SIGABRT;
 }
 
 // --- zlib --------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ public enum ContainerSniffer {
     // Bytes over 0x7F without any control byte are text only if they are UTF-8.
     guard head.allSatisfy({ $0 < 0x80 }) else { return nil }
     return refusal(
-      file, "text", "is a text, not a checkpoint: \(shown(String(text.prefix(60))))",
+      file, "text", "is a text, not a checkpoint",
       "give the weights, or the directory that holds them")
   }
 

@@ -36,16 +36,17 @@ final class OutputFile: Sendable {
   ///
   /// - Throws: `io.write` with the system's reason (no space left, …).
   func write(at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {
-    var done = 0
-    while done < bytes.count {
-      let count = pwrite(
-        descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw Diagnostic.system("io.write", path, "cannot be written at byte \(offset + done)")
-      }
-      done += count
-    }
+    try FileCopy.write(bytes, to: descriptor, path: path, at: offset)
+  }
+
+  /// Moves `count` bytes of `source` from `offset` on to byte `target` of this file.
+  ///
+  /// - Throws: `io.read`, `io.truncated`, `io.write`.
+  func move(
+    _ count: Int, of source: RandomAccessFile, at offset: Int, to target: Int
+  ) throws(Diagnostic) {
+    try FileCopy.move(
+      count, of: source, at: offset, to: descriptor, path: path, at: target)
   }
 
   /// Writes all of `bytes` from `offset` on.

@@ -56,7 +56,7 @@ public struct OutputManifest: Sendable {
 /// A sink writes into a directory that its caller moves into place or removes; it never renames.
 public protocol TensorSink: Sendable {
   /// Where each tensor's dense little-endian bytes go: the file (by its place in `outputs`) and the
-  /// offset there; `nil` where only `write` can place them.
+  /// offset there; `nil` where only `write` can place them. Bytes may come by `move` there.
   var extents: [TensorInfo.Extent?] { get }
   /// The paths of the files being written.
   var outputs: [String] { get }
@@ -66,9 +66,26 @@ public protocol TensorSink: Sendable {
   /// - Throws: `io.write` with the system's reason, or the container's own diagnostic.
   func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic)
 
+  /// Moves `count` bytes of `file` from byte `offset` on to byte `target` of output number `output`,
+  /// where `extents` told that they belong.
+  ///
+  /// - Throws: `io.read`, `io.truncated`, `io.write`.
+  func move(
+    _ count: Int, of file: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
+  ) throws(Diagnostic)
+
   /// Completes the files (trailers, checksums, the shard index), and closes them.
   ///
   /// - Parameter sync: whether the bytes must be on the disk when it returns (`fsync`).
   /// - Throws: `io.write`.
   func finish(sync: Bool) throws(Diagnostic)
+}
+
+extension TensorSink {
+  /// For sinks that tell no extents.
+  public func move(
+    _ count: Int, of file: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
+  ) throws(Diagnostic) {
+    preconditionFailure("a sink that tells extents takes bytes there")
+  }
 }

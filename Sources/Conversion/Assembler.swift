@@ -52,7 +52,7 @@ struct Assembler {
         [
           ConversionPlan.Part(
             piece: PieceID(nil, buffer.name), value: value, start: 0, count: buffer.shape.rows)
-        ], keepsFloat32: true)
+        ], keep: .always)
     }
     try checkLeftovers()
   }
@@ -76,24 +76,25 @@ struct Assembler {
 
   private mutating func add(_ expected: Expansion.Expected) throws(Diagnostic) {
     var parts: [ConversionPlan.Part] = []
-    var keepsFloat32 = false
+    var keep = SameLayoutPlan.KeepsFloat32.never
     for segment in expected.segments {
       let id = PieceID(expected.sublayer, segment.role)
       guard let value = try value(of: id, for: expected.name) else { return }
       used.insert(id)
-      if kind(of: id).piece(id.role)?.keepsFloat32 == true { keepsFloat32 = true }
+      keep = max(keep, SameLayoutPlan.KeepsFloat32(kind(of: id).piece(id.role)))
       parts.append(
         ConversionPlan.Part(piece: id, value: value, start: segment.start, count: segment.count))
     }
-    append(expected.name, expected.shape, parts, keepsFloat32: keepsFloat32)
+    append(expected.name, expected.shape, parts, keep: keep)
   }
 
   private mutating func append(
-    _ name: String, _ shape: Shape, _ parts: [ConversionPlan.Part], keepsFloat32: Bool
+    _ name: String, _ shape: Shape, _ parts: [ConversionPlan.Part],
+    keep: SameLayoutPlan.KeepsFloat32
   ) {
     let natural =
-      SameLayoutPlan.widest(parts.map(\.value)) ?? (keepsFloat32 ? .f32 : modelDType)
-    let dtype = SameLayoutPlan.cast(natural, options, keepsFloat32: keepsFloat32)
+      SameLayoutPlan.widest(parts.map(\.value)) ?? (keep > .never ? .f32 : modelDType)
+    let dtype = SameLayoutPlan.cast(natural, options, keep)
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
       natural != .f64
     {
@@ -208,7 +209,7 @@ struct Assembler {
           Diagnostic(
             code: "convert.no-place", subject: name,
             message: "has no place in the target, and it is not without effect",
-            help: "choose a target that has \(id.role)"))
+            help: "choose a target whose \(kind(of: id).name) has it"))
       }
     }
   }

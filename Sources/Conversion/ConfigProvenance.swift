@@ -8,11 +8,13 @@ struct ConfigProvenance {
   private let config: JSONObject
   private let lets: [String: Expression]
   private let keys: Set<String>
+  private let defaults: [String: JSONValue]
 
   init(_ bound: BoundModel, _ vocabulary: Vocabulary) {
     layout = bound.layout
     config = bound.config
     keys = Set(bound.layout.config.keys.map(\.name))
+    defaults = bound.layout.config.keys.reduce(into: [:]) { $0[$1.name] = $1.initial }
     var lets: [String: Expression] = [:]
     for binding in bound.layout.lets + bound.layout.layers.lets {
       lets[binding.name] = binding.value
@@ -21,11 +23,16 @@ struct ConfigProvenance {
   }
 
   /// ` (nope is true)`, or nothing when no key is behind it.
-  func clause(kind: String, attribute: String) -> String {
+  ///
+  /// - Parameter value: the attribute's, where a place in the layer may give another than the mixer.
+  func clause(kind: String, attribute: String, value: JSONValue? = nil) -> String {
     var expressions: [Expression] = []
     if kind == "model" {
+      // What is not tied is so because a key is off.
+      if attribute == "tied" { return clause([layout.model.tied], alsoOff: true) }
       expressions = layout.model.attributes.filter { $0.name == attribute }.map(\.value)
-      if attribute == "tied" { expressions = [layout.model.tied] }
+    } else if let conditions = conditions(kind: kind, attribute: attribute, value: value) {
+      expressions = conditions
     } else {
       for mixer in layout.mixers.values where mixer.kind == kind {
         expressions += mixer.attributes.filter { $0.name == attribute }.map(\.value)
@@ -35,6 +42,21 @@ struct ConfigProvenance {
       }
     }
     return clause(expressions)
+  }
+
+  /// What decides that a sub-layer stands in a place of its layer that gives the attribute this value.
+  private func conditions(
+    kind: String, attribute: String, value: JSONValue?
+  ) -> [Expression]? {
+    for slot in layout.layers.slots {
+      for option in slot.options where layout.mixers[option.mixer]?.kind == kind {
+        guard let own = option.attributes.first(where: { $0.name == attribute }),
+          let value, (try? own.value.value(in: Scope())) == value
+        else { continue }
+        return slot.options.compactMap(\.when)
+      }
+    }
+    return nil
   }
 
   /// The keys that make a layer one of this kind.
@@ -52,17 +74,17 @@ struct ConfigProvenance {
         + layout.layers.slots.flatMap { $0.options.compactMap(\.when) })
   }
 
-  private func clause(_ expressions: [Expression]) -> String {
+  private func clause(_ expressions: [Expression], alsoOff: Bool = false) -> String {
     var found: [String] = []
     var seen: Set<String> = []
     var open = expressions.flatMap { $0.names.sorted() }
     while let name = open.popLast() {
       guard seen.insert(name).inserted else { continue }
       if let expression = lets[name] { open += expression.names.sorted() }
-      guard keys.contains(name), let value = config[name], value != .null, value != false,
-        value != .int(-1)
+      guard keys.contains(name), let value = config[name] ?? (alsoOff ? defaults[name] : nil),
+        alsoOff || (value != .null && value != false && value != .int(-1))
       else { continue }
-      found.append("\(name) is \(value.text())")
+      found.append("\(name) is \(value.brief)")
     }
     return found.isEmpty ? "" : " (\(found.sorted().joined(separator: ", ")))"
   }

@@ -47,6 +47,13 @@ public struct ConversionPlan: Sendable {
   /// What the user should know.
   public var warnings: [Diagnostic]
 
+  /// What each piece of the destination is made of.
+  public var pieces: [PieceID: PieceValue] {
+    tensors.reduce(into: [:]) { pieces, tensor in
+      for part in tensor.parts { pieces[part.piece] = part.value }
+    }
+  }
+
   /// Bytes of all tensors that are stored.
   public var byteCount: Int {
     tensors.reduce(0) { $0 + ($1.output.sharesStorageWith == nil ? $1.output.byteCount : 0) }

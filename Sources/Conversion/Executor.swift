@@ -3,8 +3,8 @@ import Dispatch
 import Synchronization
 public import Tensors
 
-/// Carries a plan out: source to recipe to sink, in blocks, on several threads. Memory is a few
-/// blocks, whatever the size of the checkpoint.
+/// Carries a plan out, on several threads: what stays as it is goes from file to file inside the
+/// kernel, the rest in blocks through memory. Memory is a few blocks, whatever the checkpoint's size.
 public struct Executor: Sendable {
   /// How far a conversion is.
   public struct Progress: Sendable {
@@ -23,9 +23,6 @@ public struct Executor: Sendable {
     }
   }
 
-  /// Bytes of a block.
-  static let blockBytes = 8 << 20
-
   /// Threads that read, transform and write.
   public var threads: Int
 
@@ -41,35 +38,40 @@ public struct Executor: Sendable {
     _ plan: ConversionPlan, from source: any TensorSource, to sink: any TensorSink,
     progress: (@Sendable (Progress) -> Void)? = nil
   ) throws(Diagnostic) -> [Diagnostic] {
-    let work = Executor.blocks(of: plan)
+    let work = Work(plan, source, sink)
     let reader = PieceReader(source: source)
-    let next = Atomic(0)
+    let queue = WorkQueue(count: work.items.count, middle: work.middle)
     let written = Atomic(0)
     let state = Mutex(State())
     let total = plan.byteCount
-    DispatchQueue.concurrentPerform(iterations: min(threads, max(work.count, 1))) { _ in
-      let buffer = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: work.map(\.byteCount).max() ?? 0, alignment: 4096)
+    let bufferBytes = work.largestBlock
+    DispatchQueue.concurrentPerform(iterations: max(1, min(threads, work.items.count))) { thread in
+      let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferBytes, alignment: 16)
       defer { buffer.deallocate() }
-      while true {
-        let number = next.wrappingAdd(1, ordering: .relaxed).oldValue
-        guard number < work.count, state.withLock({ $0.failure == nil }) else { return }
-        let block = work[number]
-        let tensor = plan.tensors[block.tensor]
+      while let number = queue.next(thread), state.withLock({ $0.failure == nil }) {
+        let item = work.items[number]
+        let tensor = plan.tensors[item.tensor]
         do throws(Diagnostic) {
-          let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<block.byteCount])
-          let overflows = try Executor.fill(bytes, block, tensor, reader)
-          try sink.write(
-            block.tensor, at: block.rows.lowerBound * tensor.rowBytes, UnsafeRawBufferPointer(bytes)
-          )
-          if overflows > 0 {
-            state.withLock { $0.overflows[block.tensor, default: 0] += overflows }
+          switch item {
+          case .move(let move):
+            try sink.move(
+              move.count, of: source.files[move.source.file], at: move.source.offset,
+              toOutput: move.target.file, at: move.target.offset)
+          case .block(let block):
+            let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<block.byteCount])
+            let overflows = try Executor.fill(bytes, block, tensor, reader)
+            try sink.write(
+              block.tensor, at: block.rows.lowerBound * tensor.rowBytes,
+              UnsafeRawBufferPointer(bytes))
+            if overflows > 0 {
+              state.withLock { $0.overflows[block.tensor, default: 0] += overflows }
+            }
           }
         } catch {
           state.withLock { if $0.failure == nil { $0.failure = error } }
           return
         }
-        let done = written.wrappingAdd(block.byteCount, ordering: .relaxed).newValue
+        let done = written.wrappingAdd(item.byteCount, ordering: .relaxed).newValue
         progress?(Progress(done: done, total: total, tensor: tensor.output.name))
       }
     }
@@ -89,34 +91,9 @@ public struct Executor: Sendable {
     var overflows: [Int: Int] = [:]
   }
 
-  /// Some rows of a tensor of the plan.
-  struct Block: Sendable {
-    var tensor: Int
-    var rows: Range<Int>
-    var byteCount: Int
-  }
-
-  /// The tensors cut into blocks of rows, in the order of the file.
-  static func blocks(of plan: ConversionPlan) -> [Block] {
-    var blocks: [Block] = []
-    for (number, tensor) in plan.tensors.enumerated() {
-      guard tensor.output.sharesStorageWith == nil, tensor.output.byteCount > 0 else { continue }
-      let rows = tensor.output.shape.rows
-      let step = max(1, blockBytes / max(tensor.rowBytes, 1))
-      var row = 0
-      while row < rows {
-        let end = min(row + step, rows)
-        blocks.append(
-          Block(tensor: number, rows: row..<end, byteCount: (end - row) * tensor.rowBytes))
-        row = end
-      }
-    }
-    return blocks
-  }
-
   /// Computes a block.
   static func fill(
-    _ bytes: UnsafeMutableRawBufferPointer, _ block: Block, _ tensor: ConversionPlan.Tensor,
+    _ bytes: UnsafeMutableRawBufferPointer, _ block: Work.Block, _ tensor: ConversionPlan.Tensor,
     _ reader: PieceReader
   ) throws(Diagnostic) -> Int {
     var overflows = 0
@@ -136,5 +113,24 @@ public struct Executor: Sendable {
         part.value, rows: pieceRows, as: tensor.output.dtype, into: target)
     }
     return overflows
+  }
+}
+
+/// Hands out numbers: half of the threads begin at the front and half in the middle, each going
+/// forward, so that two of them seldom write to one file (a file system lets one at a time) and the
+/// blocks of a tensor come in order.
+private struct WorkQueue: ~Copyable, Sendable {
+  private let ranges: Mutex<[Range<Int>]>
+
+  init(count: Int, middle: Int) { ranges = Mutex([0..<middle, middle..<count]) }
+
+  func next(_ thread: Int) -> Int? {
+    ranges.withLock { ranges in
+      let own = thread % 2
+      let from = ranges[own].isEmpty ? 1 - own : own
+      guard let number = ranges[from].first else { return nil }
+      ranges[from] = number + 1..<ranges[from].upperBound
+      return number
+    }
   }
 }

@@ -23,7 +23,7 @@ enum SameLayoutPlan {
     let roles = roles(of: bound, vocabulary)
     for (number, info) in inventory.infos.enumerated() {
       var value = stored(number, info)
-      let (id, keepsFloat32) = roles[number] ?? (PieceID(nil, inventory.names[number]), true)
+      let (id, keep) = roles[number] ?? (PieceID(nil, inventory.names[number]), .unlessAsked)
       if id.sublayer == nil, let changed = draft.pieces[id],
         changed != bound.pieces[id].map({ .stored($0) })
       {
@@ -34,7 +34,7 @@ enum SameLayoutPlan {
         value = embed
       }
       let dtype =
-        info.dtype.isFloat ? cast(info.dtype, options, keepsFloat32: keepsFloat32) : info.dtype
+        info.dtype.isFloat ? cast(info.dtype, options, keep) : info.dtype
       if dtype != info.dtype {
         draft.note(
           isWider(dtype, than: info.dtype) ? .exact : .rounding,
@@ -85,7 +85,7 @@ enum SameLayoutPlan {
   /// files do.
   private static func shareTiedHead(
     _ bound: BoundModel, _ tensors: inout [ConversionPlan.Tensor],
-    _ roles: [Int: (PieceID, Bool)], _ options: ConversionOptions
+    _ roles: [Int: (PieceID, KeepsFloat32)], _ options: ConversionOptions
   ) {
     guard bound.spec["tied"].bool == true, sharesStorage(options.container),
       let head = roles.first(where: { $0.value.0.role == "head.weight" })?.key,
@@ -103,17 +103,15 @@ enum SameLayoutPlan {
 
   /// What each tensor of the source is, for its type's sake.
   private static func roles(of bound: BoundModel, _ vocabulary: Vocabulary)
-    -> [Int: (PieceID, Bool)]
+    -> [Int: (PieceID, KeepsFloat32)]
   {
-    var roles: [Int: (PieceID, Bool)] = [:]
+    var roles: [Int: (PieceID, KeepsFloat32)] = [:]
     for (expected, number) in bound.tensors {
       guard let role = expected.segments.first?.role else { continue }
       let kind =
         expected.sublayer.flatMap { vocabulary.kinds[bound.spec.sublayers[$0].kind] }
         ?? vocabulary.model
-      roles[number] = (
-        PieceID(expected.sublayer, role), kind.piece(role)?.keepsFloat32 == true
-      )
+      roles[number] = (PieceID(expected.sublayer, role), KeepsFloat32(kind.piece(role)))
     }
     return roles
   }
@@ -127,14 +125,31 @@ enum SameLayoutPlan {
 
   // MARK: Types
 
-  /// The type of a tensor under the options.
-  static func cast(_ natural: DType, _ options: ConversionOptions, keepsFloat32: Bool) -> DType {
-    guard natural.isFloat, let wanted = options.dtype else { return natural }
-    guard keepsFloat32, !options.castsAll, !isWider(wanted, than: natural), wanted != natural else {
-      return wanted
+  /// When a tensor is not cast below float32.
+  enum KeepsFloat32: Int, Comparable {
+    /// It is cast like the rest.
+    case never
+    /// Only `castsAll` casts it.
+    case unlessAsked
+    /// A table, which a framework computes in float32 whatever the weights are.
+    case always
+
+    init(_ piece: MixerKind.Piece?) {
+      self =
+        piece?.isTable == true ? .always : piece?.keepsFloat32 == true ? .unlessAsked : .never
     }
-    // What should stay float32 is not cast below it; what is narrower already keeps its values.
-    return natural == .f64 ? .f32 : natural
+
+    static func < (a: KeepsFloat32, b: KeepsFloat32) -> Bool { a.rawValue < b.rawValue }
+  }
+
+  /// The type of a tensor under the options.
+  static func cast(_ natural: DType, _ options: ConversionOptions, _ keep: KeepsFloat32) -> DType {
+    guard natural.isFloat, let wanted = options.dtype else { return natural }
+    // What was narrower than float32 from the beginning is not kept from being cast.
+    guard keep > (options.castsAll ? .unlessAsked : .never), isWider(natural, than: wanted),
+      natural == .f32 || natural == .f64
+    else { return wanted }
+    return .f32
   }
 
   /// Whether every value of `b` is one of `a`.

@@ -114,7 +114,7 @@ struct SpecComparison {
     guard found.count > 1, values(back).count == 1 else { return nil }
     let told = found.map { value, layers in
       let shown = layers.prefix(4).map(String.init).joined(separator: ", ")
-      return "\(value.text()) in layers \(shown)\(layers.count > 4 ? " …" : "")"
+      return "\(value.brief) in layers \(shown)\(layers.count > 4 ? " …" : "")"
     }
     return
       "differs among layers\(provenance.clause(kind: parts[0], attribute: parts[1])): \(told.joined(separator: "; ")); \(target.title) has one for all"
@@ -129,7 +129,7 @@ struct SpecComparison {
     return Diagnostic(
       code: "convert.inexpressible", subject: "\(kind).\(attribute)",
       message:
-        "is \(a.text()) in the source\(provenance.clause(kind: kind, attribute: attribute)); \(target.title) can only express \(b.text())",
+        "is \(a.brief) in the source\(provenance.clause(kind: kind, attribute: attribute, value: a)); \(target.title) can only express \(b.text())",
       notes: summary.map { ["\(attribute): \($0)"] } ?? [],
       help: "no config of \(target.framework) says this; choose another target")
   }

@@ -19,21 +19,26 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case pickle
   /// The zip directory, and the whole PyTorch checkpoint where that stands.
   case zip
+  /// An HDF5 file, and every tensor in it.
+  case hdf5
   /// The index of shards.
   case shards
   /// JSON texts.
   case json
   /// A model's config, bound to a fixture's tensors by every layout that could fit.
   case config
-  /// A layout's YAML.
+  /// A layout's YAML, expanded with a fixture's config.
   case layout
+  /// An expression of a layout, evaluated with a fixture's config.
+  case expression
 
   var kind: Mutator.Kind {
     switch self {
     case .safetensors: .safetensors
     case .pickle: .pickle
-    case .zip: .binary
-    case .shards, .json, .config, .layout: .text
+    case .zip, .hdf5: .binary
+    case .shards, .json, .config: .text
+    case .layout, .expression: .layout
     }
   }
 
@@ -43,9 +48,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .safetensors:
       [("Fixtures/good/safetensors", ".safetensors"), ("Fixtures/bad/safetensors", ".safetensors")]
     case .pickle, .zip: [("Fixtures/good/pytorch", ".pt"), ("Fixtures/bad/pytorch", ".pt")]
+    case .hdf5: [("Fixtures/good/hdf5", ".h5"), ("Fixtures/bad/hdf5", ".h5")]
     case .shards: [("Fixtures/bad/shard-index", ".json")]
     case .json, .config: Self.models.map { ("Fixtures/models/\($0)", ".json") }
-    case .layout: [("formats", ".yaml")]
+    case .layout, .expression: [("formats", ".yaml")]
     }
   }
 
@@ -64,7 +70,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
         let file = try RandomAccessFile(path: path)
         // Large inputs make slow runs and find nothing else.
         guard file.byteCount <= 1 << 16 else { continue }
-        if self == .pickle {
+        if self == .expression {
+          let text = String(decoding: try file.bytes(at: 0, count: file.byteCount), as: UTF8.self)
+          seeds += text.split(separator: "\n").compactMap { Self.expression(ofLine: $0) }
+        } else if self == .pickle {
           guard let zip = try? ZipDirectory(file: file),
             let entry = zip.entries.first(where: { $0.name.hasSuffix("data.pkl") }),
             let bytes = try? zip.bytes(of: entry, in: file)
@@ -79,7 +88,14 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     return seeds
   }
 
-  private static func files(in directory: String, ending: String) -> [String] {
+  /// What stands behind a line's key, where that is an expression.
+  private static func expression(ofLine line: Substring) -> [UInt8]? {
+    guard let colon = line.firstRange(of: ": ") else { return nil }
+    let text = line[colon.upperBound...].filter { $0 != "\"" }
+    return (try? Expression(parsing: text)) == nil ? nil : Array(text.utf8)
+  }
+
+  fileprivate static func files(in directory: String, ending: String) -> [String] {
     guard let stream = opendir(directory) else { return [] }
     defer { closedir(stream) }
     var paths: [String] = []
@@ -108,17 +124,23 @@ struct FuzzReader {
   private let path: String
   private var library: LayoutLibrary?
   private var inventories: [Inventory] = []
-  private var turn = 0
+  private var configs: [JSONObject] = []
 
   init(_ target: FuzzTarget, package: String) throws {
     self.target = target
     var info = stat()
     let directory = stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp"
     path = "\(directory)/weighbridge-fuzz-\(getpid())-\(target.rawValue).bin"
-    if target == .config {
+    if [.config, .layout, .expression].contains(target) {
       library = try LayoutLibrary.bundled()
       for name in FuzzTarget.models {
-        let source = try openCheckpoint(at: package + "/Fixtures/models/" + name)
+        let directory = package + "/Fixtures/models/" + name
+        for path in FuzzTarget.files(in: directory, ending: "config.json") {
+          let file = try RandomAccessFile(path: path)
+          let bytes = try file.bytes(at: 0, count: file.byteCount)
+          configs += [try JSONParser.parse(bytes, file: path, mode: .python).object ?? [:]]
+        }
+        let source = try openCheckpoint(at: directory)
         inventories.append(
           try Inventory(infos: source.tensors, values: { _ in nil }, sameBytes: { _, _ in true }))
       }
@@ -149,20 +171,31 @@ struct FuzzReader {
       write(input)
       _ = try ZipDirectory(file: try RandomAccessFile(path: path))
       try readAll(try TorchReader(path: path))
+    case .hdf5:
+      write(input)
+      try readAll(try HDF5Reader(path: path))
     case .shards: _ = try ShardIndex(parsing: input, path: "index").files
     case .json: _ = try JSONParser.parse(input, file: "input", mode: .python).text()
     case .config:
       guard let library,
         let config = try JSONParser.parse(input, file: "input", mode: .python).object
       else { return }
-      turn += 1
-      let inventory = inventories[turn % inventories.count]
+      let inventory = inventories[input.count % inventories.count]
       let fitting = library.candidates(for: inventory, config: config).prefix(2)
       for candidate in fitting {
         _ = candidate.layout.bind(inventory, config: config, vocabulary: .standard)
       }
     case .layout:
-      _ = try Layout(yaml: String(decoding: input, as: UTF8.self), file: "input")
+      let layout = try Layout(yaml: String(decoding: input, as: UTF8.self), file: "input")
+      let place = input.count % configs.count
+      _ = layout.expand(config: configs[place], vocabulary: .standard, inventory: nil)
+    case .expression:
+      let expression = try Expression(parsing: String(decoding: input, as: UTF8.self))
+      var scope = Scope(
+        configs[input.count % configs.count].reduce(into: [:]) { $0[$1.key] = $1.value })
+      scope.values["i"] = 1
+      scope.values["n_layer"] = 4
+      _ = try expression.value(in: scope)
     }
   }
 
@@ -176,7 +209,7 @@ struct FuzzReader {
     let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
     precondition(descriptor >= 0, "\(path) cannot be written")
     let count = input.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) }
-    precondition(count == input.count)
+    precondition(count == input.count, "\(path) cannot be written")
     _ = sysClose(descriptor)
   }
 }

@@ -2,7 +2,7 @@
 /// the run's seed and the input's number.
 struct Mutator {
   /// How inputs of a target are built.
-  enum Kind { case text, binary, pickle, safetensors }
+  enum Kind { case text, layout, binary, pickle, safetensors }
 
   private var state: UInt64
   private let kind: Kind
@@ -27,14 +27,28 @@ struct Mutator {
   /// A changed copy of one of `seeds`.
   mutating func input(from seeds: [[UInt8]]) -> [UInt8] {
     let seed = seeds[below(seeds.count)]
-    let other = seeds[below(seeds.count)]
+    return input(from: seed, and: seeds[below(seeds.count)])
+  }
+
+  /// A changed copy of `seed`, with pieces of `other`.
+  mutating func input(from seed: [UInt8], and other: [UInt8]) -> [UInt8] {
     guard kind == .safetensors, seed.count > 8 else { return changed(seed, other) }
     // Header and length are changed apart, or else nearly every input would die at the length.
-    let length = min(Int(seed[0]) | Int(seed[1]) << 8 | Int(seed[2]) << 16, seed.count - 8)
-    let header = changed(Array(seed[8..<8 + length]), Array(other.dropFirst(8)))
+    let (header, data) = Self.parts(seed)
+    return joined(changed(header, Array(other.dropFirst(8))), data)
+  }
+
+  /// A safetensors file's header and what follows.
+  static func parts(_ file: [UInt8]) -> (header: [UInt8], data: ArraySlice<UInt8>) {
+    let length = min(Int(file[0]) | Int(file[1]) << 8 | Int(file[2]) << 16, file.count - 8)
+    return (Array(file[8..<8 + length]), file[(8 + length)...])
+  }
+
+  /// A file of these, mostly with the right length before the header.
+  mutating func joined(_ header: [UInt8], _ data: ArraySlice<UInt8>) -> [UInt8] {
     var prefix = (0..<8).map { UInt8(truncatingIfNeeded: header.count >> ($0 * 8)) }
     if below(16) == 0 { prefix[below(8)] = UInt8(truncatingIfNeeded: next()) }
-    return prefix + header + seed[(8 + length)...]
+    return prefix + header + data
   }
 
   private mutating func changed(_ seed: [UInt8], _ other: [UInt8]) -> [UInt8] {
@@ -83,7 +97,7 @@ struct Mutator {
 
   /// Puts another number in the place of one: digits in a text, little-endian bytes elsewhere.
   private mutating func number(_ bytes: inout [UInt8], _ at: Int) {
-    guard kind == .text || kind == .safetensors else {
+    guard [.text, .layout, .safetensors].contains(kind) else {
       let value = Self.widths[below(Self.widths.count)]
       for i in 0..<min(1 << below(4), bytes.count - at) {
         bytes[at + i] = UInt8(truncatingIfNeeded: value >> UInt64(i * 8))
@@ -104,6 +118,11 @@ struct Mutator {
     "? ", "<<: ", "!!int ", "{l}", "{n_layer}", "(", ")", "+", "*", "//", "-", "%", "if ", "for ",
   ]
 
+  private static let layoutWords =
+    textWords + [
+      "&a [*a,*a]", "- - - - ", "range(1000000)", "[x for x in range(99)]", " ?? ", "[i] + ",
+    ]
+
   /// Complete instructions of a pickle, so that more than the first byte is ever reached.
   private static let instructions: [[UInt8]] =
     ([
@@ -122,6 +141,8 @@ struct Mutator {
       bytes.insert(contentsOf: Self.instructions[below(Self.instructions.count)], at: at)
     case .text, .safetensors:
       bytes.insert(contentsOf: Self.textWords[below(Self.textWords.count)].utf8, at: at)
+    case .layout:
+      bytes.insert(contentsOf: Self.layoutWords[below(Self.layoutWords.count)].utf8, at: at)
     case .binary: number(&bytes, at)
     }
   }

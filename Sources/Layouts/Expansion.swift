@@ -68,9 +68,15 @@ private struct Expander {
   var problems: [Diagnostic] = []
   var isComplete = false
   var isDated = false
+  /// Runs of rows of all tensors so far.
+  var segmentCount = 0
+  static let mostSegments = 1 << 22
 
   /// A config asks for at most this many layers; more is a mistake or an attack.
   static let mostLayers = 10_000
+  /// And for at most this many, or one for each tensor that is there: work and messages follow the
+  /// checkpoint, not what its config claims.
+  static let mostLayersUnseen = 512
 
   mutating func expand(_ raw: JSONObject, _ inventory: Inventory?) {
     do throws(Diagnostic) {
@@ -84,12 +90,12 @@ private struct Expander {
           problems.append(
             Diagnostic(
               code: "config.unsupported", subject: requirement.key,
-              message: "is \(found.text()): \(requirement.why)",
+              message: "is \(found.brief): \(requirement.why)",
               help: "this changes the mathematics; no layout here expresses it"))
         }
       }
       spec.family = try layout.family.value(in: scope).string ?? ""
-      try expandModel(&scope)
+      try expandModel(&scope, inventory)
       try expandLayers(scope)
       try expandBuffers(scope)
       if let dated = layout.write?.dated, try dated.bool(in: scope) { isDated = true }
@@ -118,7 +124,7 @@ private struct Expander {
           problems.append(
             Diagnostic(
               code: "config.conflict", subject: first,
-              message: "is \(value.text()), but its other name \(other) says \(raw[other]!.text())",
+              message: "is \(value.brief), but its other name \(other) says \(raw[other]!.brief)",
               help: "remove the one that is wrong"))
         }
         scope.values[key.name] = value
@@ -142,7 +148,7 @@ private struct Expander {
       problems.append(
         Diagnostic(
           off ? .warning : .error, code: "config.unknown-key", subject: key,
-          message: "is \(value.text()), and \(layout.name) does not know this key",
+          message: "is \(value.brief), and \(layout.name) does not know this key",
           help: off
             ? nil : "if it changes nothing in the forward pass, remove it from the config"))
     }
@@ -171,12 +177,16 @@ private struct Expander {
 
   // MARK: Model and layers
 
-  private mutating func expandModel(_ scope: inout Scope) throws(Diagnostic) {
+  private mutating func expandModel(_ scope: inout Scope, _ inventory: Inventory?)
+    throws(Diagnostic)
+  {
     let count = try layout.model.layerCount.int(in: scope)
-    guard (0...Expander.mostLayers).contains(count) else {
+    let most = inventory.map { max(Expander.mostLayersUnseen, $0.infos.count) } ?? .max
+    guard (0...min(most, Expander.mostLayers)).contains(count) else {
       throw Diagnostic(
         code: "config.value", subject: layout.model.layerCount.text,
-        message: "gives \(count) layers; from 0 to \(Expander.mostLayers) are possible")
+        message: "gives \(count) layers; from 0 to \(min(most, Expander.mostLayers)) are possible"
+          + (most < Expander.mostLayers ? " with \(inventory?.infos.count ?? 0) tensors" : ""))
     }
     spec.layerCount = count
     scope.values["n_layer"] = .int(count)
@@ -294,9 +304,24 @@ private struct Expander {
       }
       let rows = shapes.mapValues { $0.dims.first ?? 1 }
       let segments = try rule.glue.segments(rows: rows, scope: scope)
+      segmentCount += segments.count
+      guard segmentCount <= Expander.mostSegments else {
+        throw Diagnostic(
+          code: "config.value", subject: rule.name.text,
+          message: "is one of tensors that are glued from more than \(Expander.mostSegments) runs "
+            + "of rows together")
+      }
       var dims: [Int] = []
       if let explicit = rule.shape {
-        for extent in explicit { dims.append(try extent.int(in: scope)) }
+        for extent in explicit {
+          let dim = try extent.int(in: scope)
+          guard (0...MixerKind.mostExtent).contains(dim) else {
+            throw Diagnostic(
+              code: "config.value", subject: rule.name.text,
+              message: "would have the extent \(dim)")
+          }
+          dims.append(dim)
+        }
       } else {
         dims = shapes[rule.glue.roles[0]]!.dims
         if !dims.isEmpty { dims[0] = segments.reduce(0) { $0 + $1.count } }
@@ -323,6 +348,11 @@ private struct Expander {
   }
 }
 
+extension MixerKind {
+  /// No tensor is longer in one direction; sums of a few of these do not overflow.
+  static let mostExtent = 1 << 40
+}
+
 extension MixerKind.Piece {
   /// The shape under the attributes in `scope`.
   ///
@@ -331,7 +361,7 @@ extension MixerKind.Piece {
     var dims: [Int] = []
     for extent in shape {
       let dim = try extent.int(in: scope)
-      guard dim >= 0 else {
+      guard (0...MixerKind.mostExtent).contains(dim) else {
         throw Diagnostic(
           code: "config.value", subject: role, message: "would have the extent \(dim)")
       }

@@ -22,7 +22,8 @@ extension Expression {
   ///
   /// - Throws: `expression.value` naming the expression and what did not fit.
   public func value(in scope: Scope) throws(Diagnostic) -> JSONValue {
-    try Evaluator(expression: self, scope: scope).value(node)
+    var budget = Evaluator.mostValues
+    return try Evaluator(expression: self, scope: scope).value(node, &budget)
   }
 
   /// The value, which must be a whole number.
@@ -34,7 +35,7 @@ extension Expression {
     if let double = value.double, let int = Int(exactly: double) { return int }
     throw Diagnostic(
       code: "expression.value", subject: "'\(text)'",
-      message: "should be a whole number, found \(value.text())")
+      message: "should be a whole number, found \(value.brief)")
   }
 
   /// The value, which must be true or false; `null` counts as false.
@@ -45,7 +46,7 @@ extension Expression {
     guard let bool = value.truth else {
       throw Diagnostic(
         code: "expression.value", subject: "'\(text)'",
-        message: "should be true or false, found \(value.text())")
+        message: "should be true or false, found \(value.brief)")
     }
     return bool
   }
@@ -76,56 +77,89 @@ private struct Evaluator {
   let expression: Expression
   var scope: Scope
 
+  /// Steps and values that one expression may take. Layout files come from anywhere, and each of
+  /// `[[x for x in range(n)] for y in range(n)]` is short.
+  static let mostValues = 4_000_000
+
+  func spend(_ count: Int, _ budget: inout Int) throws(Diagnostic) {
+    budget -= min(count, budget + 1)
+    guard budget >= 0 else {
+      throw error("takes more than \(Self.mostValues) steps")
+    }
+  }
+
+  /// `value`, which the expression has just made, paid for.
+  func made(_ value: JSONValue, _ budget: inout Int) throws(Diagnostic) -> JSONValue {
+    switch value {
+    case .array(let values):
+      try spend(values.count, &budget)
+      for value in values { _ = try made(value, &budget) }
+    case .object(let object):
+      try spend(object.count, &budget)
+      for (_, value) in object { _ = try made(value, &budget) }
+    case .string(let text): try spend(text.utf8.count, &budget)
+    default: break
+    }
+    return value
+  }
+
   func error(_ message: String) -> Diagnostic {
     Diagnostic(code: "expression.value", subject: "'\(expression.text)'", message: message)
   }
 
-  func value(_ node: Expression.Node) throws(Diagnostic) -> JSONValue {
+  func value(_ node: Expression.Node, _ budget: inout Int) throws(Diagnostic) -> JSONValue {
+    try spend(1, &budget)
     switch node {
     case .literal(let value): return value
     case .name(let name):
       guard let value = scope.values[name] else { throw error("nothing is called '\(name)'") }
       return value
     case .member(let base, let name):
-      switch try value(base) {
+      switch try value(base, &budget) {
       case .object(let object): return object[name] ?? .null
       case .null: return .null
-      case let other: throw error("\(other.text()) has no member '\(name)'")
+      case let other: throw error("\(other.brief) has no member '\(name)'")
       }
-    case .index(let base, let index): return try element(value(base), value(index))
+    case .index(let base, let index):
+      return try element(value(base, &budget), value(index, &budget))
     case .call(let name, let arguments):
       var values: [JSONValue] = []
-      for argument in arguments { values.append(try value(argument)) }
-      if let function = scope.functions[name] { return try function(values) }
+      for argument in arguments {
+        values.append(try value(argument, &budget))
+        try spend(values.last?.array?.count ?? 0, &budget)
+      }
+      if let function = scope.functions[name] { return try made(function(values), &budget) }
       guard let function = Scope.builtins[name] else { throw error("no function '\(name)'") }
-      do throws(Diagnostic) { return try function(values) } catch {
+      let result: JSONValue
+      do throws(Diagnostic) { result = try function(values) } catch {
         throw self.error("\(name): \(error.message)")
       }
+      return try made(result, &budget)
     case .list(let nodes):
       var values: [JSONValue] = []
-      for node in nodes { values.append(try value(node)) }
-      return .array(values)
+      for node in nodes { values.append(try value(node, &budget)) }
+      return try made(.array(values), &budget)
     case .object(let entries):
       var object = JSONObject()
-      for entry in entries { object[entry.key] = try value(entry.value) }
-      return .object(object)
+      for entry in entries { object[entry.key] = try value(entry.value, &budget) }
+      return try made(.object(object), &budget)
     case .comprehension(let body, let variable, let list, let condition):
-      guard let items = try value(list).array else { throw error("'in' needs a list") }
+      guard let items = try value(list, &budget).array else { throw error("'in' needs a list") }
       var inner = self
       var values: [JSONValue] = []
       for item in items {
         inner.scope.values[variable] = item
         if let condition {
-          guard let keep = try inner.value(condition).truth else {
+          guard let keep = try inner.value(condition, &budget).truth else {
             throw error("the condition should be true or false")
           }
           guard keep else { continue }
         }
-        values.append(try inner.value(body))
+        values.append(try inner.value(body, &budget))
       }
       return .array(values)
     case .unary(let name, let operand):
-      let operand = try value(operand)
+      let operand = try value(operand, &budget)
       if name == "not" {
         guard let truth = operand.truth else { throw error("'not' needs true or false") }
         return .bool(!truth)
@@ -133,25 +167,31 @@ private struct Evaluator {
       switch operand {
       case .int(let value): return .int(0 &- value)
       case .double(let value): return .double(-value)
-      default: throw error("'-' needs a number, found \(operand.text())")
+      default: throw error("'-' needs a number, found \(operand.brief)")
       }
     case .conditional(let condition, let yes, let no):
-      guard let truth = try value(condition).truth else {
+      guard let truth = try value(condition, &budget).truth else {
         throw error("the condition should be true or false")
       }
-      return try value(truth ? yes : no)
+      return try value(truth ? yes : no, &budget)
     case .binary(let name, let left, let right):
       switch name {
       case "and", "or":
-        guard let a = try value(left).truth else { throw error("'\(name)' needs true or false") }
+        guard let a = try value(left, &budget).truth else {
+          throw error("'\(name)' needs true or false")
+        }
         if a != (name == "and") { return .bool(a) }
-        guard let b = try value(right).truth else { throw error("'\(name)' needs true or false") }
+        guard let b = try value(right, &budget).truth else {
+          throw error("'\(name)' needs true or false")
+        }
         return .bool(b)
       case "??":
-        let a = try value(left)
-        return a == .null ? try value(right) : a
+        let a = try value(left, &budget)
+        return a == .null ? try value(right, &budget) : a
       default:
-        return try binary(name, value(left), value(right))
+        let (a, b) = (try value(left, &budget), try value(right, &budget))
+        try spend(b.array?.count ?? 0, &budget)
+        return try made(binary(name, a, b), &budget)
       }
     }
   }
@@ -166,7 +206,7 @@ private struct Evaluator {
       return values[place]
     case (.object(let object), .string(let key)): return object[key] ?? .null
     case (.null, _): return .null
-    default: throw error("\(base.text()) has no element \(index.text())")
+    default: throw error("\(base.brief) has no element \(index.brief)")
     }
   }
 
@@ -189,7 +229,7 @@ private struct Evaluator {
     default: break
     }
     guard let x = a.double, let y = b.double else {
-      throw error("'\(name)' needs numbers, found \(a.text()) and \(b.text())")
+      throw error("'\(name)' needs numbers, found \(a.brief) and \(b.brief)")
     }
     switch name {
     case "<": return .bool(x < y)

@@ -73,6 +73,7 @@ extension Glue {
       for part in parts { shares.append(try part.pieces(rows, scope)) }
       var all: [RowSegment] = []
       guard groups > 0 else { throw uneven(groups, "groups") }
+      try afford(groups, of: shares.map(\.count).max() ?? 0)
       for group in 0..<groups {
         for share in shares {
           let total = share.reduce(0) { $0 + $1.count }
@@ -88,6 +89,7 @@ extension Glue {
       guard heads > 0, total % heads == 0, (total / heads) % 2 == 0 else {
         throw uneven(heads, "heads of \(total) rows")
       }
+      try afford(total, of: share.count)
       let width = total / heads
       var all: [RowSegment] = []
       for head in 0..<heads {
@@ -102,11 +104,24 @@ extension Glue {
       let share = try part.pieces(rows, scope)
       let total = share.reduce(0) { $0 + $1.count }
       guard times > 0 else { throw uneven(times, "copies") }
+      try afford(total.checkedTimes(times) ?? .max, of: share.count)
       var all: [RowSegment] = []
       for row in 0..<total {
         for _ in 0..<times { all += Glue.slice(share, row, 1) }
       }
       return all
+    }
+  }
+
+  /// Runs of rows of one tensor: more are a config's claim, and no checkpoint's.
+  private static let mostRuns = 1 << 20
+
+  private func afford(_ count: Int, of runs: Int) throws(Diagnostic) {
+    guard let all = count.checkedTimes(max(runs, 1)), all <= Glue.mostRuns else {
+      throw Diagnostic(
+        code: "layout.glue", subject: roles.joined(separator: "+"),
+        message: "would be glued from more than \(Glue.mostRuns) runs of rows",
+        help: "the config asks for heads or groups that no checkpoint has")
     }
   }
 

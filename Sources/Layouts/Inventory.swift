@@ -8,6 +8,7 @@ public struct Inventory: Sendable {
   /// Their names without the prefixes that training wrappers add.
   public let names: [String]
   private let index: [TensorName: Int]
+  private let classes: NameClasses
   private let readValues: @Sendable (Int) -> [Double]?
   private let compareBytes: @Sendable (Int, Int) -> Bool
 
@@ -49,8 +50,14 @@ public struct Inventory: Sendable {
   ) {
     self.infos = infos
     self.names = names
-    index = [TensorName: Int](
-      zip(names.map { TensorName($0) }, names.indices), uniquingKeysWith: { first, _ in first })
+    var index: [TensorName: Int] = [:]
+    index.reserveCapacity(names.count)
+    for (number, name) in names.enumerated() {
+      let name = TensorName(name)
+      if index[name] == nil { index[name] = number }
+    }
+    self.index = index
+    classes = NameClasses(names)
     readValues = values
     compareBytes = sameBytes
   }
@@ -61,7 +68,7 @@ public struct Inventory: Sendable {
 
   /// The same tensors with one of `prefixes` taken off the front of each name that has it.
   public func stripping(_ prefixes: [String]) -> Inventory {
-    guard !prefixes.isEmpty else { return self }
+    guard prefixes.contains(where: { classes.hasPrefix($0, in: names) }) else { return self }
     let stripped = names.map { name in
       prefixes.first { name.hasPrefix($0) }.map { String(name.dropFirst($0.count)) } ?? name
     }
@@ -72,13 +79,37 @@ public struct Inventory: Sendable {
   /// `name` without wrappers' prefixes.
   public static func unwrapped(_ name: String) -> String {
     // Nearly every name has none of them: look before taking it apart.
-    guard
-      name.utf8.contains(UInt8(ascii: "_")) || name.utf8.starts(with: "module.".utf8)
-        || name.contains(".module.")
-    else { return name }
+    guard mayBeWrapped(name) else { return name }
     let parts = name.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.contains(where: { wrappers.contains($0) }) else { return name }
     return parts.filter { !wrappers.contains($0) }.joined(separator: ".")
+  }
+
+  /// Whether `name` holds `modu` or `_mod`, as each of the wrappers does.
+  private static func mayBeWrapped(_ name: String) -> Bool {
+    var name = name
+    return name.withUTF8 { bytes in
+      guard bytes.count > 3 else { return false }
+      for i in 1..<bytes.count - 1
+      where bytes[i] == UInt8(ascii: "o") && bytes[i - 1] == UInt8(ascii: "m")
+        && bytes[i + 1] == UInt8(ascii: "d")
+      {
+        if i > 1, bytes[i - 2] == UInt8(ascii: "_") { return true }
+        if i + 2 < bytes.count, bytes[i + 2] == UInt8(ascii: "u") { return true }
+      }
+      return false
+    }
+  }
+
+  /// The first name that `glob` matches.
+  public func first(_ glob: Glob) -> String? {
+    if glob.isLiteral { return self[glob.text].map { names[$0] } }
+    return classes.first(glob, in: names).map { names[$0] }
+  }
+
+  /// One name of each kind (names differ in their numbers only), and how many there are of it.
+  public var kinds: [(name: String, count: Int)] {
+    classes.classes.map { (names[$0.first], $0.members.count) }
   }
 
   /// The number of the tensor called `name`.

@@ -10,7 +10,7 @@ extension LayoutLibrary {
     public var obstacles: [String]
     /// How many of the tensors' names it knows.
     public var known: Int
-    /// The first names that it does not know.
+    /// The first names of each kind that it does not know.
     public var unknown: [String]
   }
 
@@ -18,17 +18,17 @@ extension LayoutLibrary {
   public func closest(
     to inventory: Inventory, config: JSONObject?, framework: String? = nil
   ) -> [NearMiss] {
-    let names = inventory.names.prefix(2000)
+    let kinds = inventory.kinds
     return candidates(for: inventory, config: config, framework: framework).map { candidate in
       let patterns = candidate.layout.namePatterns
       let strip = candidate.layout.detect.strip
       var known = 0
       var unknown: [String] = []
-      for name in names {
+      for (name, count) in kinds {
         let bare =
           strip.first { name.hasPrefix($0) }.map { String(name.dropFirst($0.count)) } ?? name
         if patterns.contains(where: { $0.matches(bare) }) {
-          known += 1
+          known += count
         } else if unknown.count < 3 {
           unknown.append(name)
         }

@@ -3,15 +3,21 @@ public import Tensors
 
 /// The layouts at hand: those that the binary carries and those given by file.
 public struct LayoutLibrary: Sendable {
+  /// By name.
+  private var files: [LayoutFile]
+  private let shared: LayoutFile.Shared
+
   /// The layouts, by name.
-  public private(set) var layouts: [Layout]
+  public var layouts: [Layout] { files.map(\.layout) }
   /// microsoft/Samba's named configurations: lit_gpt configs, defaults filled in.
-  public let presets: [String: JSONObject]
-  private let inertGroups: [String: [String]]
+  public var presets: [String: JSONObject] { shared.presets }
 
   /// The layouts that the binary carries.
   ///
-  /// - Throws: `layout.yaml`, `layout.schema` for a mistake in a bundled file.
+  /// Only the front of each file is read, what tells the layouts apart; the rest when it is asked
+  /// for.
+  ///
+  /// - Throws: `layout.yaml`, `layout.schema` for a mistake in the front of a bundled file.
   public static func bundled() throws(Diagnostic) -> LayoutLibrary {
     try LayoutLibrary(files: bundledFormats)
   }
@@ -20,67 +26,43 @@ public struct LayoutLibrary: Sendable {
   ///
   /// - Throws: `layout.yaml`, `layout.schema`.
   init(files: [(name: String, text: String)]) throws(Diagnostic) {
-    var groups: [String: [String]] = [:]
-    var presets: [String: JSONObject] = [:]
-    for (name, text) in files {
-      if name == "inert-keys.yaml" {
-        for (group, keys) in try YAMLCursor(text: text, file: name).members() {
-          groups[group] = try keys.strings()
-        }
-      } else if name == "samba-presets.json" {
-        presets = try LayoutLibrary.presets(text, file: name)
-      }
-    }
-    var layouts: [Layout] = []
+    let shared = LayoutFile.Shared(files)
+    var layouts: [LayoutFile] = []
     for (name, text) in files where name.hasSuffix(".yaml") && name != "inert-keys.yaml" {
-      layouts.append(try Layout(yaml: text, file: name, inertGroups: groups))
+      layouts.append(try LayoutFile(text, file: name, shared))
     }
-    self.layouts = layouts.sorted { $0.name < $1.name }
-    self.presets = presets
-    inertGroups = groups
+    self.files = layouts.sorted { $0.front.name < $1.front.name }
+    self.shared = shared
   }
 
   /// Adds the layout of a file; one of the same name is replaced.
   ///
   /// - Throws: `layout.yaml`, `layout.schema`.
   public mutating func add(yaml text: String, file: String) throws(Diagnostic) {
-    let layout = try Layout(yaml: text, file: file, inertGroups: inertGroups)
-    layouts.removeAll { $0.name == layout.name }
-    layouts.append(layout)
-    layouts.sort { $0.name < $1.name }
+    let layout = LayoutFile(
+      try Layout(yaml: text, file: file, inertGroups: shared.inertGroups), shared)
+    files.removeAll { $0.front.name == layout.front.name }
+    files.append(layout)
+    files.sort { $0.front.name < $1.front.name }
   }
 
   /// The frameworks that some layout belongs to, in order.
-  public var frameworks: [String] {
-    var seen: [String] = []
-    for layout in layouts where !seen.contains(layout.framework) { seen.append(layout.framework) }
-    return seen.sorted()
-  }
+  public var frameworks: [String] { Set(files.map(\.front.framework)).sorted() }
 
-  private static func presets(_ text: String, file: String) throws(Diagnostic)
-    -> [String: JSONObject]
-  {
-    let root = try JSONParser.parse(Array(text.utf8), file: file)
-    guard let defaults = root["defaults"]?.object, let named = root["presets"]?.object else {
-      throw Diagnostic(
-        code: "layout.presets", subject: file, message: "needs the members defaults and presets")
-    }
-    var presets: [String: JSONObject] = [:]
-    for (name, value) in named {
-      var config: JSONObject = ["name": .string(name)]
-      config.merge(defaults) { _, new in new }
-      config.merge(value.object ?? [:]) { _, new in new }
-      presets[name] = config
-    }
-    return presets
+  /// The layouts of a framework, by name.
+  public func layouts(of framework: String) -> [Layout] {
+    files.filter { $0.front.framework == framework }.map(\.layout)
   }
 }
 
 extension LayoutLibrary {
   /// Why a layout does or does not fit a checkpoint.
   public struct Candidate: Sendable {
-    /// The layout.
-    public var layout: Layout
+    let file: LayoutFile
+    /// The layout; the first to ask for it waits until its file is read to the end.
+    public var layout: Layout { file.layout }
+    /// The layout's name.
+    public var name: String { file.front.name }
     /// What keeps it from fitting, in words; empty when it fits.
     public var obstacles: [String]
     /// How many of its conditions hold.
@@ -96,35 +78,33 @@ extension LayoutLibrary {
   public func candidates(
     for inventory: Inventory, config: JSONObject?, framework: String? = nil
   ) -> [Candidate] {
-    layouts.filter { framework == nil || $0.framework == framework }
+    files.filter { framework == nil || $0.front.framework == framework }
       .map { candidate($0, inventory, config) }
       .sorted {
-        ($0.obstacles.count, -$0.matches, $0.layout.name)
-          < ($1.obstacles.count, -$1.matches, $1.layout.name)
+        ($0.obstacles.count, -$0.matches, $0.name) < ($1.obstacles.count, -$1.matches, $1.name)
       }
   }
 
   private func candidate(
-    _ layout: Layout, _ whole: Inventory, _ config: JSONObject?
+    _ file: LayoutFile, _ whole: Inventory, _ config: JSONObject?
   ) -> Candidate {
-    let inventory = whole.stripping(layout.detect.strip)
+    let detect = file.front.detect
+    let inventory = whole.stripping(detect.strip)
     var obstacles: [String] = []
     var matches = 0
-    for glob in layout.detect.tensors {
-      let pattern = Glob(glob)
-      if inventory.names.contains(where: { pattern.matches($0) }) {
+    for glob in detect.tensors {
+      if inventory.first(Glob(glob)) != nil {
         matches += 1
       } else {
         obstacles.append("no tensor is called \(glob)")
       }
     }
-    for glob in layout.detect.absent {
-      let pattern = Glob(glob)
-      if let found = inventory.names.first(where: { pattern.matches($0) }) {
+    for glob in detect.absent {
+      if let found = inventory.first(Glob(glob)) {
         obstacles.append("\(found) does not belong to it")
       }
     }
-    if let expression = layout.detect.config, let config {
+    if let expression = detect.config, let config {
       let scope = Scope(["config": .object(config)])
       if (try? expression.bool(in: scope)) == true {
         matches += 1
@@ -132,6 +112,6 @@ extension LayoutLibrary {
         obstacles.append("the config is not of this framework (\(expression.text))")
       }
     }
-    return Candidate(layout: layout, obstacles: obstacles, matches: matches)
+    return Candidate(file: file, obstacles: obstacles, matches: matches)
   }
 }

@@ -62,7 +62,7 @@ public struct ModelSpec: Sendable, Hashable {
     private func missing(_ name: String, _ what: String) -> Diagnostic {
       Diagnostic(
         code: "model.attribute", subject: "\(kind) in layer \(layer)",
-        message: "\(name) should be \(what), found \(self[name].text())")
+        message: "\(name) should be \(what), found \(self[name].brief)")
     }
   }
 

@@ -58,6 +58,8 @@ extension Scope {
     // unique(list): each value once, in the order of first appearance.
     "unique": { (v) throws(Diagnostic) in
       var seen: [JSONValue] = []
+      // Each is compared with all before it.
+      guard try list(v).count <= 10_000 else { throw bad("the list is too long") }
       for value in try list(v) where !seen.contains(where: { $0.isSame(as: value) }) {
         seen.append(value)
       }

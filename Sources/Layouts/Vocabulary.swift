@@ -53,18 +53,21 @@ public struct MixerKind: Sendable {
     public var neutral: Neutral?
     /// Whether it stays float32 when the rest is cast down (`A_log`, `D`, dt biases).
     public var keepsFloat32: Bool
+    /// Whether it is computed from sizes, not trained: never cast down, as a framework would not.
+    public var isTable: Bool
     /// What it is, in a few words.
     public var summary: String
 
     /// A piece; each extent is written as an expression, `"2 * d_inner"`.
     public init(
       _ role: String, _ shape: [String], neutral: Neutral? = nil, keepsFloat32: Bool = false,
-      _ summary: String
+      isTable: Bool = false, _ summary: String
     ) {
       self.role = role
       self.shape = shape.map { Expression(literal: $0) }
       self.neutral = neutral
-      self.keepsFloat32 = keepsFloat32
+      self.keepsFloat32 = keepsFloat32 || isTable
+      self.isTable = isTable
       self.summary = summary
     }
   }

@@ -8,16 +8,66 @@ struct YAMLCursor {
   let path: String
 
   init(text: String, file: String) throws(Diagnostic) {
+    try Self.checkDepth(text, file)
     do {
-      guard let node = try Yams.compose(yaml: text) else {
+      // Without tags' regular expressions, which cost more than all the rest; `tag` asks for one.
+      guard let node = try Yams.compose(yaml: text, .basic) else {
         throw Diagnostic(code: "layout.yaml", subject: file, message: "is empty")
       }
+      try Self.checkSize(node, file)
       self.init(node: node, file: file, path: "")
     } catch let error as Diagnostic {
       throw error
     } catch {
       throw Diagnostic(code: "layout.yaml", subject: file, message: "\(error)")
     }
+  }
+
+  /// Values of one file, those that aliases repeat counted each time.
+  private static let mostValues = 1_000_000
+  /// Levels of brackets, and columns in which a block may start.
+  private static let mostLevels = 200
+
+  /// Refuses what would take the parser too deep, which calls itself for every level.
+  private static func checkDepth(_ text: String, _ file: String) throws(Diagnostic) {
+    var (brackets, column, starts) = (0, 0, true)
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "["), UInt8(ascii: "{"): (brackets, starts) = (brackets + 1, false)
+      case UInt8(ascii: "]"), UInt8(ascii: "}"): (brackets, starts) = (max(0, brackets - 1), false)
+      case UInt8(ascii: "\n"), UInt8(ascii: "\r"): (column, starts) = (0, true)
+      case UInt8(ascii: " "), UInt8(ascii: "-"), UInt8(ascii: "?"), UInt8(ascii: ":"):
+        if starts { column += 1 }
+      default: starts = false
+      }
+      guard brackets <= mostLevels, column <= 2 * mostLevels else {
+        throw Diagnostic(
+          code: "layout.yaml", subject: file,
+          message: "is nested more than \(mostLevels) levels deep")
+      }
+    }
+  }
+
+  /// Refuses aliases of aliases that say much in few bytes.
+  private static func checkSize(_ node: Node, _ file: String) throws(Diagnostic) {
+    var left = mostValues
+    func visit(_ node: Node) throws(Diagnostic) {
+      left -= 1
+      guard left >= 0 else {
+        throw Diagnostic(
+          code: "layout.yaml", subject: file,
+          message: "holds more than \(mostValues) values when its aliases are followed")
+      }
+      if let sequence = node.sequence {
+        for element in sequence { try visit(element) }
+      } else if let mapping = node.mapping {
+        for (key, value) in mapping {
+          try visit(key)
+          try visit(value)
+        }
+      }
+    }
+    try visit(node)
   }
 
   private init(node: Node, file: String, path: String) {
@@ -39,7 +89,17 @@ struct YAMLCursor {
 
   var isMapping: Bool { node.mapping != nil }
   var isSequence: Bool { node.sequence != nil }
-  var isNull: Bool { node.scalar != nil && node.tag == Tag(.null) }
+  /// A plain scalar that YAML's core schema calls null.
+  var isNull: Bool {
+    guard let scalar = node.scalar, scalar.style == .plain else { return false }
+    return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+  }
+
+  /// What a scalar is by YAML's own rules; a quoted one is a text.
+  private var tag: Tag.Name? {
+    guard let scalar = node.scalar else { return nil }
+    return scalar.style == .plain ? Resolver.default.resolveTag(of: Node(scalar.string)) : .str
+  }
 
   /// The members of a mapping, in order.
   func members() throws(Diagnostic) -> [(key: String, value: YAMLCursor)] {
@@ -118,11 +178,11 @@ struct YAMLCursor {
       return .array(values)
     }
     guard let scalar = node.scalar else { throw error("should be a value") }
-    switch node.tag {
-    case Tag(.null): return .null
-    case Tag(.bool): return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
-    case Tag(.int): return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
-    case Tag(.float): return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
+    switch tag {
+    case .null: return .null
+    case .bool: return .bool(["true", "yes", "on"].contains(scalar.string.lowercased()))
+    case .int: return Int(scalar.string).map { .int($0) } ?? .string(scalar.string)
+    case .float: return Double(scalar.string).map { .double($0) } ?? .string(scalar.string)
     default: return .string(scalar.string)
     }
   }

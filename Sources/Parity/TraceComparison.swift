@@ -8,9 +8,15 @@ public protocol TraceSource: Sendable {
   var tokens: [[Int]] { get }
   /// The values of a stage in row-major order; `nil` when the trace does not hold it.
   func values(_ stage: String) throws(Diagnostic) -> [Double]?
+  /// The unit roundoff of the type that the framework computed in.
+  var unitRoundoff: Double { get }
 }
 
 /// Runs a model over a trace's tokens and compares every stage with the framework's own.
+///
+/// Where the framework computed in a type coarser than float32, each stage is computed from the
+/// trace's own stage before it: otherwise the rounding of many layers would add up to more than a fault
+/// makes.
 public struct TraceComparison {
   /// The model.
   public var side: Side
@@ -44,6 +50,10 @@ public struct TraceComparison {
     let n = try ForwardPass(
       Model<Float>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
     let wantsFloat = Scalar.self == Float.self
+    // The error of a pass grows with the roundoff of its type: what a framework that computes in
+    // bfloat16 may be off is float32's noise times the ratio of the two.
+    let coarseness = max(1, trace.unitRoundoff / 0x1p-24)
+    let isCoarse = coarseness > 1
     var report = ParityReport()
     func add(
       _ name: String, _ x: UnsafeBufferPointer<Double>, _ y: UnsafeBufferPointer<Float>
@@ -66,13 +76,19 @@ public struct TraceComparison {
           name: name, maxAbs: difference.maxAbs,
           relative: difference.scale > 0 ? difference.maxAbs / difference.scale : difference.maxAbs,
           bound: tolerance.bound(
-            noise: noise.maxAbs, scale: difference.scale, unit: wantsFloat ? 0x1p-24 : 0x1p-53),
-          noise: noise.maxAbs))
+            noise: noise.maxAbs * coarseness, scale: difference.scale,
+            unit: max(wantsFloat ? 0x1p-24 : 0x1p-53, isCoarse ? trace.unitRoundoff : 0)),
+          noise: noise.maxAbs * coarseness))
     }
     func addStream(_ stage: Stage) throws {
       try a.withStream { x in
         try n.withStream { y in
           try add(stage.name, UnsafeBufferPointer(x), UnsafeBufferPointer(y))
+          guard isCoarse, let values = try trace.values(stage.name) else { return }
+          for i in values.indices {
+            x[i] = values[i]
+            y[i] = Float(values[i])
+          }
         }
       }
     }
@@ -82,6 +98,8 @@ public struct TraceComparison {
       for stage in side.spec.stages(before: index) { try addStream(stage) }
       try a.advance()
       try n.advance()
+      let next = side.spec.sublayers.dropFirst(index + 1).first
+      if next?.layer == side.spec.sublayers[index].layer { try addStream(.sublayer(index)) }
     }
     for stage in side.spec.stages(before: side.spec.sublayers.count) { try addStream(stage) }
     try a.finish()
@@ -90,15 +108,37 @@ public struct TraceComparison {
     try a.withLogits(rows: 0..<a.rows) { x in
       try n.withLogits(rows: 0..<n.rows) { y in
         try add("logits", x, y)
-        try gather(x, y, tokens, wantsFloat, &report)
+        if !isCoarse { try gather(x, y, tokens, wantsFloat, &report) }
       }
     }
+    if isCoarse { try gatherWhole(tokens, wantsFloat, &report) }
     guard !report.stages.isEmpty else {
       throw Diagnostic(
         code: "trace.empty", subject: "trace", message: "holds no stage of this model")
     }
     report.firstDivergence = divergence(report)
     return report
+  }
+
+  /// The agreement of the predictions after a pass that nothing was put into.
+  private func gatherWhole(
+    _ tokens: [[Int]], _ wantsFloat: Bool, _ report: inout ParityReport
+  ) throws {
+    func pass<S: Real>(_: S.Type) throws -> ForwardPass<S> {
+      let pass = try ForwardPass(
+        Model<S>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
+      try pass.embed()
+      for _ in side.spec.sublayers { try pass.advance() }
+      try pass.finish()
+      return pass
+    }
+    let a = try pass(Double.self)
+    let n = try pass(Float.self)
+    try a.withLogits(rows: 0..<a.rows) { x in
+      try n.withLogits(rows: 0..<n.rows) { y in
+        try gather(x, y, tokens, wantsFloat, &report)
+      }
+    }
   }
 
   private func gather(
@@ -126,21 +166,36 @@ public struct TraceComparison {
     }
   }
 
-  /// The first stage out of bounds; with a layer it is one of its sub-layers, of which a trace does
-  /// not tell which.
+  /// The first stage out of bounds; where the trace does not hold the stream between a layer's
+  /// sub-layers, it is one of them, of which it does not tell which.
   private func divergence(_ report: ParityReport) -> ParityReport.Divergence? {
-    guard let stage = report.stages.first(where: { !$0.ok }) else { return nil }
+    guard let number = report.stages.firstIndex(where: { !$0.ok }) else { return nil }
+    let stage = report.stages[number].name
+    let first = side.spec.sublayers(
+      before: stage, after: number > 0 ? report.stages[number - 1].name : nil
+    ).first
     return ParityReport.Divergence(
-      stage: stage.name, sublayer: side.spec.sublayers(before: stage.name).first,
-      kind: side.spec.kind(before: stage.name), suspects: [])
+      stage: stage, sublayer: first, kind: first.map { side.spec.sublayers[$0].kind } ?? "model",
+      suspects: [])
   }
 }
 
 extension ModelSpec {
   /// The sub-layers between the stage before `stage` and it; none for embedding, norm and head.
-  public func sublayers(before stage: String) -> [Int] {
+  ///
+  /// - Parameter previous: the stage that was looked at before, which may lie inside the layer.
+  public func sublayers(before stage: String, after previous: String? = nil) -> [Int] {
+    func inside(_ name: String) -> Int? {
+      name.hasPrefix("sublayer.") ? Int(name.dropFirst(9)) : nil
+    }
+    let start = previous.flatMap(inside) ?? -1
+    if let end = inside(stage), sublayers.indices.contains(end) {
+      return sublayers.indices.filter {
+        $0 > start && $0 <= end && sublayers[$0].layer == sublayers[end].layer
+      }
+    }
     guard stage.hasPrefix("hidden_states."), let layer = Int(stage.dropFirst(14)) else { return [] }
-    return sublayers.indices.filter { sublayers[$0].layer == layer - 1 }
+    return sublayers.indices.filter { $0 > start && sublayers[$0].layer == layer - 1 }
   }
 
   /// The kind of what lies before `stage`.

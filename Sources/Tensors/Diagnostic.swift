@@ -40,9 +40,16 @@ public struct Diagnostic: Error, Sendable, Hashable {
 extension Diagnostic: CustomStringConvertible {
   /// `error[code]: subject: message`, then a line for each note and the help.
   public var description: String {
-    var lines = ["\(severity.rawValue)[\(code)]: \(subject): \(message)"]
-    lines += notes.map { "  note: \($0)" }
-    if let help { lines.append("  help: \(help)") }
+    // What a file's names put there must not look like another diagnostic.
+    func shown(_ text: String) -> String {
+      text.split(separator: "\n", omittingEmptySubsequences: false)
+        .map { String($0).visible(lines: false) }.joined(separator: "\n    ")
+    }
+    var lines = [
+      "\(severity.rawValue)[\(code)]: \(subject.visible(lines: false)): \(shown(message))"
+    ]
+    lines += notes.map { "  note: \(shown($0))" }
+    if let help { lines.append("  help: \(shown(help))") }
     return lines.joined(separator: "\n")
   }
 }

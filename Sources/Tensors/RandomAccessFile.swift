@@ -48,7 +48,8 @@ public final class RandomAccessFile: Sendable {
   ///
   /// - Throws: `io.open` with the system's reason; `io.not-a-file` for a directory or device.
   public init(path: String) throws(Diagnostic) {
-    let fd = open(path, O_RDONLY | O_CLOEXEC)
+    // Not to wait for a pipe's writer before it is known to be a pipe.
+    let fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard fd >= 0 else { throw Diagnostic.system("io.open", path, "cannot be opened") }
     var info = stat()
     guard fstat(fd, &info) == 0 else {

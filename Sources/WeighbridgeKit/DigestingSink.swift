@@ -10,7 +10,7 @@ final class DigestingSink: TensorSink {
 
   private let inner: any TensorSink
   private let tensors: [OutputTensor]
-  private let states: Mutex<[Int: State]>
+  private let states: [Slot]
   /// Blocks of a tensor that may wait for one before them. Beyond that the tensor is read back.
   private static let maxWaiting = 8
 
@@ -22,18 +22,20 @@ final class DigestingSink: TensorSink {
     var isLost = false
   }
 
+  /// Threads that write different tensors hash at once.
+  private final class Slot: Sendable {
+    let state = Mutex(State())
+  }
+
   init(_ inner: any TensorSink, tensors: [OutputTensor]) {
     self.inner = inner
     self.tensors = tensors
     extents = Array(repeating: nil, count: tensors.count)
-    states = Mutex([:])
+    states = tensors.map { _ in Slot() }
   }
 
   func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {
-    // A thread has one block, and no tensor more than a few threads, so one lock does.
-    states.withLock { states in
-      var state = states.removeValue(forKey: index) ?? State()
-      defer { states[index] = state }
+    states[index].state.withLock { state in
       guard !state.isLost else { return }
       guard offset == state.next else {
         state.waiting[offset] = Array(bytes)
@@ -57,14 +59,11 @@ final class DigestingSink: TensorSink {
 
   /// The digest of each tensor; `nil` for one that has to be read back.
   func digests() -> [String?] {
-    states.withLock { states in
-      let own = tensors.indices.map { index -> String? in
-        guard let state = states[index] else {
-          return tensors[index].byteCount == 0 ? Digest().hex : nil
-        }
-        return !state.isLost && state.next == tensors[index].byteCount ? state.digest.hex : nil
+    let own = tensors.indices.map { index in
+      states[index].state.withLock { state in
+        !state.isLost && state.next == tensors[index].byteCount ? state.digest.hex : nil
       }
-      return tensors.indices.map { own[tensors[$0].sharesStorageWith ?? $0] }
     }
+    return tensors.indices.map { own[tensors[$0].sharesStorageWith ?? $0] }
   }
 }

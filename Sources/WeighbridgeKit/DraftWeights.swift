@@ -9,8 +9,10 @@ struct DraftWeights: WeightSource {
   private let pieces: [PieceID: PieceValue]
   private let reader: PieceReader
 
-  init(_ draft: Draft, reader: PieceReader) {
-    pieces = draft.pieces
+  init(_ draft: Draft, reader: PieceReader) { self.init(draft.pieces, reader: reader) }
+
+  init(_ pieces: [PieceID: PieceValue], reader: PieceReader) {
+    self.pieces = pieces
     self.reader = reader
   }
 

@@ -64,11 +64,18 @@ struct TraceFile: TraceSource {
   let tokens: [[Int]]
   /// A prompt and its greedy continuation, when the trace holds one.
   let greedy: [Int]?
+  /// Of the type that the metadata names, or of the stages where it names none.
+  let unitRoundoff: Double
   private let source: any TensorSource
 
   init(path: String) throws {
     let reader = try SafetensorsReader(path: path)
     source = reader
+    let units = ["float64": 0x1p-53, "float32": 0x1p-24, "float16": 0x1p-11, "bfloat16": 0x1p-8]
+    let stored: [DType: Double] = [.f64: 0x1p-53, .f32: 0x1p-24, .f16: 0x1p-11, .bf16: 0x1p-8]
+    unitRoundoff =
+      reader.metadata["dtype"].flatMap { units[$0] }
+      ?? reader.tensors.compactMap { stored[$0.dtype] }.max() ?? 0x1p-53
     guard let ids = try Self.integers("input_ids", reader),
       let shape = ids.shape.dims.count == 2 ? ids.shape : nil
     else {

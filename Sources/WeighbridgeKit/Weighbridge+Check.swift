@@ -37,6 +37,10 @@ extension Weighbridge {
     }
     var result = CheckResult()
     let file = try RandomAccessFile(path: path)
+    guard file.byteCount <= WrittenManifest.mostBytes else {
+      throw Diagnostic(
+        code: "check.manifest", subject: path, message: "has \(file.byteCount) bytes, too many")
+    }
     let bytes = try file.bytes(at: 0, count: file.byteCount)
     do throws(Diagnostic) {
       result.manifest = try WrittenManifest(parsing: bytes, path: path)
@@ -45,15 +49,22 @@ extension Weighbridge {
       return result
     }
     guard let manifest = result.manifest else { return result }
-    try checkFiles(manifest, directory, names, &result)
+    let files = Beside { () throws(Diagnostic) in
+      var part = CheckResult()
+      checkFiles(manifest, directory, names, &part)
+      return part
+    }
     checkTensors(manifest, directory, &result)
+    let part = try files.value()
+    result.badFiles = part.badFiles
+    result.problems = part.problems + result.problems
     return result
   }
 
   private func checkFiles(
     _ manifest: WrittenManifest, _ directory: String, _ names: [String],
     _ result: inout CheckResult
-  ) throws(Diagnostic) {
+  ) {
     for expected in manifest.files {
       let path = directory + "/" + expected.name
       guard names.contains(expected.name) else {
@@ -62,14 +73,18 @@ extension Weighbridge {
           Diagnostic(code: "check.missing", subject: path, message: "is gone"))
         continue
       }
-      let file = try RandomAccessFile(path: path)
       let fault: (code: String, message: String)
-      if file.byteCount != expected.byteCount {
-        fault = ("size", "has \(file.byteCount) bytes; \(expected.byteCount) were written")
-      } else if try Digest.of(file) != expected.sha256 {
-        fault = ("digest", "does not have the bytes that were written")
-      } else {
-        continue
+      do throws(Diagnostic) {
+        let file = try RandomAccessFile(path: path)
+        if file.byteCount != expected.byteCount {
+          fault = ("size", "has \(file.byteCount) bytes; \(expected.byteCount) were written")
+        } else if try Digest.of(file) != expected.sha256 {
+          fault = ("digest", "does not have the bytes that were written")
+        } else {
+          continue
+        }
+      } catch {
+        fault = ("unreadable", error.message)
       }
       result.badFiles.append(expected.name)
       result.problems.append(
@@ -86,7 +101,7 @@ extension Weighbridge {
     }
   }
 
-  private func checkTensors(
+  func checkTensors(
     _ manifest: WrittenManifest, _ directory: String, _ result: inout CheckResult
   ) {
     let source: any TensorSource

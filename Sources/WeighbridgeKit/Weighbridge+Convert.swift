@@ -55,7 +55,7 @@ extension Weighbridge {
   /// - Throws: `Problems` for a source that cannot be used, `Refusal` for what the target cannot
   ///   express, `Diagnostic` for failures while reading.
   public func plan(_ request: ConversionRequest) throws -> (LoadedCheckpoint, ConversionPlan) {
-    let targets = library.layouts.filter { $0.framework == request.to }
+    let targets = library.layouts(of: request.to)
     guard !targets.isEmpty else {
       throw Diagnostic(
         code: "layout.unknown-name", subject: request.to, message: "is no layout",
@@ -127,7 +127,7 @@ extension Weighbridge {
       resumable: request.resumes)
     problems += directory.notes
     do {
-      let sources = request.writesDigests ? try sourceDigests(loaded) : []
+      let sources = request.writesDigests ? sourceDigests(loaded) : nil
       let writer = WeightsWriter(
         plan: plan, source: loaded.source, container: container,
         manifest: manifest(loaded, plan, container), directory: directory.path, fileName: name,
@@ -154,10 +154,9 @@ extension Weighbridge {
         JSONValue.object(plan.config).text(indent: 2) + "\n",
         to: "\(directory.path)/\(plan.to.files.config)")
       try copyCompanions(loaded.location, to: directory.path, configName: plan.to.files.config)
+      let digests = try sources?.value()
       for file in loaded.source.files { try file.checkUnchanged() }
-      if request.writesDigests {
-        try writeManifest(plan, sources, written, in: directory.path)
-      }
+      if let digests { try writeManifest(plan, digests, written, in: directory.path) }
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }
       problems += try directory.commit(sync: request.sync)

@@ -79,7 +79,7 @@ extension Weighbridge {
         .map { near in
           let obstacles = near.obstacles + near.unknown.map { "it does not know \($0)" }
           return
-            "closest: \(near.layout.name) knows \(near.known) of \(min(inventory.names.count, 2000)) names; \(obstacles.prefix(3).joined(separator: "; "))"
+            "closest: \(near.layout.name) knows \(near.known) of \(inventory.names.count) names; \(obstacles.prefix(3).joined(separator: "; "))"
         },
       help: "a layout of your own can be given with --layout-file; see formats/README.md")
   }

@@ -3,14 +3,18 @@ import Conversion
 import Tensors
 
 extension Weighbridge {
-  /// The digests of everything that a conversion reads: weights, index and configs.
-  func sourceDigests(_ loaded: LoadedCheckpoint) throws(Diagnostic) -> [WrittenManifest.File] {
-    var digests: [WrittenManifest.File] = []
-    for file in loaded.source.files { digests.append(try Self.digest(file)) }
+  /// The digests of everything that a conversion reads: weights, index and configs. They are made
+  /// beside the conversion.
+  func sourceDigests(_ loaded: LoadedCheckpoint) -> Beside<[WrittenManifest.File]> {
+    let files = loaded.source.files
     var others = loaded.location.configs
     if case .index(let path) = loaded.location.weights { others.append(path) }
-    for path in others { digests.append(try Self.digest(RandomAccessFile(path: path))) }
-    return digests
+    return Beside { [others] () throws(Diagnostic) in
+      var digests: [WrittenManifest.File] = []
+      for file in files { digests.append(try Self.digest(file)) }
+      for path in others { digests.append(try Self.digest(RandomAccessFile(path: path))) }
+      return digests
+    }
   }
 
   private static func digest(_ file: RandomAccessFile) throws(Diagnostic) -> WrittenManifest.File {
@@ -23,22 +27,27 @@ extension Weighbridge {
     _ plan: ConversionPlan, _ sources: [WrittenManifest.File], _ written: WeightsWriter.Result,
     in directory: String
   ) throws {
-    var files: [WrittenManifest.File] = []
-    for name in try TextFile.names(in: directory) where name != WrittenManifest.fileName {
-      files.append(try Self.digest(RandomAccessFile(path: directory + "/" + name)))
+    let files = Beside { () throws(Diagnostic) in
+      var files: [WrittenManifest.File] = []
+      for name in try TextFile.names(in: directory) where name != WrittenManifest.fileName {
+        files.append(try Self.digest(RandomAccessFile(path: directory + "/" + name)))
+      }
+      return files
     }
-    let manifest = WrittenManifest(
+    var manifest = WrittenManifest(
       tool: Self.version, from: plan.from.name, to: plan.to.name, family: plan.spec.family,
       exactness: plan.exactness.rawValue, reasons: plan.reasons.map(\.document),
       plan: Digest.of(JSONValue.object(plan.document).text()), sources: sources,
-      weights: written.weights, files: files,
+      weights: written.weights, files: [],
       tensors: zip(plan.tensors, written.digests).map { tensor, digest in
         WrittenManifest.Tensor(
           name: tensor.output.name, dtype: tensor.output.dtype.rawValue,
           shape: tensor.output.shape.dims, sha256: digest)
       })
-    try TextFile.write(manifest.text, to: directory + "/" + WrittenManifest.fileName)
-    let result = try check(directory)
+    var result = CheckResult(manifest: manifest)
+    checkTensors(manifest, directory, &result)
+    manifest.files = try files.value()
     guard result.passes else { throw Problems(result.problems) }
+    try TextFile.write(manifest.text, to: directory + "/" + WrittenManifest.fileName)
   }
 }

@@ -80,7 +80,9 @@ extension Weighbridge {
       request.precision == .float64
       ? try comparison.run(Double.self) : try comparison.run(Float.self)
     if var divergence = report.firstDivergence {
-      divergence.suspects = suspects(divergence.stage, member)
+      let number = report.stages.firstIndex { $0.name == divergence.stage } ?? 0
+      divergence.suspects = suspects(
+        divergence.stage, after: number > 0 ? report.stages[number - 1].name : nil, member)
       report.firstDivergence = divergence
     }
     var generation: (a: [Int], b: [Int])?
@@ -117,7 +119,7 @@ extension Weighbridge {
   ) throws -> ParityResult {
     var pair = try AlignedPair(loadedA, loadedB, vocabulary)
     let rows = try commonRows(pair)
-    let weights = try WeightComparison(pair, vocabulary)
+    var weights = try WeightComparison(pair, vocabulary)
     let tokens = try input.tokens(for: pair.a.draft.spec)
     let attributes = pair.attributes()
     let options = ModelOptions(selfExtend: request.selfExtend)
@@ -127,14 +129,32 @@ extension Weighbridge {
       spec: pair.b.draft.spec, weights: DraftWeights(pair.b.draft, reader: pair.b.reader))
     // The reference rounds as B does where rounding is what was asked for: a deliberate cast, a
     // rotary table in bfloat16. What that costs is told apart.
-    let reference = Side(
+    var reference = Side(
       spec: roundingLike(pair, attributes),
       weights: OverlayWeights(sideA.weights, with: sideB.weights, exchanged: weights.deliberate))
     var tolerance = request.tolerance
+    // Values that a conversion computes and rounds to a narrow type: that they are computed rightly is
+    // seen before the rounding; behind it, the reference has them rounded too.
+    if let planned = try PlannedValues(pair, weights, vocabulary) {
+      let exact = Lockstep(
+        reference: Side(spec: reference.spec, weights: sideA.weights), other: planned.side,
+        tokens: tokens, tolerance: tolerance, options: options, commonRows: rows)
+      let report = try exact.run(Double.self)
+      if report.passes {
+        weights.deliberate.formUnion(planned.rounded)
+        weights.differing = planned.differing
+        reference = Side(
+          spec: planned.side.spec,
+          weights: OverlayWeights(
+            planned.side.weights, with: sideB.weights, exchanged: weights.deliberate))
+        pair.problems.append(planned.note(pair))
+      }
+    }
     // A table in the file is float32, one that is computed is not: their difference is float32's.
     let hasOneTable = ["rotary.frequencies", "rotary.log_decay"].contains { role in
       let id = PieceID(nil, role)
-      return (pair.a.draft.pieces[id] == nil) != (pair.b.draft.pieces[id] == nil)
+      return reference.weights.info(id) == nil && sideB.weights.info(id) != nil
+        || reference.weights.info(id) != nil && sideB.weights.info(id) == nil
     }
     tolerance.isTight =
       request.precision == .float64 && weights.differing.isEmpty && !hasOneTable
@@ -260,9 +280,11 @@ extension Weighbridge {
   }
 
   /// Every tensor between the stage before and this one.
-  private func suspects(_ stage: String, _ member: AlignedPair.Member) -> [String] {
+  private func suspects(
+    _ stage: String, after previous: String?, _ member: AlignedPair.Member
+  ) -> [String] {
     let spec = member.draft.spec
-    let here = Set(spec.sublayers(before: stage))
+    let here = Set(spec.sublayers(before: stage, after: previous))
     let ids: [PieceID]
     if here.isEmpty {
       let roles: [String]

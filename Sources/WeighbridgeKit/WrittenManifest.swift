@@ -6,6 +6,8 @@ public import Tensors
 public struct WrittenManifest: Sendable, Hashable {
   /// Its name beside the weights.
   public static let fileName = "weighbridge.json"
+  /// More than a manifest of a million tensors.
+  static let mostBytes = 512 << 20
 
   /// A file with its SHA-256.
   public struct File: Sendable, Hashable {

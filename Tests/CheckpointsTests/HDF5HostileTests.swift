@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @Suite("Hostile HDF5")
@@ -11,12 +12,40 @@ struct HDF5HostileTests {
   func corpus(file: String) throws {
     let code = try #require(file.components(separatedBy: "__").first)
     let codes = HDF5Support.codes(HDF5Support.directory("bad") + "/" + file)
-    #expect(codes == ["hdf5.\(code)"])
+    if code == "crash" {
+      // What one release of libhdf5 does not survive, another refuses.
+      #expect(!codes.isEmpty && codes.allSatisfy { $0.hasPrefix("hdf5.") })
+    } else {
+      #expect(codes == ["hdf5.\(code)"])
+    }
   }
 
   @Test("the corpus has its files")
   func corpusCount() {
-    #expect(HDF5Support.files("bad").count >= 72)
+    #expect(HDF5Support.files("bad").count >= 73)
+  }
+
+  @Test(
+    "every truncation and every flipped byte of a small file gives an error or a clean read",
+    arguments: ["earliest.h5", "latest.h5"])
+  func damage(file: String) throws {
+    let directory = TemporaryDirectory()
+    let path = directory.file("damaged.h5")
+    let good = Files.read(Fixtures.root + "/good/hdf5-small/" + file)
+    Files.write(good, to: path)
+    #expect(HDF5Support.codes(path) == [])
+    for count in 0..<good.count {
+      Files.write(Array(good[..<count]), to: path)
+      let codes = HDF5Support.codes(path)
+      #expect(!codes.isEmpty && codes.allSatisfy { $0.hasPrefix("hdf5.") }, "\(count) bytes")
+    }
+    for at in good.indices {
+      var bytes = good
+      bytes[at] ^= 0xFF
+      Files.write(bytes, to: path)
+      let codes = HDF5Support.codes(path)
+      #expect(codes.allSatisfy { $0.hasPrefix("hdf5.") }, "byte \(at): \(codes)")
+    }
   }
 
   @Test("a diagnostic names the file, the dataset and a way out")

@@ -9,7 +9,7 @@ struct FuzzTests {
     arguments: FuzzTarget.allCases)
   func short(target: FuzzTarget) throws {
     let package = String(Fixtures.root.dropLast("/Fixtures".count))
-    let slow = target == .layout || target == .config
+    let slow = [.layout, .config, .hdf5].contains(target)
     let run = try FuzzRun(
       target, executions: slow ? 300 : 5000, seed: 1, package: package)
     #expect(run.slowest < 5)

@@ -57,7 +57,9 @@ struct RefusedCase: Sendable, CustomStringConvertible {
         "convert.no-place backbone.layers.0.mixer.in_proj.bias",
         "convert.no-place backbone.layers.1.mixer.out_proj.bias",
       ]),
-    RefusedCase(source: "mamba-fla/fla", to: "lit_gpt", reasons: ["convert.inexpressible tied"]),
+    RefusedCase(
+      source: "mamba-fla/fla", to: "lit_gpt", reasons: ["convert.inexpressible tied"],
+      words: ["tie_word_embeddings is false"]),
     RefusedCase(
       source: "mamba-tied/hf", to: "mamba_ssm", change: ["layer_norm_epsilon": 1e-6],
       reasons: [
@@ -90,6 +92,10 @@ struct RefusedCase: Sendable, CustomStringConvertible {
     RefusedCase(
       source: "retnet-torchscale/torchscale", to: "fla", change: ["deepnorm": true],
       reasons: ["config.unsupported deepnorm"]),
+    RefusedCase(
+      source: "retnet-torchscale/torchscale", to: "fla",
+      change: ["decoder_normalize_before": false],
+      reasons: ["config.unsupported decoder_normalize_before"]),
     RefusedCase(
       source: "retnet-gqa-nogate/fla", to: "torchscale",
       reasons: ["convert.inexpressible retention.output_gate"]),

@@ -126,6 +126,21 @@ struct ExpressionTests {
     #expect(throws: Diagnostic.self) { _ = try Expression(parsing: minuses) }
   }
 
+  @Test(
+    "an expression that makes more than its text explains is stopped",
+    arguments: [
+      "[[x for x in range(1000000)] for y in range(1000000)]",
+      "[x in range(1000000) for x in range(1000000)]",
+      "[max(range(1000000)) for x in range(1000000)]",
+      "range(1000000) + range(1000000) + range(1000000) + range(1000000)",
+      "unique(range(1000000))", "range(1000001)", "2 ** 62 * 2", "9223372036854775807 + 1",
+    ])
+  func bombs(text: String) throws {
+    let expression = try Expression(parsing: text)
+    let error = #expect(throws: Diagnostic.self) { try expression.value(in: Scope()) }
+    #expect(error?.code == "expression.value")
+  }
+
   @Test("the names of an expression are those that it does not bind itself")
   func names() throws {
     #expect(

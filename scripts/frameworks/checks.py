@@ -186,6 +186,8 @@ def frameworks(bench, cs):
             # torchscale divides scores before the group norm's eps: LAYOUTS 3.4
             bound = 1e-4 if "torchscale" in (layout, to) and layout != to else 3e-5
             half = any(x.dtype != torch.float32 and x.is_floating_point() for x in F.weights(folder_of(case, layout)).values())
+            if half and (layout, to) == ("fla", "torchscale"):
+                bound = 2 ** -8 / 3  # the norms' weights are folded into projections, which are rounded to bfloat16 again
             yield what.replace("load", "forward"), None if e <= bound * (3 if half else 1) else f"real modules' logits differ by {e:.2g} of the largest"
 
     folders = {(n, lay): d for n, lay, d, _ in cs}

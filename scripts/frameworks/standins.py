@@ -6,7 +6,7 @@ import sys
 import types
 import warnings
 
-os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("TRITON_INTERPRET", "1")  # "0" where a GPU runs the kernels themselves
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
 
@@ -29,16 +29,21 @@ def module(name, **names):
     return m
 
 
+def up(x):
+    """At least float32, in which the kernels accumulate."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def windowed_attention(q, k, v, causal=True, window_size=(-1, -1), softmax_scale=None, **_):
     """flash_attn_func's contract: [B, T, H, d]; window (w, 0) sees w keys before its own."""
     g = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(g, 2), v.repeat_interleave(g, 2)
-    s = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * (softmax_scale or q.shape[-1] ** -0.5)
-    i, j = torch.arange(q.shape[1])[:, None], torch.arange(k.shape[1])[None]
+    s = torch.einsum("bqhd,bkhd->bhqk", up(q), up(k)) * (softmax_scale or q.shape[-1] ** -0.5)
+    i, j = torch.arange(q.shape[1], device=q.device)[:, None], torch.arange(k.shape[1], device=q.device)[None]
     dead = j > i
     if window_size[0] >= 0:
         dead = dead | (j < i - window_size[0])
-    return torch.einsum("bhqk,bkhd->bqhd", s.masked_fill(dead, -torch.inf).softmax(-1), v.float()).to(q.dtype)
+    return torch.einsum("bhqk,bkhd->bqhd", s.masked_fill(dead, -torch.inf).softmax(-1), up(v)).to(q.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -47,12 +52,13 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
 
     def forward(self, x):
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+        y = up(x)
+        return (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps) * up(self.weight)).to(x.dtype)
 
 
 class GatedNorm(RMSNorm):
     def forward(self, x, g):
-        return super().forward(x) * nnf.silu(g)
+        return (super().forward(up(x)) * nnf.silu(up(g))).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -74,13 +80,14 @@ def causal_conv(x, weight, bias=None, activation=None, **_):
 
 def scan(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=None, **_):
     """u, delta [B, E, T]; A [E, N]; B, C [B, N, T]."""
+    dtype, (u, delta, A, B, C) = u.dtype, map(up, (u, delta, A, B, C))
     delta = nnf.softplus(delta + delta_bias[:, None]) if delta_softplus else delta + delta_bias[:, None]
     h, out = u.new_zeros(u.shape[0], *A.shape), []
     for t in range(u.shape[2]):
         h = torch.exp(delta[:, :, t, None] * A) * h + (delta[:, :, t] * u[:, :, t])[..., None] * B[:, None, :, t]
         out.append((h * C[:, None, :, t]).sum(-1))
     y = torch.stack(out, 2) + (0 if D is None else u * D[:, None])
-    return y if z is None else y * nnf.silu(z)
+    return (y if z is None else y * nnf.silu(up(z))).to(dtype)
 
 
 def mamba_inner(xz, conv, conv_bias, x_proj, dt_proj, out, out_bias, A, B, C, D, delta_bias=None, delta_softplus=True, **_):
@@ -93,36 +100,53 @@ def mamba_inner(xz, conv, conv_bias, x_proj, dt_proj, out, out_bias, A, B, C, D,
 
 def gla(q, k, v, g, **_):
     """[B, H, T, d]; g the logarithm of the decay."""
+    dtype, (q, k, v, g) = v.dtype, map(up, (q, k, v, g))
     S, out = q.new_zeros(*q.shape[:2], q.shape[3], v.shape[3]), []
     for t in range(q.shape[2]):
         S = torch.exp(g[:, :, t, :, None]) * S + k[:, :, t, :, None] * v[:, :, t, None]
         out.append(torch.einsum("bhk,bhkv->bhv", q[:, :, t] * q.shape[3] ** -0.5, S))
-    return torch.stack(out, 2), None
+    return torch.stack(out, 2).to(dtype), None
 
 
 def retention(q, k, v, **_):
-    g = torch.log(1 - 2.0 ** (-5 - torch.arange(q.shape[1], dtype=q.dtype)))
+    g = torch.log(1 - 2.0 ** (-5 - torch.arange(q.shape[1], dtype=up(q).dtype, device=q.device)))
     return gla(q, k, v, g[None, :, None, None].expand(q.shape))
 
 
 def rotate(x1, x2, cos, sin, o1, o2, conj):
     """rotary_emb.apply_rotary, with float32 arithmetic on the table as given."""
-    cos, sin = cos.to(x1.dtype), sin.to(x1.dtype)
+    cos, sin, x1, x2 = map(up, (cos, sin, x1, x2))
     a, b = x1 * cos - x2 * sin, x1 * sin + x2 * cos
     o1.copy_(a)
     o2.copy_(b)
 
 
 class OnCPU(torch.overrides.TorchFunctionMode):
+    """What asks for a GPU gets the CPU, or another device."""
+
+    def __init__(self, device="cpu"):
+        super().__init__()
+        self.device = device
+
     def __torch_function__(self, f, types_, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if str(kwargs.get("device", "")).startswith("cuda"):
-            kwargs["device"] = "cpu"
+            kwargs["device"] = self.device
         return f(*args, **kwargs)
 
 
 def fla():
     module("flash_attn", flash_attn_func=windowed_attention, flash_attn_varlen_func=None)
+    if os.environ["TRITON_INTERPRET"] == "1":
+        first_configuration()
+    import fla.models  # noqa: F401
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def first_configuration():
+    """Autotuning times kernels, which an interpreter cannot."""
     from triton.runtime import autotuner
 
     def run(self, *a, **k):
@@ -130,10 +154,6 @@ def fla():
         self.nargs = dict(zip(self.arg_names, a))
         return self.fn.run(*a, **k, **c.all_kwargs())
     autotuner.Autotuner.run = run
-    import fla.models  # noqa: F401
-    import transformers
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
 
 
 def samba(checkout):
@@ -191,7 +211,7 @@ def torchscale(checkout):
 
 
 def mamba(checkout):
-    """state-spaces' mamba_ssm from a checkout: for its names and shapes, not to run."""
+    """state-spaces' mamba_ssm from a checkout: its names and shapes; Mamba-1 without attention also runs."""
     module("selective_scan_cuda"), module("causal_conv1d", causal_conv1d_fn=causal_conv, causal_conv1d_update=None)
     module("causal_conv1d.cpp_functions", causal_conv1d_fwd_function=None, causal_conv1d_bwd_function=None, causal_conv1d_update_function=None)
     module("causal_conv1d.causal_conv1d_varlen", causal_conv1d_varlen_states=None)
@@ -199,9 +219,25 @@ def mamba(checkout):
     module("flash_attn.layers"), module("flash_attn.layers.rotary", RotaryEmbedding=lambda *a, **k: nn.Identity())
     module("mamba_ssm").__path__ = [os.path.join(checkout, "mamba_ssm")]
     from mamba_ssm.models.config_mamba import MambaConfig
-    from mamba_ssm.models.mixer_seq_simple import MambaLMHeadModel
+    import mamba_ssm.models.mixer_seq_simple as models
+    import mamba_ssm.modules.mamba_simple as mixer
+    mixer.selective_scan_fn, mixer.mamba_inner_fn = scan, mamba_inner
+    models.RMSNorm = RMSNorm
     forget()
-    return MambaConfig, MambaLMHeadModel
+    return MambaConfig, models.MambaLMHeadModel
+
+
+def berlino(checkout):
+    """berlino's gated_linear_attention from a checkout."""
+    import fla.ops.gla
+    kept = {n: getattr(fla.ops.gla, n) for n in ("fused_chunk_gla", "chunk_gla", "fused_recurrent_gla") if hasattr(fla.ops.gla, n)}
+    for n in ("fused_chunk_gla", "chunk_gla", "fused_recurrent_gla"):
+        setattr(fla.ops.gla, n, lambda q, k, v, g, **_: gla(q, k, v, g)[0])
+    sys.path.insert(0, checkout)
+    import gla_model
+    for n, f in kept.items():
+        setattr(fla.ops.gla, n, f)
+    return gla_model.GLAConfig, gla_model.GLAForCausalLM
 
 
 def forget():

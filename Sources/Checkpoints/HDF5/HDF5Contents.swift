@@ -12,6 +12,11 @@ struct HDF5Contents {
 
   /// Lists the file.
   init(_ session: HDF5Session, _ file: RandomAccessFile) throws(Problems) {
+    if let signal = session.rehearse(
+      file.path, memory: HDF5Guard.libraryMemory + 2 * file.byteCount)
+    {
+      throw Problems([HDF5Guard.crash(signal, file.name)])
+    }
     let handle: HDF5Session.Handle
     do throws(HDF5Failure) { handle = try session.openFile(file.path) } catch {
       throw Problems([error.diagnostic(file.name)])

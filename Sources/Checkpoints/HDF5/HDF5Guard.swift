@@ -1,5 +1,13 @@
 import Tensors
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 /// What an HDF5 file must not hold or claim, whoever wrote it.
 enum HDF5Guard {
   /// Groups inside each other that are followed.
@@ -10,6 +18,20 @@ enum HDF5Guard {
   static let datasetFloor = 16 << 20
   /// Below this all tensors together may claim more than the file's size explains.
   static let totalFloor = 64 << 20
+
+  /// What libhdf5 may take in the rehearsal, beside twice the file's size.
+  static let libraryMemory = 256 << 20
+
+  /// The error for a file that libhdf5 does not survive, or not within its time.
+  static func crash(_ signal: Int32, _ file: String) -> Diagnostic {
+    let slow = signal == SIGXCPU || signal == SIGALRM
+    return .hdf5(
+      "crash", file,
+      slow
+        ? "libhdf5 does not come to an end with it; a child process that tried was stopped"
+        : "libhdf5 crashes on it (signal \(signal)); only a child process that tried was hurt",
+      help: "the file is damaged or made to deceive; fetch or write it again")
+  }
 
   /// Refuses every link but hard ones: others make a file's reader open what the file's writer
   /// chose, on the reader's machine.

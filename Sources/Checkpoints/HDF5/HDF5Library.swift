@@ -114,6 +114,18 @@ struct HDF5Session {
 
   // MARK: Files
 
+  /// Seconds of the processor's time that a file's metadata may take.
+  static let rehearsalSeconds: UInt32 = 4
+
+  /// Opens the file in a child process first, where a crash of the library hurts nobody.
+  ///
+  /// - Parameter memory: bytes that the library may take for it.
+  /// - Returns: the signal that ended the child, or `nil`.
+  func rehearse(_ path: String, memory: Int) -> Int32? {
+    let signal = chdf5_rehearse(path, UInt64(memory), Self.rehearsalSeconds)
+    return signal == 0 ? nil : signal
+  }
+
   /// Opens a file for reading.
   func openFile(_ path: String) throws(HDF5Failure) -> Handle {
     let access = try check(H5Pcreate(chdf5_p_file_access()), "open the file")

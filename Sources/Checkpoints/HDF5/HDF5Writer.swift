@@ -61,21 +61,28 @@ public final class HDF5Writer: TensorSink {
   ) throws(Diagnostic) {
     precondition(offset >= 0 && bytes.count <= byteCounts[index] - offset)
     guard let extent = extents[index] else { return }
+    try FileCopy.write(
+      bytes, to: try openDescriptor(), path: outputs[0], at: extent.offset + offset)
+  }
+
+  /// Moves bytes of another file to where a dataset lies.
+  ///
+  /// - Throws: `io.read`, `io.truncated`, `io.write`.
+  public func move(
+    _ count: Int, of source: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
+  ) throws(Diagnostic) {
+    precondition(output == 0)
+    try FileCopy.move(
+      count, of: source, at: offset, to: try openDescriptor(), path: outputs[0], at: target)
+  }
+
+  private func openDescriptor() throws(Diagnostic) -> Int32 {
     let file = descriptor.withLock { $0 }
     guard file >= 0 else {
       throw Diagnostic(
         code: "io.write", subject: outputs[0], message: "was finished before its last byte came")
     }
-    var done = 0
-    while done < bytes.count {
-      let count = pwrite(
-        file, bytes.baseAddress! + done, bytes.count - done, off_t(extent.offset + offset + done))
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw .system("io.write", outputs[0], "cannot be written")
-      }
-      done += count
-    }
+    return file
   }
 
   /// Closes the file.

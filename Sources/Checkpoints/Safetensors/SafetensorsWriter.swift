@@ -127,6 +127,16 @@ public final class SafetensorsWriter: TensorSink {
     try file.write(at: (extents[index]?.offset ?? 0) + offset, bytes)
   }
 
+  /// Moves bytes of another file to where a tensor lies.
+  ///
+  /// - Throws: `io.read`, `io.truncated`, `io.write`.
+  public func move(
+    _ count: Int, of source: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
+  ) throws(Diagnostic) {
+    precondition(output == 0 && target >= 0 && count <= byteCount - target)
+    try file.move(count, of: source, at: offset, to: target)
+  }
+
   /// Closes the file, after `fsync` if `sync`.
   ///
   /// - Throws: `io.write`.

@@ -47,7 +47,7 @@ public struct ShardIndex: Sendable {
     do throws(JSONError) {
       var scanner = try JSONScanner(bytes)
       try parsed.root(&scanner)
-      try scanner.finish()
+      if !parsed.hasTooMany { try scanner.finish() }
     } catch {
       throw Problems([error.diagnostic(file: path, bytes: bytes)])
     }
@@ -64,8 +64,13 @@ public struct ShardIndex: Sendable {
     var entries: [Entry] = []
     var totalSize: Int?
     var hasMap = false
+    /// The rest of the text was not looked at.
+    private(set) var hasTooMany = false
     var problems: [Diagnostic] = []
     private var refused: Set<String> = []
+    private var files: Set<String> = []
+    /// More than any checkpoint has, and each would be looked for.
+    private static let mostFiles = 10_000
 
     init(path: String) { self.path = path }
 
@@ -97,6 +102,7 @@ public struct ShardIndex: Sendable {
         if key == "weight_map", scanner.accept(UInt8(ascii: "{")) {
           hasMap = true
           try map(&scanner)
+          if hasTooMany { return }
         } else {
           let value = try JSONParser.value(&scanner, mode: .python)
           guard key == "metadata" else { continue }
@@ -131,6 +137,10 @@ public struct ShardIndex: Sendable {
           add("shards.path", name.string, "lies in \(shown(file)), which \(fault)")
         } else {
           entries.append(Entry(name: name, file: file))
+          guard files.insert(file).inserted, files.count > Self.mostFiles else { continue }
+          hasTooMany = true
+          add("shards.index", nil, "names more than \(Self.mostFiles) files")
+          return
         }
       } while try scanner.more(until: UInt8(ascii: "}"))
     }

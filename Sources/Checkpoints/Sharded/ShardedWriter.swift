@@ -11,6 +11,8 @@ public final class ShardedWriter: TensorSink {
   /// The shards, then the index.
   public let outputs: [String]
   private let shards: [any TensorSink]
+  /// The place in `outputs` of each shard's first.
+  private let firstOutputs: [Int]
   private let places: [(shard: Int, tensor: Int)]
   private let index: ShardIndex
 
@@ -60,6 +62,7 @@ public final class ShardedWriter: TensorSink {
     }
     self.outputs = outputs + [directory + "/" + fileName + ".index.json"]
     self.shards = shards
+    firstOutputs = firstOutput
     self.places = places
     index = ShardIndex(entries: entries, totalSize: total)
   }
@@ -146,6 +149,17 @@ public final class ShardedWriter: TensorSink {
   ) throws(Diagnostic) {
     let place = places[index]
     try shards[place.shard].write(place.tensor, at: offset, bytes)
+  }
+
+  /// Moves bytes of another file to where a tensor lies.
+  ///
+  /// - Throws: as the shard's sink.
+  public func move(
+    _ count: Int, of source: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
+  ) throws(Diagnostic) {
+    let shard = firstOutputs.lastIndex { $0 <= output } ?? 0
+    try shards[shard].move(
+      count, of: source, at: offset, toOutput: output - firstOutputs[shard], at: target)
   }
 
   /// Completes every shard, then writes the index.

@@ -4,5 +4,14 @@ enum Ink: String {
   case bad = "1;31"
 
   /// `text` in this colour.
-  func paint(_ text: String) -> String { "\u{1B}[\(rawValue)m\(text)\u{1B}[0m" }
+  func paint(_ text: String) -> String {
+    "\(Ink.start)\(rawValue)m\(text)\(Ink.start)\(Ink.end)"
+  }
+
+  /// How every change of colour starts.
+  static let start = "\u{1B}["
+  private static let end = "0m"
+
+  /// What may stand after a start.
+  static var codes: [String] { [good.rawValue + "m", bad.rawValue + "m", end] }
 }

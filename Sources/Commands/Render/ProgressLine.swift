@@ -42,8 +42,7 @@ final class ProgressLine: Sendable {
           "\(Shown.bytes(progress.done)) of \(Shown.bytes(progress.total))  "
           + "\(Shown.bytes(Int(rate)))/s  \(Self.shown(left)) left  \(progress.tensor)"
         // A line that wraps could not be taken away.
-        let safe = text.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? "?" : String($0) }
-        let line = safe.prefix(Standard.errorWidth - 1).joined()
+        let line = text.visible(lines: false).prefix(Standard.errorWidth - 1)
         Standard.write("\r\u{1B}[K\(line)", to: 2)
       case .json:
         let object: JSONObject = [

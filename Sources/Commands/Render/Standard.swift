@@ -12,10 +12,22 @@ import Tensors
 /// Standard output and standard error.
 enum Standard {
   /// Writes a text and a line break to standard output; a reader that went away is no error.
-  static func output(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
+  static func output(_ text: String) { write(plain(text) + "\n", to: STDOUT_FILENO) }
 
   /// Writes a text and a line break to standard error.
-  static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+  static func error(_ text: String) { write(plain(text) + "\n", to: STDERR_FILENO) }
+
+  /// `text` with what could take a terminal over made visible; our own colours stay.
+  static func plain(_ text: String) -> String {
+    let inked = text.split(separator: Ink.start, omittingEmptySubsequences: false)
+    guard inked.count > 1 else { return text.visible(lines: true) }
+    return inked.enumerated().map { number, part in
+      let code = number == 0 ? nil : Ink.codes.first { part.hasPrefix($0) }
+      let rest = part.dropFirst(code?.count ?? 0)
+      let start = number == 0 ? "" : code == nil ? Ink.start.visible(lines: false) : Ink.start
+      return start + (code ?? "") + String(rest).visible(lines: true)
+    }.joined()
+  }
 
   /// Writes diagnostics to standard error.
   static func problems(_ problems: [Diagnostic]) {

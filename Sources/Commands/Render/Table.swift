@@ -11,14 +11,14 @@ struct Table {
 
   /// Adds a row; `ink` colours its last cell where the terminal takes colours.
   mutating func add(_ row: [String], ink: Ink? = nil) {
-    rows.append(row)
+    rows.append(row.map { $0.visible(lines: false) })
     inks.append(ink)
   }
 
   /// The table, at most `width` characters wide: the widest columns of text give way, in their middle.
   func text(width: Int, isColoured: Bool = false) -> String {
     var widths = columns.enumerated().map { i, column in
-      max(column.title.count, rows.map { $0[i].count }.max() ?? 0)
+      max(column.title.width, rows.map { $0[i].width }.max() ?? 0)
     }
     var excess = widths.reduce(0, +) + 2 * (columns.count - 1) - width
     while excess > 0,
@@ -28,35 +28,43 @@ struct Table {
       widths[widest] -= 1
       excess -= 1
     }
-    let lines = zip([columns.map(\.title)] + rows, [nil] + inks).map { row, ink in
-      row.enumerated().map { i, cell in
-        let isLast = i == row.count - 1
-        let text = pad(shorten(cell, widths[i]), widths[i], columns[i].alignment, last: isLast)
-        return isLast && isColoured ? ink?.paint(text) ?? text : text
-      }.joined(separator: "  ").trimmingEnd()
+    var text = ""
+    text.reserveCapacity((rows.count + 1) * (widths.reduce(0, +) + 2 * columns.count))
+    append(columns.map(\.title), ink: nil, widths, to: &text)
+    for (row, ink) in zip(rows, inks) {
+      text += "\n"
+      append(row, ink: isColoured ? ink : nil, widths, to: &text)
     }
-    return lines.joined(separator: "\n")
+    return text
+  }
+
+  /// Adds a line without spaces at its end.
+  private func append(_ row: [String], ink: Ink?, _ widths: [Int], to text: inout String) {
+    // Spaces are owed until something stands behind them.
+    var owed = 0
+    for (i, cell) in row.enumerated() {
+      let shown = cell.width > widths[i] ? shorten(cell, widths[i]) : cell
+      let space = max(0, widths[i] - shown.width)
+      if i > 0 { owed += 2 }
+      if columns[i].alignment == .right { owed += space }
+      if !shown.isEmpty {
+        if owed > 0 { text += String(repeating: " ", count: owed) }
+        text += i == row.count - 1 ? ink?.paint(shown) ?? shown : shown
+        owed = 0
+      }
+      if columns[i].alignment == .left { owed += space }
+    }
   }
 
   private func shorten(_ text: String, _ width: Int) -> String {
-    guard text.count > width else { return text }
     let half = (width - 1) / 2
     return "\(text.prefix(half))…\(text.suffix(width - 1 - half))"
-  }
-
-  private func pad(_ text: String, _ width: Int, _ alignment: Alignment, last: Bool) -> String {
-    let space = String(repeating: " ", count: max(0, width - text.count))
-    return alignment == .right ? space + text : last ? text : text + space
   }
 }
 
 extension String {
-  /// The text without spaces at its end.
-  fileprivate func trimmingEnd() -> String {
-    var text = self[...]
-    while text.last == " " { text.removeLast() }
-    return String(text)
-  }
+  /// Characters; a text of ASCII, as nearly all are, is not gone through one by one.
+  fileprivate var width: Int { utf8.allSatisfy { $0 < 0x80 && $0 != 13 } ? utf8.count : count }
 }
 
 /// Numbers for people.

@@ -40,10 +40,10 @@ extension MixerKind {
       Piece("head.weight", ["vocab_rows", "d_model"], "language-model head"),
       Piece("head.bias", ["vocab_rows"], neutral: .zero, "bias of the head"),
       Piece(
-        "rotary.frequencies", ["head_k_dim // 2"], keepsFloat32: true,
+        "rotary.frequencies", ["head_k_dim // 2"], isTable: true,
         "rotary frequencies kept in the file (torchscale's angle)"),
       Piece(
-        "rotary.log_decay", ["n_heads"], keepsFloat32: true,
+        "rotary.log_decay", ["n_heads"], isTable: true,
         "log of the decay of each head kept in the file (torchscale)"),
     ], hasNorm: false)
 }

@@ -95,6 +95,16 @@ struct ShardedTests {
     #expect(Files.names(in: directory.path) == ["model.safetensors"])
   }
 
+  @Test("an index that names a million files is refused before any is looked for")
+  func millionFiles() {
+    let lines = (0..<1_000_000).map { "\"t\($0)\": \"m-\($0).safetensors\"" }
+    let text = "{\"weight_map\": {\(lines.joined(separator: ","))}}"
+    let error = #expect(throws: Problems.self) {
+      try ShardIndex(parsing: Array(text.utf8), path: "index.json")
+    }
+    #expect(error?.diagnostics.map(\.code) == ["shards.index"])
+  }
+
   @Test("a wrong total is a warning")
   func total() throws {
     var builder = SafetensorsBuilder()

@@ -1,0 +1,148 @@
+import OrderedCollections
+import Synchronization
+import Tensors
+
+/// A layout file of which the front is read at once and the rest on call: a run looks at every
+/// layout and needs one or two of them.
+final class LayoutFile: Sendable {
+  /// What tells the layout apart from others.
+  struct Front: Sendable {
+    var name: String
+    var framework: String
+    var detect: Layout.Detect
+  }
+
+  let front: Front
+  private let file: String
+  private let text: String
+  private let shared: Shared
+  private let parsed: Mutex<Layout?>
+
+  /// A bundled file.
+  ///
+  /// - Throws: `layout.yaml`, `layout.schema` for a mistake in the front.
+  init(_ text: String, file: String, _ shared: Shared) throws(Diagnostic) {
+    front = try Front(of: text, file: file)
+    self.file = file
+    self.text = text
+    self.shared = shared
+    parsed = Mutex(nil)
+  }
+
+  /// A layout that is at hand.
+  init(_ layout: Layout, _ shared: Shared) {
+    front = Front(name: layout.name, framework: layout.framework, detect: layout.detect)
+    file = ""
+    text = ""
+    self.shared = shared
+    parsed = Mutex(layout)
+  }
+
+  /// All of it.
+  var layout: Layout {
+    parsed.withLock { parsed in
+      if let parsed { return parsed }
+      do throws(Diagnostic) {
+        let layout = try Layout(yaml: text, file: file, inertGroups: shared.inertGroups)
+        parsed = layout
+        return layout
+      } catch {
+        // The binary carries this text, and the tests read all of them.
+        fatalError("a bundled layout is broken: \(error)")
+      }
+    }
+  }
+
+  /// What the bundled layouts have in common, read on call.
+  final class Shared: Sendable {
+    private let files: [(name: String, text: String)]
+    private let state = Mutex<(groups: [String: [String]]?, presets: [String: JSONObject]?)>(
+      (nil, nil))
+
+    init(_ files: [(name: String, text: String)]) {
+      self.files = files.filter { $0.name == "inert-keys.yaml" || $0.name == "samba-presets.json" }
+    }
+
+    /// The lists that `config.inert` may name as `@group`.
+    var inertGroups: [String: [String]] {
+      state.withLock { state in
+        if let groups = state.groups { return groups }
+        let groups = Self.orDie { () throws(Diagnostic) in try readGroups() }
+        state.groups = groups
+        return groups
+      }
+    }
+
+    /// microsoft/Samba's named configurations.
+    var presets: [String: JSONObject] {
+      state.withLock { state in
+        if let presets = state.presets { return presets }
+        let presets = Self.orDie { () throws(Diagnostic) in try readPresets() }
+        state.presets = presets
+        return presets
+      }
+    }
+
+    private static func orDie<T>(_ work: () throws(Diagnostic) -> T) -> T {
+      do throws(Diagnostic) { return try work() } catch {
+        fatalError("a bundled file is broken: \(error)")
+      }
+    }
+
+    private func text(_ name: String) -> String? { files.first { $0.name == name }?.text }
+
+    private func readGroups() throws(Diagnostic) -> [String: [String]] {
+      let name = "inert-keys.yaml"
+      guard let text = text(name) else { return [:] }
+      var groups: [String: [String]] = [:]
+      for (group, keys) in try YAMLCursor(text: text, file: name).members() {
+        groups[group] = try keys.strings()
+      }
+      return groups
+    }
+
+    private func readPresets() throws(Diagnostic) -> [String: JSONObject] {
+      let name = "samba-presets.json"
+      guard let text = text(name) else { return [:] }
+      let root = try JSONParser.parse(Array(text.utf8), file: name)
+      guard let defaults = root["defaults"]?.object, let named = root["presets"]?.object else {
+        throw Diagnostic(
+          code: "layout.presets", subject: name, message: "needs the members defaults and presets")
+      }
+      var presets: [String: JSONObject] = [:]
+      for (name, value) in named {
+        var config: JSONObject = ["name": .string(name)]
+        config.merge(defaults) { _, new in new }
+        config.merge(value.object ?? [:]) { _, new in new }
+        presets[name] = config
+      }
+      return presets
+    }
+  }
+}
+
+extension LayoutFile.Front {
+  /// Reads the three keys of which it is made; the lines of the other keys are not looked at.
+  ///
+  /// - Throws: `layout.yaml`, `layout.schema`.
+  init(of text: String, file: String) throws(Diagnostic) {
+    let wanted = ["layout:", "framework:", "detect:"]
+    var kept = ""
+    var keeps = false
+    for line in text.split(separator: "\n", omittingEmptySubsequences: true) {
+      // A key of the file itself stands at the first column.
+      if let first = line.utf8.first, first != UInt8(ascii: " "), first != UInt8(ascii: "#") {
+        keeps = wanted.contains { line.utf8.starts(with: $0.utf8) }
+      }
+      if keeps { kept += line + "\n" }
+    }
+    let root = try YAMLCursor(text: kept, file: file)
+    let fields = try root.fields(["layout", "framework", "detect"])
+    guard let name = fields["layout"], let framework = fields["framework"],
+      let detect = fields["detect"]
+    else { throw root.error("needs layout, framework and detect") }
+    self.name = try name.string()
+    self.framework = try framework.string()
+    self.detect = try Layout.Detect(detect)
+  }
+}

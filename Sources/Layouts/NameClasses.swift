@@ -1,0 +1,58 @@
+/// A checkpoint's names by what they are but for their numbers.
+///
+/// A model of a thousand layers has a dozen kinds of names; a question about names is asked of one
+/// name of each kind, and of all names only where a number matters.
+struct NameClasses: Sendable {
+  /// The names that differ in numbers only.
+  struct Class: Sendable {
+    /// The first of them.
+    var first: Int
+    /// All of them, in order.
+    var members: [Int]
+  }
+
+  /// In the order of their first names.
+  let classes: [Class]
+
+  init(_ names: [String]) {
+    var classes: [Class] = []
+    var places: [[UInt8]: Int] = [:]
+    var key: [UInt8] = []
+    for (number, name) in names.enumerated() {
+      key.removeAll(keepingCapacity: true)
+      var name = name
+      name.withUTF8 { bytes in
+        var inNumber = false
+        for byte in bytes {
+          let isDigit = Self.isDigit(byte)
+          // A NUL is in no name that a reader lets through, and a clash would only cost time.
+          if !isDigit { key.append(byte) } else if !inNumber { key.append(0) }
+          inNumber = isDigit
+        }
+      }
+      if let place = places[key] {
+        classes[place].members.append(number)
+      } else {
+        places[key] = classes.count
+        classes.append(Class(first: number, members: [number]))
+      }
+    }
+    self.classes = classes
+  }
+
+  static func isDigit(_ byte: UInt8) -> Bool { byte &- UInt8(ascii: "0") < 10 }
+
+  /// The first name that `glob` matches.
+  func first(_ glob: Glob, in names: [String]) -> Int? {
+    if glob.ignoresNumbers { return classes.first { glob.matches(names[$0.first]) }?.first }
+    return names.firstIndex { glob.matches($0) }
+  }
+
+  /// Whether some name begins with `prefix`.
+  func hasPrefix(_ prefix: String, in names: [String]) -> Bool {
+    guard !prefix.utf8.contains(where: Self.isDigit) else {
+      return names.contains { $0.utf8.starts(with: prefix.utf8) }
+    }
+    return classes.contains { names[$0.first].utf8.starts(with: prefix.utf8) }
+  }
+}

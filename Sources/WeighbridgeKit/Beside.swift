@@ -1,0 +1,26 @@
+import Dispatch
+import Synchronization
+import Tensors
+
+/// Work on a thread of its own, beside what its starter does meanwhile.
+final class Beside<Value: Sendable>: Sendable {
+  private let result = Mutex<Result<Value, Diagnostic>?>(nil)
+  private let finished = DispatchGroup()
+
+  /// Starts `body`.
+  init(_ body: @escaping @Sendable () throws(Diagnostic) -> Value) {
+    finished.enter()
+    DispatchQueue.global().async { [self] in
+      let found: Result<Value, Diagnostic>
+      do throws(Diagnostic) { found = .success(try body()) } catch { found = .failure(error) }
+      result.withLock { $0 = found }
+      finished.leave()
+    }
+  }
+
+  /// What came of it, when it is done.
+  func value() throws(Diagnostic) -> Value {
+    finished.wait()
+    return try result.withLock { $0! }.get()
+  }
+}

@@ -1,0 +1,91 @@
+import Foundation
+import TestSupport
+import Tensors
+import Testing
+
+@Suite("Hostile files at the command line")
+struct HostileCommandTests {
+  /// A checkpoint whose names and config hold what takes a terminal over.
+  private func checkpoint() -> TemporaryDirectory {
+    let home = TemporaryDirectory()
+    var file = SafetensorsBuilder()
+    file.add(#"a\u001b[2J\nerror[x]: y"#, [1], [1])
+    file.add("b\u{202E}c\u{9B}31m", [1], [2])
+    Files.write(file.bytes, to: home.file("model.safetensors"))
+    Files.write(
+      #"{"model_type": "\u001b]0;owned\u0007", "\u001b[31mkey": "\u001b[1m"}"#,
+      to: home.file("config.json"))
+    return home
+  }
+
+  private func isPlain(_ text: String) -> Bool {
+    text.unicodeScalars.allSatisfy {
+      $0 == "\n" || $0.value >= 0x20 && !(0x7F..<0xA0).contains($0.value) && $0 != "\u{202E}"
+    }
+  }
+
+  @Test("names from a file reach no terminal, and make no line of their own")
+  func terminal() throws {
+    let home = checkpoint()
+    for arguments in [
+      ["inspect", home.path], ["inspect", home.path, "--stats"], ["inspect", home.path, "--json"],
+      ["convert", home.path, home.file("out"), "--to", "hf"],
+      ["diff", home.path, home.path], ["inspect", home.path + "/\u{1B}[31m"],
+    ] {
+      let run = try BuiltTool.run(arguments)
+      #expect(isPlain(run.output), "\(arguments)")
+      #expect(isPlain(run.error), "\(arguments)")
+      let lines = (run.output + run.error).split(separator: "\n")
+      #expect(!lines.contains { $0.hasPrefix("error[x]") }, "\(arguments)")
+    }
+  }
+
+  @Test("in a document the names are what they are")
+  func document() throws {
+    let home = checkpoint()
+    let tensors = try BuiltTool.run("inspect", home.path, "--json").document()["tensors"]?.array
+    #expect(
+      tensors?.map { $0["name"]?.string } == [
+        "a\u{1B}[2J\nerror[x]: y", "b\u{202E}c\u{9B}31m",
+      ])
+  }
+
+  @Test("a pipe, a device or a directory in a file's place is refused and not waited for")
+  func notFiles() throws {
+    let home = TemporaryDirectory()
+    for (name, make) in [
+      ("pipe", { _ = mkfifo($0, 0o600) }),
+      ("zero", { _ = symlink("/dev/zero", $0) }),
+      ("directory", { _ = mkdir($0, 0o700) }),
+    ] as [(String, (String) -> Void)] {
+      _ = mkdir(home.file(name), 0o700)
+      make(home.file(name + "/model.safetensors"))
+      let run = try BuiltTool.run("inspect", home.file(name), "--json")
+      #expect(run.status == 2)
+      #expect(try run.problems() == ["io.not-a-file \(home.file(name))/model.safetensors"])
+      make(home.file(name + ".json"))
+      let tokens = try BuiltTool.run(
+        "generate", ModelFixture.named("mamba-tied/hf").path, "--tokens", home.file(name + ".json"),
+        "--max-new-tokens", "1", "--json")
+      #expect(tokens.status == 2)
+    }
+  }
+
+  @Test("SECURITY.md counts the files of the corpus as they are")
+  func counts() throws {
+    let text = String(decoding: Files.read(BuiltTool.package + "/SECURITY.md"), as: UTF8.self)
+    func count(_ directory: String) -> Int {
+      Files.names(in: directory).reduce(0) { sum, name in
+        if name.contains("__") { return sum + 1 }
+        // A description beside a fixture is no fixture.
+        return name.contains(".") ? sum : sum + count(directory + "/" + name)
+      }
+    }
+    let kinds = Files.names(in: Fixtures.root + "/bad")
+    #expect(kinds.count >= 6)
+    for kind in kinds {
+      let line = "| `\(kind)` | \(count(Fixtures.root + "/bad/" + kind)) |"
+      #expect(text.contains(line), "SECURITY.md should have: \(line)")
+    }
+  }
+}
