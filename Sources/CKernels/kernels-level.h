@@ -23,6 +23,11 @@
 #define EXP_POLYNOMIAL(r)                                                                    \
   (((((((1.0f / 5040 * r + 1.0f / 720) * r + 1.0f / 120) * r + 1.0f / 24) * r + 1.0f / 6) * r \
      + 0.5f) * r + 1) * r + 1)
+// (2^f - 1) / f for |f| <= 1/2, interpolated at Chebyshev's points: off by 5e-9
+#define EXP2_POLYNOMIAL(f) \
+  (((((0.0001545316294512069f * f + 0.0013390863364671234f) * f +                      \
+  0.009618082557277852f) * f + 0.05550357114219078f) * f + 0.24022650760568126f) * f + \
+  0.6931471880262288f)                                                                
 #define LOG_POLYNOMIAL(q) \
   ((((1.0f / 11 * q + 1.0f / 9) * q + 1.0f / 7) * q + 1.0f / 5) * q + 1.0f / 3)
 typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
@@ -42,6 +47,7 @@ typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
 #undef EXP_LOWEST
 #undef EXP_HIGHEST
 #undef EXP_POLYNOMIAL
+#undef EXP2_POLYNOMIAL
 #undef LOG_POLYNOMIAL
 
 #define REAL double
@@ -62,6 +68,12 @@ typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
   (((((((((((((1.0 / 6227020800 * r + 1.0 / 479001600) * r + 1.0 / 39916800) * r + 1.0 / 3628800) \
              * r + 1.0 / 362880) * r + 1.0 / 40320) * r + 1.0 / 5040) * r + 1.0 / 720) * r        \
          + 1.0 / 120) * r + 1.0 / 24) * r + 1.0 / 6) * r + 0.5) * r + 1) * r + 1)
+// (2^f - 1) / f for |f| <= 1/2, interpolated at Chebyshev's points: off by 1e-17
+#define EXP2_POLYNOMIAL(f) \
+  ((((((((((4.4549605981865186e-10 * f + 7.072585949269223e-09) * f +                 \
+  1.0178062445845774e-07) * f + 1.321544258792169e-06) * f + 1.525273382983612e-05) * \
+  f + 0.0001540353044173605) * f + 0.0013333558146416936) * f + 0.009618129107606888) \
+  * f + 0.0555041086648216) * f + 0.24022650695910097) * f + 0.6931471805599453)     
 #define LOG_POLYNOMIAL(q)                                                                          \
   ((((((((((1.0 / 23 * q + 1.0 / 21) * q + 1.0 / 19) * q + 1.0 / 17) * q + 1.0 / 15) * q + 1.0 / 13) \
         * q + 1.0 / 11) * q + 1.0 / 9) * q + 1.0 / 7) * q + 1.0 / 5) * q + 1.0 / 3)

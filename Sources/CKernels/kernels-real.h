@@ -47,6 +47,17 @@ INLINE V NAME(exp)(V x) {
   return x == x ? v : x;
 }
 
+// 2^x where x <= 0 or NaN: what a scan decays by, with the smallest normal number for everything
+// below it. 2^0 is 1.
+INLINE V NAME(exp2_down)(V x) {
+  x = x < 1 - EXPONENT_BIAS ? (V)(1 - EXPONENT_BIAS) : x;
+  V scaled = x + ROUND;
+  V f = x - (scaled - ROUND);
+  V p = 1 + f * EXP2_POLYNOMIAL(f);
+  // The whole number stands in the low bits of `scaled`; it is added to p's exponent.
+  return NAME(value)(NAME(bits)(p) + (NAME(bits)(scaled) << MANTISSA_BITS));
+}
+
 // log(1 + x) for finite x >= 0; as Real.log1p in Swift.
 INLINE V NAME(log1p)(V x) {
   V w = 1 + x;
@@ -245,14 +256,14 @@ static void NAME(convolve)(
   }
 }
 
-// One vector of channels at one token; a and h are the block's own, [n] vectors.
+// One vector of channels at one token; a (times log2 e) and h are the block's own, [n] vectors.
 INLINE V NAME(scan1)(
   V u, V dt, V d, const V *a, const REAL *b, const REAL *c, long n, V *h) {
   V step = NAME(softplus1)(dt);
   V input = step * u;
   V sum = d * u;
   for (long k = 0; k < n; k++) {
-    V state = NAME(exp_down)(step * a[k]) * h[k] + input * b[k];
+    V state = NAME(exp2_down)(step * a[k]) * h[k] + input * b[k];
     h[k] = state;
     sum += state * c[k];
   }
@@ -270,7 +281,7 @@ static void NAME(scan)(
   for (long v = 0; v < blocks; v++)
     for (long k = 0; k < n; k++) {
       const REAL *rate = a + k * width + v * LANES, *state = h + k * width + v * LANES;
-      rates[v * n + k] = v < whole ? NAME(load)(rate) : NAME(load_part)(rate, rest);
+      rates[v * n + k] = (v < whole ? NAME(load)(rate) : NAME(load_part)(rate, rest)) * LOG2_E;
       states[v * n + k] = v < whole ? NAME(load)(state) : NAME(load_part)(state, rest);
     }
   for (long t = 0; t < tokens; t++) {

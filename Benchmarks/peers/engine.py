@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""The peers of EngineBench on a CPU: transformers' Mamba and flash-linear-attention's naive forms of
+gated linear attention and retention, on the same shapes.
+
+    python3 Benchmarks/peers/engine.py [--ours ENGINEBENCH] [--layers N] [--runs 3] [--json]
+
+Random weights of the whole widths, few layers (4), since every layer costs the same; figures are for
+all layers. With --ours, the given EngineBench runs in between, so that ratios are of one run. Needs
+torch, transformers and, for the naive forms, flash-linear-attention.
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import time
+
+import torch
+import torch.nn.functional as F
+
+TOKENS = 512
+
+
+def seconds(body, runs):
+    body()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        body()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def mamba(layers, runs):
+    """transformers' slow path: prefill and decode, without its head."""
+    from transformers import MambaConfig, MambaModel
+
+    config = MambaConfig(hidden_size=1024, num_hidden_layers=layers, vocab_size=256, state_size=16)
+    model = MambaModel(config).eval()
+    ids = torch.arange(TOKENS)[None] % 256
+    with torch.no_grad():
+        prefill = seconds(lambda: model(ids, use_cache=False), runs)
+        cache = model(ids[:, :16], use_cache=True).cache_params
+        try:
+            step = seconds(
+                lambda: model(ids[:, :1], cache_params=cache, use_cache=True,
+                              cache_position=torch.tensor([16])), 4 * runs)
+        except TypeError:  # later versions count positions themselves
+            step = seconds(lambda: model(ids[:, :1], cache_params=cache, use_cache=True), 4 * runs)
+    yield "prefill 512, mamba", TOKENS / prefill * layers / 48
+    yield "decode, mamba", 1 / step * layers / 48
+
+
+class Linear(torch.nn.Module):
+    """A layer of fla's GLA or RetNet with its naive form, and its MLP: the same products as ours."""
+
+    def __init__(self, kind, width=1024, heads=4):
+        super().__init__()
+        self.kind, self.heads = kind, heads
+        dk, dv = (width // 2, width) if kind == "gla" else (width, 2 * width)
+        sizes = {"q": (width, dk), "k": (width, dk), "v": (width, dv), "g": (width, dv),
+                 "o": (dv, width), "up": (width, 2816), "gate": (width, 2816), "down": (2816, width)}
+        if kind == "gla":
+            sizes |= {"low": (width, 16), "high": (16, dk)}
+        self.maps = torch.nn.ModuleDict(
+            {n: torch.nn.Linear(*s, bias=False) for n, s in sizes.items()})
+
+    def forward(self, x):
+        m = self.maps
+        n = F.rms_norm(x, x.shape[-1:])
+        q, k, v = (m[s](n).unflatten(-1, (self.heads, -1)) for s in "qkv")
+        if self.kind == "gla":
+            from fla.ops.gla.naive import naive_recurrent_gla
+            gates = F.logsigmoid(m["high"](m["low"](n))).unflatten(-1, (self.heads, -1)) / 16
+            o = naive_recurrent_gla(q, k, v, gates)
+        else:
+            from fla.ops.retention.naive import naive_retention
+            o = naive_retention(q, k, v)
+        o = (o[0] if isinstance(o, tuple) else o).reshape(*x.shape[:2], -1)
+        x = x + m["o"](F.rms_norm(o, o.shape[-1:]) * F.silu(m["g"](n)))
+        n = F.rms_norm(x, x.shape[-1:])
+        return x + m["down"](F.silu(m["gate"](n)) * m["up"](n))
+
+
+def linear(kind, layers, runs, all_layers):
+    model = torch.nn.Sequential(*(Linear(kind) for _ in range(layers)))
+    x = torch.randn(1, TOKENS, 1024)
+    with torch.no_grad():
+        yield f"prefill 512, {kind}", TOKENS / seconds(lambda: model(x), runs) * layers / all_layers
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ours")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    ours = {}
+
+    def run_ours(name):
+        if options.ours:
+            text = subprocess.run(
+                [options.ours, "--json", "--only", name], capture_output=True, text=True).stdout
+            for line in json.loads(text)["lines"]:
+                ours[line["name"]] = line["ours"]
+
+    lines = []
+    for name, peer in (
+        ("mamba", lambda: mamba(options.layers, options.runs)),
+        ("gla", lambda: linear("gla", options.layers, options.runs, 28)),
+        ("retnet", lambda: linear("retnet", options.layers, options.runs, 22)),
+    ):
+        run_ours(name)
+        for label, value in peer():
+            mine = next((v for k, v in ours.items()
+                         if k.startswith(label) and "float32 weights" in k), None)
+            lines.append({"name": label, "peer": value, "ours": mine,
+                          "ratio": mine / value if mine else None, "unit": "tokens/s"})
+            if not options.json:
+                print(f"{label}: peer {value:.1f} tokens/s"
+                      + (f", ours {mine:.1f}, {mine / value:.1f} x" if mine else ""), flush=True)
+    if options.json:
+        print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(),
+                          "lines": lines}, indent=2))
+
+
+main()
