@@ -83,8 +83,13 @@ extension Weighbridge {
     guard targets.contains(where: { $0.name == bound.layout.name }),
       errors.allSatisfy({ harmless.contains($0.code) })
     else {
-      // What only the mathematics of a target could miss is a refusal; the rest is bad input.
-      if errors.allSatisfy({ harmless.contains($0.code) }) {
+      // What only the mathematics of a target could miss is a refusal; the rest is bad input. A model
+      // that is not supported may have other tensors, which say no more than its config.
+      let isOther = errors.contains { $0.code == "config.unsupported" }
+      if errors.allSatisfy({
+        harmless.contains($0.code)
+          || isOther && $0.code.hasPrefix("layout.") && $0.code.hasSuffix("-tensor")
+      }) {
         throw Refusal(layout: targets[0], problems: errors)
       }
       throw Problems(errors)
