@@ -151,7 +151,7 @@ struct DocumentTests {
     #expect(run.status == 0, "\(run.error)")
     #expect(
       Self.lines(run.output) == [
-        "29 tensors in pytorch", "mamba, 106368 parameters", "bitwise: []", "pass",
+        "33 tensors in pytorch", "mamba, 106368 parameters", "bitwise: []", "pass",
       ])
   }
 

@@ -16,7 +16,7 @@ struct Markup {
   func count(_ name: String) -> Int { tags.count { $0.name == name } }
 
   init(_ html: String) throws {
-    let empty: Set<String> = ["meta", "link", "br"]
+    let empty: Set<String> = ["meta", "link", "br", "wbr"]
     var open: [String] = []
     var rest = html.unicodeScalars[...]
     while let start = rest.firstIndex(of: "<") {

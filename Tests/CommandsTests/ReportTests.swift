@@ -252,7 +252,8 @@ struct TerminalTests {
       "convert", ReportTests.samba, directory.file("out"), "--to", "fla", "--no-fsync", option)
     #expect(run.status == 0)
     let lines = run.error.split(separator: "\n")
-    #expect(lines.count >= 2)
+    // A small model is one piece of work.
+    #expect(!lines.isEmpty)
     for line in lines {
       let object = try JSONParser.parse(Array(line.utf8), file: "progress")
       #expect(object["event"] == "progress")
