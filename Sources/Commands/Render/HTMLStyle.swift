@@ -128,7 +128,7 @@ extension HTML {
     ol.stack>li{width:5.2rem}.multiples{grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr))}}
     @media print{body{background:#fff;font-size:10pt}section{border:0;padding:0;margin:1rem 0}\
     *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.scroll{overflow:visible;border:0}\
-    figure,tr,.multiples figure,.maps>*,ol.stack>li{break-inside:avoid}h2,h3{break-after:avoid}\
+    figure,tr,.multiples figure,.maps>*,ol.stack>li{break-inside:avoid}h2,h3,caption,thead{break-after:avoid}\
     table{font-size:8pt}td.name,th.name{min-width:0;font-size:7.5pt}main,header,footer{max-width:none}}
     """
 }
