@@ -265,6 +265,7 @@ struct TerminalTests {
       arguments.map { $0 == "A" ? ReportTests.samba : $0 == "OUT" ? directory.file("out") : $0 })
     #expect(run.status == 0, "\(run.error)")
     let lines = run.error.split(separator: "\n")
+    // A small model is one piece of work.
     #expect(!lines.isEmpty)
     for line in lines {
       let object = try JSONParser.parse(Array(line.utf8), file: "progress")
