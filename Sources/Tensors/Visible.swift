@@ -7,7 +7,11 @@ extension String {
   ///
   /// - Parameter lines: line breaks and tabs stay as they are.
   public func visible(lines: Bool) -> String {
-    guard unicodeScalars.contains(where: { !$0.isPlain(lines: lines) }) else { return self }
+    // Nearly every text is printable ASCII, which its bytes tell.
+    let isPlain = utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7F || lines && ($0 == 0x09 || $0 == 0x0A) }
+    guard !isPlain, unicodeScalars.contains(where: { !$0.isPlain(lines: lines) }) else {
+      return self
+    }
     var text = ""
     for scalar in unicodeScalars {
       if scalar.isPlain(lines: lines) {

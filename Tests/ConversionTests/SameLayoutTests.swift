@@ -200,7 +200,7 @@ struct CastTests {
 
   @Test("what was cast to bfloat16 before is cast to float16 like the rest")
   func narrowToNarrow() throws {
-    let fixture = ModelFixture.named("tiny-mamba/fla")
+    let fixture = ModelFixture.named("mamba-fla/fla")
     let narrow = try Converted(fixture.path, to: "fla") {
       $0.dtype = .bf16
       $0.castsAll = true

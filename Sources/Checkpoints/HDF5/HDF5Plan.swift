@@ -70,7 +70,11 @@ struct HDF5Plan {
       try writeAttributes(file)
       for index in manifest.tensors.indices { extents.append(try add(index, file, extents)) }
     } catch { failure = error }
-    for group in groups.values { session.close(group) }
+    // In an order of their own: libhdf5 places what it writes at a close, and equal models are to
+    // give equal files.
+    for (_, group) in groups.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+      session.close(group)
+    }
     groups = [:]
     // Also after a failure: the file must not stay open in the library.
     do throws(HDF5Failure) { try session.closeFile(file) } catch { failure = failure ?? error }

@@ -19,8 +19,9 @@ enum Standard {
 
   /// `text` with what could take a terminal over made visible; our own colours stay.
   static func plain(_ text: String) -> String {
+    // A search by characters would cost more than the rest of a long listing.
+    guard text.utf8.contains(0x1B) else { return text.visible(lines: true) }
     let inked = text.split(separator: Ink.start, omittingEmptySubsequences: false)
-    guard inked.count > 1 else { return text.visible(lines: true) }
     return inked.enumerated().map { number, part in
       let code = number == 0 ? nil : Ink.codes.first { part.hasPrefix($0) }
       let rest = part.dropFirst(code?.count ?? 0)
