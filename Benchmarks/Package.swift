@@ -9,7 +9,9 @@ let package = Package(
   targets: [
     .executableTarget(
       name: "EngineBench",
-      dependencies: ["Inference", "Layouts", "Tensors"].map { .product(name: $0, package: "weighbridge") },
+      dependencies: ["Inference", "Layouts", "Tensors"].map {
+        .product(name: $0, package: "weighbridge")
+      },
       swiftSettings: [
         .swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("InternalImportsByDefault"),
