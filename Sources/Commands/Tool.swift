@@ -26,6 +26,7 @@ public struct Tool: ParsableCommand {
 
   /// Runs the tool with the process's arguments and exits.
   public static func start() -> Never {
+    ShrunkenFile.arm(json: CommandLine.arguments.contains("--json"))
     do {
       // A flag takes no value: the form that other tools have is the flag of that name.
       let arguments = CommandLine.arguments.dropFirst().map {

@@ -86,6 +86,19 @@ struct InterruptionTests {
     #expect(document["problems"]?.array?.first?["code"] == "convert.interrupted")
   }
 
+  @Test("a mapped file that shrinks under the reader is a failure that says so")
+  func shrunken() throws {
+    let conversion = try stalled("--json")
+    kill(conversion.process.processIdentifier, SIGBUS)
+    let error = conversion.finish()
+    #expect(conversion.process.terminationReason == .exit)
+    #expect(conversion.process.terminationStatus == 2)
+    #expect(error.contains("error[io.changed]: a checkpoint's file: became shorter"))
+    let document = try JSONParser.parse(Files.read(home.file("stdout")), file: "stdout")
+    #expect(document["problems"]?.array?.first?["code"] == "io.changed")
+    #expect(!Files.exists(home.file("out")))
+  }
+
   @Test("with --force the old destination stays as it was")
   func old() throws {
     let first = try BuiltTool.run(
