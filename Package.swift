@@ -106,7 +106,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "ConversionTests",
-      dependencies: ["Conversion", "WeighbridgeKit", "Fuzzing", "TestSupport"],
+      dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],
@@ -117,7 +117,8 @@ let package = Package(
         "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "TestSupport",
       ], swiftSettings: strict),
     .testTarget(
-      name: "CommandsTests", dependencies: ["Commands", "WeighbridgeKit", "TestSupport", "embed"],
+      name: "CommandsTests",
+      dependencies: ["Commands", "WeighbridgeKit", "TestSupport", "embed", "weighbridge-fuzz"],
       swiftSettings: strict),
   ]
 )

@@ -65,17 +65,25 @@ public struct FuzzRun: Sendable {
     return mutator.input(from: try target.seeds(in: package))
   }
 
+  /// The most memory that this program has had.
   private static func peakMegabytes() -> Int {
-    var usage = rusage()
-    #if canImport(Glibc)
-      getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
+    #if os(Linux)
+      // `getrusage` also counts what the program's parent had when it started it.
+      let file = fopen("/proc/self/status", "r")
+      defer { if let file { fclose(file) } }
+      var line = [CChar](repeating: 0, count: 256)
+      var kilobytes = 0
+      while let file, fgets(&line, Int32(line.count), file) != nil {
+        let text = String(decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        guard text.hasPrefix("VmHWM:") else { continue }
+        kilobytes = Int(text.filter(\.isNumber)) ?? 0
+      }
+      precondition(kilobytes > 0, "the system does not tell how much memory the program has had")
+      return kilobytes >> 10
     #else
+      var usage = rusage()
       getrusage(RUSAGE_SELF, &usage)
-    #endif
-    #if canImport(Darwin)
       return usage.ru_maxrss >> 20
-    #else
-      return usage.ru_maxrss >> 10
     #endif
   }
 }
