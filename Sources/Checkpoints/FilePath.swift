@@ -63,6 +63,32 @@ enum FilePath {
       && inner.utf8.dropFirst(outer.utf8.count).first == UInt8(ascii: "/")
   }
 
+  /// A file or directory, whatever path leads to it.
+  struct Identity: Hashable {
+    private var device: UInt64
+    private var inode: UInt64
+
+    /// What stands at `path`, links followed; `nil` for nothing.
+    init?(_ path: String) {
+      var info = stat()
+      guard stat(path, &info) == 0 else { return nil }
+      device = UInt64(truncatingIfNeeded: info.st_dev)
+      inode = UInt64(info.st_ino)
+    }
+
+    /// The directories above the real path `path`, up to the root.
+    static func ancestors(of path: String) -> Set<Identity> {
+      var found: Set<Identity> = []
+      var path = path
+      while path != "/" {
+        path = FilePath.directory(of: path)
+        if path == "." { break }
+        if let identity = Identity(path) { found.insert(identity) }
+      }
+      return found
+    }
+  }
+
   /// The names in a directory, in order.
   ///
   /// - Throws: `io.open`.

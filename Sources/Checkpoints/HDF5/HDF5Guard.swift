@@ -19,6 +19,9 @@ enum HDF5Guard {
   /// Below this all tensors together may claim more than the file's size explains.
   static let totalFloor = 64 << 20
 
+  /// Below this the paths of all links may take more bytes than the file has.
+  static let pathFloor = 1 << 20
+
   /// What libhdf5 may take in the rehearsal, beside twice the file's size.
   static let libraryMemory = 256 << 20
 
