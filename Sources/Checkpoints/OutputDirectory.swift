@@ -177,7 +177,8 @@ public final class OutputDirectory: Sendable {
         notes.append(
           Diagnostic(
             .warning, code: "output.leftover", subject: path,
-            message: "is named like what an interrupted run leaves, but is no directory of this user's; "
+            message:
+              "is named like what an interrupted run leaves, but is no directory of this user's; "
               + "it stays",
             help: "remove it yourself"))
         continue
@@ -305,7 +306,9 @@ public final class OutputDirectory: Sendable {
     }
     // The new name is on the disk before the old files go from it: a power cut finds one of the two.
     // From here on nothing may be thrown: what would be cleaned up is the old directory.
-    if !sync || (try? Self.sync(FilePath.directory(of: destination))) != nil { Self.removeTree(old) }
+    if !sync || (try? Self.sync(FilePath.directory(of: destination))) != nil {
+      Self.removeTree(old)
+    }
     guard FilePath.exists(old) else { return [] }
     return [
       Diagnostic(

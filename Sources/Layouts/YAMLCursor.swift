@@ -62,7 +62,8 @@ struct YAMLCursor {
     guard text.isStreamSafe, escapes <= mostEscapes else {
       throw Diagnostic(
         code: "layout.yaml", subject: file,
-        message: "has more than 30 combining marks in a row, or more than \(mostEscapes) characters "
+        message:
+          "has more than 30 combining marks in a row, or more than \(mostEscapes) characters "
           + "written by their number")
     }
   }

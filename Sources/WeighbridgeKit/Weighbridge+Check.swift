@@ -96,7 +96,8 @@ extension Weighbridge {
           code: "check.\(fault.code)", subject: path, message: fault.message,
           help: "fetch the file again, or convert again"))
     }
-    let known = Set((manifest.files.map(\.name) + [WrittenManifest.fileName]).map { TensorName($0) })
+    let known = Set(
+      (manifest.files.map(\.name) + [WrittenManifest.fileName]).map { TensorName($0) })
     for name in names where !known.contains(TensorName(name)) {
       result.problems.append(
         Diagnostic(

@@ -120,6 +120,42 @@ struct FaultTests {
     #expect(!Files.exists(temporary))
   }
 
+  @Test("a folder that an interrupted exchange left in the temporary is no part of the result")
+  func strayFolder() throws {
+    var request = request(ModelFixture.named("mamba-tied/hf").path)
+    request.maxShardBytes = 60_000
+    request.resumes = true
+    let temporary = try interrupt(request)
+    Files.makeDirectory(temporary + "/runs")
+    Files.write("x", to: temporary + "/runs/log")
+    let result = try weighbridge.convert(request)
+    #expect(result.problems.map(\.code) == ["resume.kept"])
+    #expect(!Files.exists(home.file("out/runs")))
+  }
+
+  @Test("nothing that was read is replaced: the config given, a layout file, a linked tokenizer")
+  func sources() throws {
+    let source = copy("mamba-tied/hf")
+    func code(_ request: ConversionRequest, layouts: [String] = []) -> [String] {
+      failure { _ = try Weighbridge(layoutFiles: layouts).convert(request) }.map(\.code)
+    }
+    var request = request(source)
+    request.force = true
+    #expect(code(request) == [])
+    Files.write(Files.read(source + "/config.json"), to: home.file("out/mine.json"))
+    request.input.configPath = home.file("out/mine.json")
+    #expect(code(request) == ["output.contains-source"])
+    request.input.configPath = nil
+    let layout = Fixtures.root + "/../formats/mamba-hf.yaml"
+    Files.write(Files.read(layout), to: home.file("out/mine.yaml"))
+    Files.write("{}", to: home.file("out/words.json"))
+    Files.link(source + "/tokenizer.json", to: "../out/words.json")
+    #expect(code(request) == ["output.contains-source"])
+    Files.remove(source + "/tokenizer.json")
+    #expect(code(request) == [])
+    #expect(!Files.exists(home.file("out/mine.json")))
+  }
+
   /// Lets a conversion fail after its first shard.
   ///
   /// - Returns: the temporary that it kept.
@@ -214,6 +250,62 @@ struct CheckTests {
       Files.write(good, to: "\(path)/\(name)")
     }
     #expect(try weighbridge.check(path).passes)
+  }
+
+  @Test("every truncation and every flipped byte of weighbridge.json is found")
+  func manifest() throws {
+    let path = try convert()
+    let whole = try WrittenManifest(parsing: Files.read(path + "/weighbridge.json"), path: path)
+    // Short, so that each of its bytes has its turn.
+    var manifest = whole
+    manifest.tensors = Array(manifest.tensors.prefix(2))
+    let good = Array(manifest.text.utf8)
+    #expect(try WrittenManifest(parsing: good, path: path) == manifest)
+    func code(_ bytes: [UInt8]) -> String? {
+      do throws(Diagnostic) {
+        _ = try WrittenManifest(parsing: bytes, path: path)
+        return nil
+      } catch { return error.code }
+    }
+    for count in 0..<good.count {
+      #expect(code(Array(good[..<count])) == "check.manifest", "\(count) bytes")
+    }
+    for at in good.indices {
+      for bit in 0..<8 {
+        var bytes = good
+        bytes[at] ^= 1 << UInt8(bit)
+        #expect(code(bytes) == "check.manifest", "bit \(bit) of byte \(at)")
+      }
+    }
+  }
+
+  @Test("a manifest that somebody made up is an error, whatever it claims")
+  func forged() throws {
+    let path = try convert()
+    let manifest = try WrittenManifest(parsing: Files.read(path + "/weighbridge.json"), path: path)
+    func code(_ change: (inout WrittenManifest) -> Void) throws -> String? {
+      var forged = manifest
+      change(&forged)
+      Files.write(forged.text, to: path + "/weighbridge.json")
+      var weighbridge = weighbridge
+      weighbridge.progress = { _ in }
+      let result = try weighbridge.check(path)
+      #expect(!result.passes)
+      return result.problems.first { $0.severity == .error }?.code
+    }
+    for bytes in [.max, .min, -1, .max / 2 + 1] as [Int] {
+      #expect(try code { $0.files[0].byteCount = bytes } == "check.manifest", "\(bytes)")
+    }
+    #expect(try code { $0.files[0].byteCount = 1 << 60 } == "check.size")
+    #expect(try code { $0.sources[0].byteCount = .max } == "check.manifest")
+    #expect(try code { $0.sources[0].byteCount = -1 } == "check.manifest")
+    #expect(try code { $0.files[0].name = "../config.json" } == "check.manifest")
+    #expect(try code { $0.weights = "/etc/passwd" } == "check.manifest")
+    #expect(try code { $0.files.append($0.files[0]) } == "check.manifest")
+    #expect(try code { $0.tensors.append($0.tensors[0]) } == "check.manifest")
+    #expect(try code { $0.tensors[0].shape = [-1, .max] } == "check.tensor")
+    #expect(try code { $0.tensors.removeLast() } == "check.tensor")
+    #expect(try code { $0.weights = "weighbridge.json" } == "container.text")
   }
 
   @Test("a file that is gone, cut or new is told of")

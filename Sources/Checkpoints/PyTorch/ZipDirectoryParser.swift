@@ -51,7 +51,12 @@ struct ZipDirectoryParser {
       }
       // Or else many entries that point to one long header would read it again and again.
       guard localBytes <= end.directoryOffset else {
-        problems.add(broken(count, at, "the local headers before it have more bytes than the file"))
+        problems.add(
+          .pytorch(
+            "zip-duplicate", file.name,
+            "has entries that share a local header: those of the first \(count) entries alone would"
+              + " take more bytes than the file has",
+            help: "no PyTorch writes such a file; do not trust it"))
         return entries
       }
       do throws(Diagnostic) {
