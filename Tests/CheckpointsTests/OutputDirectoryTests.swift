@@ -157,7 +157,8 @@ struct OutputDirectoryTests {
     #expect(Files.names(in: home.file("out")) == [])
   }
 
-  @Test("a destination that shares files with the source by hard links is replaced, the source is not")
+  @Test(
+    "a destination that shares files with the source by hard links is replaced, the source is not")
   func hardLinks() throws {
     make("src", ["model.safetensors": "weights"])
     make("out", [:])

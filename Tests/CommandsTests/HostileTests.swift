@@ -71,6 +71,19 @@ struct HostileCommandTests {
     }
   }
 
+  @Test("a trace of a trillion sequences without a token is refused")
+  func emptyTrace() throws {
+    let home = TemporaryDirectory()
+    var trace = SafetensorsBuilder()
+    trace.add("input_ids", .i64, [1 << 40, 0], [])
+    Files.write(trace.bytes, to: home.file("trace.safetensors"))
+    let run = try BuiltTool.run(
+      "parity", ModelFixture.named("samba-fla/fla").path, "--trace",
+      home.file("trace.safetensors"), "--json")
+    #expect(run.status == 2)
+    #expect(try run.problems() == ["trace.tokens \(home.file("trace.safetensors"))"])
+  }
+
   @Test("SECURITY.md counts the files of the corpus as they are")
   func counts() throws {
     let text = String(decoding: Files.read(BuiltTool.package + "/SECURITY.md"), as: UTF8.self)

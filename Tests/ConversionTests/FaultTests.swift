@@ -120,6 +120,39 @@ struct FaultTests {
     #expect(!Files.exists(temporary))
   }
 
+  @Test("a damaged journal costs work, never a wrong result")
+  func journal() throws {
+    var request = request(ModelFixture.named("mamba-tied/hf").path)
+    request.maxShardBytes = 60_000
+    request.resumes = true
+    let temporary = try interrupt(request)
+    let names = Files.names(in: temporary)
+    let kept = names.map { Files.read("\(temporary)/\($0)") }
+    let expected = try written(request)
+    let journal = try #require(names.firstIndex(of: ".weighbridge-journal"))
+    let length = kept[journal].count
+    for at in Array(stride(from: 0, to: length, by: 9)) + [length - 1] {
+      for change in ["flipped", "cut"] {
+        Files.makeDirectory(temporary)
+        for (name, bytes) in zip(names, kept) { Files.write(bytes, to: "\(temporary)/\(name)") }
+        var bytes = kept[journal]
+        if change == "flipped" { bytes[at] ^= 1 } else { bytes.removeSubrange(at...) }
+        Files.write(bytes, to: "\(temporary)/\(names[journal])")
+        #expect(try written(request) == expected, "\(change) at byte \(at)")
+      }
+    }
+  }
+
+  /// Converts, and takes away what was written.
+  private func written(_ request: ConversionRequest) throws -> [String: [UInt8]] {
+    _ = try weighbridge.convert(request)
+    defer { Files.remove(home.file("out")) }
+    return Dictionary(
+      uniqueKeysWithValues: Files.names(in: home.file("out")).map {
+        ($0, Files.read(home.file("out/\($0)")))
+      })
+  }
+
   @Test("a folder that an interrupted exchange left in the temporary is no part of the result")
   func strayFolder() throws {
     var request = request(ModelFixture.named("mamba-tied/hf").path)

@@ -38,7 +38,8 @@ struct JSONParserTests {
   func marks() throws {
     let thirty = "a" + String(repeating: "\u{301}\u{316}", count: 15)
     let escaped = "a" + String(repeating: #"\u0301\u0316"#, count: 15)
-    #expect(try parse("{\"\(thirty)\": \"\(thirty)b\(thirty)\"}")[thirty]?.string?.utf8.count == 123)
+    #expect(
+      try parse("{\"\(thirty)\": \"\(thirty)b\(thirty)\"}")[thirty]?.string?.utf8.count == 123)
     #expect(try parse("{\"\(escaped)\": 1}")[thirty] == 1)
     for text in [
       "{\"\(thirty)\u{345}\": 1}", "\"\(escaped)\u{301}\"", "\"\(thirty)\\u0316\"",
