@@ -166,7 +166,21 @@ struct FaultTests {
     #expect(!Files.exists(home.file("out/runs")))
   }
 
-  @Test("nothing that was read is replaced: the config given, a layout file, a linked tokenizer")
+  @Test("a tokenizer that is a link out of the source's directory is told of and not copied")
+  func linkedTokenizer() throws {
+    let source = copy("mamba-tied/hf")
+    Files.write("secret", to: home.file("secret"))
+    Files.write("{}", to: source + "/words")
+    Files.link(source + "/tokenizer.json", to: "../secret")
+    Files.link(source + "/vocab.json", to: "words")
+    let result = try weighbridge.convert(request(source))
+    #expect(result.problems.map(\.code) == ["checkpoint.linked-file"])
+    #expect(result.problems[0].subject == source + "/tokenizer.json")
+    let names = Files.names(in: home.file("out"))
+    #expect(names.contains("vocab.json") && !names.contains("tokenizer.json"))
+  }
+
+  @Test("nothing that was read is replaced: the config given, a layout file")
   func sources() throws {
     let source = copy("mamba-tied/hf")
     func code(_ request: ConversionRequest, layouts: [String] = []) -> [String] {
@@ -179,12 +193,11 @@ struct FaultTests {
     request.input.configPath = home.file("out/mine.json")
     #expect(code(request) == ["output.contains-source"])
     request.input.configPath = nil
-    let layout = Fixtures.root + "/../formats/mamba-hf.yaml"
-    Files.write(Files.read(layout), to: home.file("out/mine.yaml"))
-    Files.write("{}", to: home.file("out/words.json"))
-    Files.link(source + "/tokenizer.json", to: "../out/words.json")
-    #expect(code(request) == ["output.contains-source"])
-    Files.remove(source + "/tokenizer.json")
+    let layout = String(
+      decoding: Files.read(Fixtures.root + "/../formats/mamba2-hf.yaml"), as: UTF8.self)
+    Files.write(
+      layout.replacing("layout: mamba2-hf", with: "layout: mine"), to: home.file("out/mine.yaml"))
+    #expect(code(request, layouts: [home.file("out/mine.yaml")]) == ["output.contains-source"])
     #expect(code(request) == [])
     #expect(!Files.exists(home.file("out/mine.json")))
   }

@@ -120,7 +120,7 @@ struct HDF5Session {
   /// Opens the file in a child process first, where a crash of the library hurts nobody.
   ///
   /// - Parameter memory: bytes that the library may take for it.
-  /// - Returns: the signal that ended the child, or `nil`.
+  /// - Returns: the signal that ended the child, -1 when it wanted more memory, or `nil`.
   func rehearse(_ path: String, memory: Int) -> Int32? {
     let signal = chdf5_rehearse(path, UInt64(memory), Self.rehearsalSeconds)
     return signal == 0 ? nil : signal
