@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -380,7 +381,13 @@ static inline int chdf5_rehearse(const char *path, unsigned long long memory, un
     struct rlimit limit = {0, 0};
     sigset_t none;
     size_t i;
-    int out = -1;
+    int out = -1, descriptor;
+    long most = sysconf(_SC_OPEN_MAX);
+    struct stat info;
+    // This program's pipes would stay open, and the directory that it writes locked, for as long as
+    // the child lives. Files stay: libhdf5 may share one that is open already.
+    for (descriptor = 3; descriptor < most && descriptor < 65536; descriptor++)
+      if (fstat(descriptor, &info) == 0 && !S_ISREG(info.st_mode)) close(descriptor);
     // Handlers of this program would tell of this child, or through this program's pipes.
     for (i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], SIG_DFL);
     sigemptyset(&none);

@@ -38,6 +38,7 @@ extension Command {
       problems = [diagnostic]
       status = 2
     }
+    Interruption.settle()
     Standard.problems(problems)
     if output.json {
       var document = emptyDocument

@@ -49,10 +49,22 @@ enum Interruption {
     _ = signal(SIGPIPE, SIG_IGN)
   }
 
+  /// Waits while the process is being ended: what fails meanwhile fails for that, and whoever reported
+  /// it first would end the process with another status than the signal's.
+  static func settle() {
+    while isEnding.load(ordering: .acquiring) { usleep(1000) }
+  }
+
+  private static let isEnding = Atomic(false)
+
   private static func end(by number: Int32, _ document: (@Sendable (Diagnostic) -> String)?) {
+    isEnding.store(true, ordering: .releasing)
     let all = OutputDirectory.abandonAll()
     // The destination stands; what is left is to say so.
-    if all.contains(where: { $0.fate == .complete }) { return }
+    if all.contains(where: { $0.fate == .complete }) {
+      isEnding.store(false, ordering: .releasing)
+      return
+    }
     // A second signal ends it at once.
     for (number, _) in signals { _ = signal(number, SIG_DFL) }
     let name = signals.first { $0.0 == number }?.1 ?? "a signal"
