@@ -40,12 +40,14 @@ let package = Package(
   ],
   targets: [
     // Values and bytes.
-    .target(name: "Tensors", dependencies: [collections], swiftSettings: hot),
+    .target(
+      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
+    .target(name: "Tensors", dependencies: ["CKernels", collections], swiftSettings: hot),
     .systemLibrary(
       name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
     .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CSystem", collections],
+      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CKernels", "CSystem", collections],
       swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
@@ -61,8 +63,6 @@ let package = Package(
       name: "Conversion", dependencies: ["Tensors", "Checkpoints", "Layouts", collections],
       swiftSettings: hot),
     // The forward pass.
-    .target(
-      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
     .target(
       name: "Inference", dependencies: ["Tensors", "Layouts", "CKernels"], swiftSettings: hot),
     .target(name: "Parity", dependencies: ["Tensors", "Layouts", "Inference"], swiftSettings: hot),

@@ -3,8 +3,8 @@ import Dispatch
 import Synchronization
 public import Tensors
 
-/// Carries a plan out, on several threads: what stays as it is goes from file to file inside the
-/// kernel, the rest in blocks through memory. Memory is a few blocks, whatever the checkpoint's size.
+/// Carries a plan out, on several threads: what stays as it is goes from file to file, the rest in
+/// blocks that are computed. Memory is a few blocks, whatever the checkpoint's size.
 public struct Executor: Sendable {
   /// How far a conversion is.
   public struct Progress: Sendable {

@@ -27,7 +27,7 @@ struct Work: Sendable {
     }
   }
 
-  /// Bytes that the kernel may move by itself.
+  /// Bytes that a sink takes straight from a file.
   struct Move: Sendable {
     var source: TensorInfo.Extent
     var target: TensorInfo.Extent
