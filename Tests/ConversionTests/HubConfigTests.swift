@@ -175,3 +175,52 @@ struct HubConfigTests {
     #expect(!Files.exists(directory.file("out")))
   }
 }
+
+@Suite("Weights as people have them")
+struct HubWeightTests {
+  @Test(
+    "a prefix of a class or group around the whole model is taken off",
+    arguments: [
+      ("mamba-tied/hf", "model."), ("samba-fla/fla", "state_dict."),
+      ("gla-base/fla", "state_dict."),
+      ("lit-samba/lit_gpt", "model."), ("retnet-torchscale/torchscale", "model.decoder."),
+    ])
+  func prefix(name: String, prefix: String) throws {
+    let fixture = ModelFixture.named(name)
+    let directory = TemporaryDirectory()
+    let tensors = Dictionary(
+      uniqueKeysWithValues: try stored(fixture).tensors.map { (prefix + $0.key, $0.value) })
+    let plain = try Converted(fixture.path, to: fixture.framework)
+    write(tensors, config: plain.config, to: directory.file("wrapped"))
+    let converted = try Converted(directory.file("wrapped"), to: fixture.framework)
+    #expect(converted.result.plan.from.name == fixture.layout)
+    #expect(converted.checkpoint.tensors == plain.checkpoint.tensors)
+  }
+
+  @Test("whole numbers in place of weights are refused by name, not converted and no crash")
+  func wholeNumbers() throws {
+    let fixture = ModelFixture.named("samba-fla/fla")
+    let directory = TemporaryDirectory()
+    var tensors = try stored(fixture).tensors
+    for (name, dtype) in [
+      ("backbone.layers.0.mlp.down_proj.weight", DType.u16), ("backbone.norm_f.weight", .i8),
+    ] {
+      var tensor = tensors[name]!
+      let count = tensor.shape.reduce(1, *)
+      tensor.dtype = dtype
+      tensor.bytes = [UInt8](repeating: 3, count: count * dtype.bitWidth / 8)
+      tensors[name] = tensor
+    }
+    write(
+      tensors, config: try readConfig(fixture.path + "/config.json"), to: directory.file("whole"))
+    let request = ConversionRequest(
+      input: CheckpointInput(path: directory.file("whole")), destination: directory.file("out"),
+      to: "lit_gpt")
+    let problems = failure { _ = try weighbridge.convert(request) }
+    #expect(
+      problems.filter { $0.code == "layout.dtype" }.map(\.subject).sorted()
+        == ["backbone.layers.0.mlp.down_proj.weight", "backbone.norm_f.weight"])
+    #expect(problems.first { $0.subject.contains("down_proj") }?.message.contains("U16") == true)
+    #expect(!Files.exists(directory.file("out")))
+  }
+}
