@@ -198,7 +198,6 @@ private struct Binder {
           message: "holds \(info.dtype.rawValue), whole numbers, where weights are expected",
           help: "whole numbers may be a quantization or another type's bits; store the weights "
             + "themselves, as F32, F16 or BF16"))
-      return
     }
     let rowShape = Array(info.shape.dims.dropFirst())
     var row = 0
