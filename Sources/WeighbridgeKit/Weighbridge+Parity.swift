@@ -376,12 +376,13 @@ struct WeightComparison {
       }
       pieces.append(piece)
       if case .cast(let from, let to) = status {
-        // Widening changes no value. What should stay float32 is not cast on purpose.
+        // Widening changes no value. What should stay float32 is not cast on purpose, but from one
+        // half precision to the other it no longer was.
         if to.bitWidth > from.bitWidth { continue }
         let kind =
           id.sublayer.flatMap { vocabulary.kinds[pair.a.draft.spec.sublayers[$0].kind] }
           ?? vocabulary.model
-        if kind.piece(id.role)?.keepsFloat32 != true {
+        if kind.piece(id.role)?.keepsFloat32 != true || from.bitWidth == to.bitWidth {
           deliberate.insert(id)
           continue
         }

@@ -150,6 +150,20 @@ struct HubConfigTests {
     #expect(expansion.spec.sublayers[0]["norm_before_gate"] == false)
   }
 
+  @Test("Codestral's own params.json is a Mamba-2 of mamba_ssm")
+  func params() throws {
+    let layout = try #require(weighbridge.library.layouts.first { $0.name == "mamba2-ssm" })
+    let config: JSONObject = [
+      "dim": 64, "n_layers": 1, "vocab_size": 32, "n_groups": 2, "tie_embeddings": false,
+      "model_type": "mamba",
+    ]
+    let expansion = layout.expand(config: config, vocabulary: .standard, inventory: nil)
+    #expect(expansion.problems.isEmpty)
+    #expect(expansion.spec["d_model"] == 64)
+    #expect(expansion.spec.sublayers.map(\.kind) == ["mamba2"])
+    #expect(expansion.spec.sublayers[0]["n_groups"] == 2)
+  }
+
   @Test("a window and biases together fit no class of transformers, and are refused")
   func windowAndBiases() throws {
     let directory = TemporaryDirectory()
@@ -195,6 +209,28 @@ struct HubWeightTests {
     let converted = try Converted(directory.file("wrapped"), to: fixture.framework)
     #expect(converted.result.plan.from.name == fixture.layout)
     #expect(converted.checkpoint.tensors == plain.checkpoint.tensors)
+  }
+
+  @Test("a model all in one half precision is verified in the other")
+  func otherHalf() throws {
+    let directory = TemporaryDirectory()
+    var half = ConversionRequest(
+      input: CheckpointInput(path: ModelFixture.named("mamba-tied/hf").path),
+      destination: directory.file("half"), to: "hf")
+    half.dtype = .f16
+    half.castsAll = true
+    _ = try weighbridge.convert(half)
+    var other = ConversionRequest(
+      input: CheckpointInput(path: directory.file("half")), destination: directory.file("other"),
+      to: "fla")
+    other.dtype = .bf16
+    _ = try weighbridge.convert(other)
+    let result = try weighbridge.parity(
+      CheckpointInput(path: directory.file("half")),
+      CheckpointInput(path: directory.file("other")),
+      tokens: .random(batch: 1, length: 24, seed: 1), ParityRequest())
+    #expect(result.passes)
+    #expect(result.differing.count > 20)
   }
 
   @Test("whole numbers in place of weights are refused by name, not converted and no crash")
