@@ -59,6 +59,19 @@ extension Layout {
   }
 }
 
+extension Layout.Config {
+  /// The name under which a config holds a key: its own or an alias.
+  func written(_ key: String, in raw: JSONObject) -> String {
+    guard raw[key] == nil else { return key }
+    return keys.first { $0.name == key }?.aliases.first { raw[$0] != nil } ?? key
+  }
+}
+
+extension Inventory {
+  /// `exists`, `rows`, `columns` and `values` of a tensor, for expressions.
+  var functions: [String: Scope.Function] { Expander.functions(self) }
+}
+
 private struct Expander {
   let layout: Layout
   let vocabulary: Vocabulary
@@ -89,7 +102,7 @@ private struct Expander {
           let found = raw[requirement.key] ?? scope.values[requirement.key] ?? .null
           problems.append(
             Diagnostic(
-              code: "config.unsupported", subject: requirement.key,
+              code: "config.unsupported", subject: layout.config.written(requirement.key, in: raw),
               message: "is \(found.brief): \(requirement.why)",
               help: "this changes the mathematics; no layout here expresses it"))
         }
@@ -157,7 +170,7 @@ private struct Expander {
   }
 
   /// `exists`, `rows`, `columns` and `values` of a tensor; without tensors none exists.
-  private static func functions(_ inventory: Inventory?) -> [String: Scope.Function] {
+  static func functions(_ inventory: Inventory?) -> [String: Scope.Function] {
     @Sendable func find(_ arguments: [JSONValue]) -> Int? {
       arguments.first?.string.flatMap { inventory?[$0] }
     }

@@ -40,6 +40,18 @@ struct AlignedPair {
       }
       return names
     }
+
+    /// The tensors that a fault in a piece is to be looked for in: where the head is the embedding,
+    /// its copy in the file, else the embedding.
+    func holders(of id: PieceID) -> [String] {
+      guard draft.pieces[id] == nil, id == PieceID(nil, "head.weight") else {
+        return tensors(of: id)
+      }
+      guard let copy = bound.tensors.first(where: { $0.expected.tied != nil }) else {
+        return tensors(of: PieceID(nil, "embed.weight"))
+      }
+      return [reader.source.tensors[copy.number].name.string]
+    }
   }
 
   var a: Member
