@@ -2,8 +2,7 @@
 
     python3 bad_hdf5.py             # needs h5py (these were made with 3.16, HDF5 2.0) and numpy
 
-The code is the diagnostic's without `hdf5.`; opening the file or reading its tensors must give it,
-and no other. What libhdf5 would not write is patched into the bytes of a good file.
+Opening the file or reading its tensors must give the diagnostic with that code, and no other. What libhdf5 would not write is patched into the bytes of a good file.
 """
 
 import pathlib
@@ -51,26 +50,26 @@ def plain(file):
 OUT.mkdir(parents=True, exist_ok=True)
 for old in OUT.glob("*.h5"):
     # What the fuzzer found no script makes again.
-    if not old.name.startswith("crash__"):
+    if not old.name.startswith("hdf5.crash__"):
         old.unlink()
 
 # --- the start of the file -----------------------------------------------------------------------
 
-(OUT / "signature__text.h5").write_bytes(b"this is no HDF5 file\n" * 40)
-(OUT / "signature__empty.h5").write_bytes(b"")
-(OUT / "signature__seven_bytes.h5").write_bytes(b"\x89HDF\r\n\x1a")
+(OUT / "container.text__under_hdf5_name.h5").write_bytes(b"this is no HDF5 file\n" * 40)
+(OUT / "container.empty__no_bytes.h5").write_bytes(b"")
+(OUT / "container.unknown__seven_bytes.h5").write_bytes(b"\x89HDF\r\n\x1a")
 # A user block of 100 bytes: signatures are looked for at 0, 512, 1024, …
-patched("signature__at_byte_100", scratch(plain), lambda d: bytearray(100) + d)
+patched("container.unknown__signature_at_byte_100", scratch(plain), lambda d: bytearray(100) + d)
 
 
 def text_mode(data):
     return bytearray(bytes(data).replace(b"\r\n", b"\n"))
 
 
-patched("signature__line_ends_converted", scratch(plain), text_mode)
-patched("truncated__half", scratch(plain), lambda d: d[: len(d) // 2])
-patched("truncated__last_byte", scratch(plain), lambda d: d[:-1])
-patched("truncated__after_signature", scratch(plain), lambda d: d[:12])
+patched("container.unknown__line_ends_converted", scratch(plain), text_mode)
+patched("hdf5.truncated__half", scratch(plain), lambda d: d[: len(d) // 2])
+patched("hdf5.truncated__last_byte", scratch(plain), lambda d: d[:-1])
+patched("hdf5.truncated__after_signature", scratch(plain), lambda d: d[:12])
 
 
 def set_byte(position, value):
@@ -80,9 +79,9 @@ def set_byte(position, value):
     return change
 
 
-patched("version__superblock_9", scratch(plain), set_byte(8, 9))
-patched("corrupt__addresses_of_4_bytes", scratch(plain), set_byte(13, 4))
-patched("corrupt__superblock_checksum", scratch(plain, "v110"), set_byte(44, 0x55))
+patched("hdf5.version__superblock_9", scratch(plain), set_byte(8, 9))
+patched("hdf5.corrupt__addresses_of_4_bytes", scratch(plain), set_byte(13, 4))
+patched("hdf5.corrupt__superblock_checksum", scratch(plain, "v110"), set_byte(44, 0x55))
 
 
 def root_address(data):
@@ -90,7 +89,7 @@ def root_address(data):
     data[64:72] = struct.pack("<Q", 1 << 40)
 
 
-patched("corrupt__root_past_the_end", scratch(plain), root_address)
+patched("hdf5.corrupt__root_past_the_end", scratch(plain), root_address)
 
 
 def btree_signature(data):
@@ -98,33 +97,33 @@ def btree_signature(data):
     data[at : at + 4] = b"EERT"
 
 
-patched("corrupt__btree_signature", scratch(plain), btree_signature)
+patched("hdf5.corrupt__btree_signature", scratch(plain), btree_signature)
 
 
 # --- links ---------------------------------------------------------------------------------------
 
 
-@make("external-link__other_file")
+@make("hdf5.external-link__other_file")
 def _(file):
     file["leak"] = h5py.ExternalLink("/etc/passwd", "/x")
 
 
-@make("external-link__relative")
+@make("hdf5.external-link__relative")
 def _(file):
     file["leak"] = h5py.ExternalLink("../secret.h5", "/weights")
 
 
-@make("soft-link__to_a_tensor")
+@make("hdf5.soft-link__to_a_tensor")
 def _(file):
     file["again"] = h5py.SoftLink("/good")
 
 
-@make("soft-link__dangling")
+@make("hdf5.soft-link__dangling")
 def _(file):
     file["nowhere"] = h5py.SoftLink("/not/there")
 
 
-@make("soft-link__to_itself")
+@make("hdf5.soft-link__to_itself")
 def _(file):
     file["loop"] = h5py.SoftLink("/loop")
 
@@ -140,27 +139,27 @@ def external(file):
     file["leak"] = h5py.ExternalLink("x.h5", "/x")
 
 
-patched("user-link__type_99", scratch(external), user_link)
+patched("hdf5.user-link__type_99", scratch(external), user_link)
 
 
-@make("cycle__root_in_itself")
+@make("hdf5.cycle__root_in_itself")
 def _(file):
     file["loop"] = file["/"]
 
 
-@make("cycle__two_groups")
+@make("hdf5.cycle__two_groups")
 def _(file):
     file.create_group("a/b")
     file["a/b/back"] = file["a"]
 
 
-@make("group-alias__two_names")
+@make("hdf5.group-alias__two_names")
 def _(file):
     file["a/w"] = FLOATS
     file["b"] = file["a"]
 
 
-@make("depth__100_groups")
+@make("hdf5.depth__100_groups")
 def _(file):
     file["/".join("g" * 100) + "/w"] = FLOATS
 
@@ -168,31 +167,48 @@ def _(file):
 # --- names ---------------------------------------------------------------------------------------
 
 
-@make("name__not_utf8")
+@make("hdf5.name__not_utf8")
 def _(file):
     h5py.h5d.create(file.id, b"\xff\xfe", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((2,)))
 
 
-@make("name__attribute_is_a_number")
+# Texts are compared in a normal form whose marks are sorted: that takes the square of a run's length.
+@make("hdf5.name__hundred_marks")
+def _(file):
+    file["w" + "\u0301\u0316" * 50] = FLOATS
+
+
+# 104 kB, of which the paths would make 60 MB.
+@make("hdf5.name__long_paths", "latest")
+def _(file):
+    group = file
+    for _ in range(60):
+        group = group.create_group("x" * 1000)
+    group["w"] = FLOATS
+    for k in range(1000):
+        group[f"w{k}"] = group["w"]
+
+
+@make("hdf5.name__attribute_is_a_number")
 def _(file):
     file["g/tensor"] = FLOATS
     file["g"].attrs["weighbridge.tensor-name"] = 7
 
 
-@make("name__attribute_for_two")
+@make("hdf5.name__attribute_for_two")
 def _(file):
     file["g/tensor"] = FLOATS
     file["g/other"] = FLOATS
     file["g"].attrs["weighbridge.tensor-name"] = "a/b"
 
 
-@make("duplicate__path_and_dots")
+@make("hdf5.duplicate__path_and_dots")
 def _(file):
     file["a/b"] = FLOATS
     file["a.b"] = FLOATS
 
 
-@make("duplicate__by_attribute")
+@make("hdf5.duplicate__by_attribute")
 def _(file):
     file["g/tensor"] = FLOATS
     file["g"].attrs["weighbridge.tensor-name"] = "good"
@@ -201,55 +217,55 @@ def _(file):
 # --- storage -------------------------------------------------------------------------------------
 
 
-@make("external-storage__passwd")
+@make("hdf5.external-storage__passwd")
 def _(file):
     file.create_dataset("leak", (8,), "u1", external=[("/etc/passwd", 0, 8)])
 
 
-@make("virtual__other_file")
+@make("hdf5.virtual__other_file")
 def _(file):
     layout = h5py.VirtualLayout((4,), "<f4")
     layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (4,))
     file.create_virtual_dataset("leak", layout)
 
 
-@make("virtual__same_file")
+@make("hdf5.virtual__same_file")
 def _(file):
     layout = h5py.VirtualLayout((4,), "<f4")
     layout[:] = h5py.VirtualSource(".", "good", (3, 4))[0]
     file.create_virtual_dataset("again", layout)
 
 
-@make("shape-bomb__gzip_nothing_written")
+@make("hdf5.shape-bomb__gzip_nothing_written")
 def _(file):
     file.create_dataset("w", (1 << 20, 1 << 20), "<f4", chunks=(64, 64), compression="gzip")
 
 
-@make("shape-bomb__contiguous_nothing_written")
+@make("hdf5.shape-bomb__contiguous_nothing_written")
 def _(file):
     file.create_dataset("w", (1 << 30, 1 << 10), "<f4")
 
 
-@make("shape-bomb__chunked_one_written")
+@make("hdf5.shape-bomb__chunked_one_written")
 def _(file):
     data = file.create_dataset("w", (1 << 30, 16), "<f4", chunks=(16, 16))
     data[:16] = 1
 
 
-@make("shape-bomb__many_small")
+@make("hdf5.shape-bomb__many_small")
 def _(file):
     for index in range(64):
         file.create_dataset(f"w{index}", (15 << 20,), "u1")
 
 
-@make("shape-bomb__many_names")
+@make("hdf5.shape-bomb__many_names")
 def _(file):
     file.create_dataset("w", (1 << 20,), "u1", chunks=(1 << 20,), compression="gzip", data=np.zeros(1 << 20, "u1"))
     for index in range(100):
         file[f"w{index}"] = file["w"]
 
 
-@make("shape__overflow")
+@make("hdf5.shape__overflow")
 def _(file):
     file.create_dataset("w", (1 << 31, 1 << 31), "<f8", chunks=(64, 64))
 
@@ -277,104 +293,104 @@ def moved(name, change):
     patched(name, base, change)
 
 
-moved("extent__starts_past_the_end", move(lambda o, n: n + 1000))
-moved("extent__ends_past_the_end", move(lambda o, n: n - 8))
-moved("extent__address_2_to_62", move(lambda o, n: 1 << 62))
-moved("overlap__same_bytes", move(lambda o, n: o["a"]))
-moved("overlap__half", move(lambda o, n: o["a"] + 24))
+moved("hdf5.extent__starts_past_the_end", move(lambda o, n: n + 1000))
+moved("hdf5.extent__ends_past_the_end", move(lambda o, n: n - 8))
+moved("hdf5.extent__address_2_to_62", move(lambda o, n: 1 << 62))
+moved("hdf5.overlap__same_bytes", move(lambda o, n: o["a"]))
+moved("hdf5.overlap__half", move(lambda o, n: o["a"] + 24))
 
 # --- types and shapes ----------------------------------------------------------------------------
 
 
-@make("compound__two_fields")
+@make("hdf5.compound__two_fields")
 def _(file):
     file["w"] = np.zeros(3, [("x", "<f4"), ("n", "<i4")])
 
 
-@make("compound__complex128")
+@make("hdf5.compound__complex128")
 def _(file):
     file["w"] = np.zeros(3, "<c16")
 
 
-@make("vlen__lists_of_floats")
+@make("hdf5.vlen__lists_of_floats")
 def _(file):
     file.create_dataset("w", (2,), h5py.vlen_dtype("<f4"))
 
 
-@make("string__variable")
+@make("hdf5.string__variable")
 def _(file):
     file["w"] = "a text"
 
 
-@make("string__fixed")
+@make("hdf5.string__fixed")
 def _(file):
     file["w"] = np.array([b"ab", b"cd"])
 
 
-@make("reference__object")
+@make("hdf5.reference__object")
 def _(file):
     file.create_dataset("w", (1,), h5py.ref_dtype)[0] = file["good"].ref
 
 
-@make("null-dataspace__empty")
+@make("hdf5.null-dataspace__empty")
 def _(file):
     file["w"] = h5py.Empty("<f4")
 
 
-@make("dtype__opaque_without_attribute")
+@make("hdf5.dtype__opaque_without_attribute")
 def _(file):
     file["w"] = np.zeros(4, "V2")
 
 
-@make("dtype__opaque_attribute_says_else")
+@make("hdf5.dtype__opaque_attribute_says_else")
 def _(file):
     file["w"] = np.zeros(4, "V2")
     file["w"].attrs["dtype"] = "float16"
 
 
-@make("dtype__array")
+@make("hdf5.dtype__array")
 def _(file):
     h5py.h5d.create(
         file.id, b"w", h5py.h5t.array_create(h5py.h5t.IEEE_F32LE, (3,)), h5py.h5s.create_simple((2,)))
 
 
-@make("dtype__enumeration")
+@make("hdf5.dtype__enumeration")
 def _(file):
     file.create_dataset("w", (2,), h5py.enum_dtype({"RED": 0, "GREEN": 1, "BLUE": 2}, "i1"))
 
 
-@make("dtype__bit_field")
+@make("hdf5.dtype__bit_field")
 def _(file):
     h5py.h5d.create(file.id, b"w", h5py.h5t.STD_B8LE, h5py.h5s.create_simple((2,)))
 
 
-@make("dtype__integer_of_12_bits")
+@make("hdf5.dtype__integer_of_12_bits")
 def _(file):
     kind = h5py.h5t.STD_U16LE.copy()
     kind.set_precision(12)
     h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
 
 
-@make("dtype__float_with_other_bias")
+@make("hdf5.dtype__float_with_other_bias")
 def _(file):
     kind = h5py.h5t.IEEE_F16LE.copy()
     kind.set_ebias(31)
     h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
 
 
-@make("dtype__long_double")
+@make("hdf5.dtype__long_double")
 def _(file):
     file.create_dataset("w", (2,), np.longdouble)
 
 
-@make("packed-shape__missing")
+@make("hdf5.packed-shape__missing")
 def _(file):
     kind = h5py.h5t.create(h5py.h5t.OPAQUE, 1)
     kind.set_tag(b"F4")
     h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
 
 
-@make("packed-shape__wrong")
+@make("hdf5.packed-shape__wrong")
 def _(file):
     kind = h5py.h5t.create(h5py.h5t.OPAQUE, 1)
     kind.set_tag(b"F4")
@@ -385,12 +401,12 @@ def _(file):
 # --- filters and chunks --------------------------------------------------------------------------
 
 
-@make("filter__lzf")
+@make("hdf5.filter__lzf")
 def _(file):
     file.create_dataset("w", data=FLOATS, chunks=(3, 4), compression="lzf")
 
 
-@make("filter__scaleoffset")
+@make("hdf5.filter__scaleoffset")
 def _(file):
     file.create_dataset("w", data=np.arange(12), chunks=(12,), scaleoffset=4)
 
@@ -404,7 +420,7 @@ def unknown_filter(file):
         file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((3, 4)), creation)
 
 
-make("filter__unknown_40000")(unknown_filter)
+make("hdf5.filter__unknown_40000")(unknown_filter)
 
 
 def chunk(stored, mask=0, **options):
@@ -419,14 +435,14 @@ def chunk(stored, mask=0, **options):
 
 PACKED = zlib.compress(FLOATS.tobytes())
 gzip = {"compression": "gzip"}
-make("chunk__gzip_garbage")(chunk(b"\x00" * 40, **gzip))
-make("chunk__gzip_cut")(chunk(PACKED[:-6], **gzip))
-make("chunk__gzip_checksum")(chunk(PACKED[:-1] + bytes([PACKED[-1] ^ 1]), **gzip))
-make("chunk__gzip_too_short")(chunk(zlib.compress(FLOATS.tobytes()[:40]), **gzip))
-make("chunk__gzip_too_long")(chunk(zlib.compress(FLOATS.tobytes() + b"more"), **gzip))
+make("hdf5.chunk__gzip_garbage")(chunk(b"\x00" * 40, **gzip))
+make("hdf5.chunk__gzip_cut")(chunk(PACKED[:-6], **gzip))
+make("hdf5.chunk__gzip_checksum")(chunk(PACKED[:-1] + bytes([PACKED[-1] ^ 1]), **gzip))
+make("hdf5.chunk__gzip_too_short")(chunk(zlib.compress(FLOATS.tobytes()[:40]), **gzip))
+make("hdf5.chunk__gzip_too_long")(chunk(zlib.compress(FLOATS.tobytes() + b"more"), **gzip))
 # 48 bytes are expected; this unpacks to 4 MB.
-make("chunk__gzip_bomb")(chunk(zlib.compress(bytes(4 << 20), 9), **gzip))
-make("chunk__shuffle_too_short")(chunk(b"\x01" * 40, shuffle=True))
-make("chunk__skipped_filter_wrong_size")(chunk(b"\x01" * 40, mask=1, **gzip))
-make("chunk__fletcher32")(chunk(FLOATS.tobytes() + b"\x00\x00\x00\x00", fletcher32=True))
-make("chunk__fletcher32_missing")(chunk(b"\x01\x02", fletcher32=True))
+make("hdf5.chunk__gzip_bomb")(chunk(zlib.compress(bytes(4 << 20), 9), **gzip))
+make("hdf5.chunk__shuffle_too_short")(chunk(b"\x01" * 40, shuffle=True))
+make("hdf5.chunk__skipped_filter_wrong_size")(chunk(b"\x01" * 40, mask=1, **gzip))
+make("hdf5.chunk__fletcher32")(chunk(FLOATS.tobytes() + b"\x00\x00\x00\x00", fletcher32=True))
+make("hdf5.chunk__fletcher32_missing")(chunk(b"\x01\x02", fletcher32=True))

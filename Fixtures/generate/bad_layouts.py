@@ -33,6 +33,7 @@ config("samba-fla", "expression.value__width-of-5000-digits", samba, "9" * 5000,
 config("samba-fla", "expression.value__width-1e400", samba, "1e400", hidden_size="X")
 config("samba-fla", "expression.value__width-nan", samba, "NaN", hidden_size="X")
 config("samba-fla", "expression.value__layers-1e300", samba, num_hidden_layers=1e300)
+config("samba-fla", "json.marks__in-a-key", samba, **{"a" + "\u0301\u0316" * 50: 1})
 config("samba-fla", "json.depth__a-thousand-lists", samba, "[" * 1000 + "]" * 1000, attn="X")
 # Found by scripts/fuzz --libfuzzer config: rows were listed head by head before anything was compared.
 config("retnet-torchscale", "layout.glue__four-billion-heads", "retnet-torchscale/torchscale",
@@ -54,3 +55,8 @@ laughs += [f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]" for i in rang
 (layouts / "layout.yaml__empty.yaml").write_text("")
 (layouts / "layout.yaml__alias-of-nothing.yaml").write_text("a: *b\n")
 (layouts / "layout.schema__root-is-a-list.yaml").write_text("- a\n- b\n")
+# Keys are compared in a normal form whose marks are sorted: that takes the square of a run's length.
+marks = "\u0301\u0316" * 50
+(layouts / "layout.yaml__a-hundred-marks.yaml").write_text(f"a{marks}: 1\n", "utf-8")
+(layouts / "layout.yaml__two-thousand-marks-by-their-numbers.yaml").write_text(
+    '"a' + "\\u0301\\u0316" * 1000 + '": 1\n')

@@ -3,8 +3,8 @@ Fixtures/good/pytorch/odd__*.pt.
 
     python3 Fixtures/generate/bad_pytorch.py
 
-Only Python's standard library is needed. The name of a bad file is `<error code>__<what>.pt`, with
-the code as in `pytorch.<error code>`; each comment here says what is wrong. The odd ones all hold a
+Only Python's standard library is needed. The name of a bad file is `<error code>__<what>.pt`; here
+`pytorch.` is left out of the code. Each comment here says what is wrong. The odd ones all hold a
 tensor `w` of float32 [1, 2, 3, 4, 5, 6], size (2, 3), and must be read.
 """
 
@@ -187,6 +187,8 @@ ODDS = {}
 
 
 def bad(name, data):
+    if not name.startswith("container."):
+        name = "pytorch." + name
     assert name not in FILES, name
     FILES[name] = data
 
@@ -197,14 +199,13 @@ def odd(name, data):
 
 # ---------------------------------------------------------------- what is no checkpoint at all
 
-bad("not-zip__empty", b"")
-bad("not-zip__text", b"version https://git-lfs.github.com/spec/v1\n")  # a pointer, not the file
-bad("not-zip__safetensors", struct.pack("<Q", 2) + b"{}")
+bad("container.empty__no-bytes", b"")
+bad("container.git-lfs__pointer", b"version https://git-lfs.github.com/spec/v1\n")  # a pointer, not the file
 # torch.save before 1.6: a pickled magic number, then four more pickles
-bad("legacy__magic-number",
+bad("container.legacy-torch__magic-number",
     b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03." + pickled(DICT))
-bad("legacy__bare-pickle", state())
-bad("legacy__tar", b"storages".ljust(257, b"\0") + b"ustar\0" + b"00".ljust(249, b"\0"))
+bad("container.pickle__bare", state())
+bad("container.tar__storages", b"storages".ljust(257, b"\0") + b"ustar\0" + b"00".ljust(249, b"\0"))
 
 # ---------------------------------------------------------------- the zip file
 
@@ -214,7 +215,7 @@ bad("zip-truncated__without-end", whole[:-22])
 bad("zip-truncated__last-byte", whole[:-1])
 bad("zip-truncated__bytes-behind-the-end", whole + b"more")
 bad("zip-truncated__comment-too-short", archive(parts(), comment=b"hello")[:-2])
-bad("zip-prefixed__stub", archive(parts(), prefix=b"#!/bin/sh\nexit\n"))
+bad("container.unknown__zip-behind-a-stub", archive(parts(), prefix=b"#!/bin/sh\nexit\n"))
 stub = b"PK\x03\x04 a self-extractor"
 bad("zip-prefixed__stub-and-right-offsets", archive(parts(), prefix=stub, shift=len(stub)))
 bad("zip-prefixed__gap-before-the-directory", archive(parts(), gap=b"hidden"))
@@ -234,6 +235,7 @@ bad("zip-name__nul", inserted(Entry("m/data/0\0.txt", b"x")))
 bad("zip-name__empty", inserted(Entry("", b"x")))
 bad("zip-name__empty-part", inserted(Entry("m//x", b"x")))
 bad("zip-name__not-utf8", inserted(Entry(b"m/\xff\xfe", b"x")))
+bad("zip-name__hundred-marks", inserted(Entry("m/a" + "\u0301\u0316" * 50, b"x")))
 # what the two headers of an entry say must agree
 bad("zip-local-header__other-name", changed(2, local_name=b"m/data/1"))
 bad("zip-local-header__longer-name", changed(2, local_name=b"m/data/00"))
@@ -258,6 +260,10 @@ bad("zip-size__packed-and-plain-differ", changed(2, packed=24, plain=48))
 bad("zip-count__one-too-many", archive(parts(), end=dict(count=5)))
 bad("zip-count__one-too-few", archive(parts(), end=dict(count=3)))
 bad("zip-count__more-than-the-bytes-hold", archive(parts(), zip64=True, end64=dict(count=2**40)))
+# 200 entries whose local header is the same, with 64 KiB behind its name
+shared = Entry("m/shared", b"x", local_extra=struct.pack("<HH", 9, 0xFFF0) + bytes(0xFFF0))
+bad("zip-duplicate__a-header-shared-by-hundreds",
+    archive([shared], listed=[(shared, 0)] * 200))
 bad("zip-directory__signature", changed(1, central_signature=0x02014B51))
 bad("zip-directory__runs-past-its-place", archive(parts(), end=dict(offset=2**31)))
 bad("zip-directory__ends-inside-an-entry",
@@ -321,6 +327,13 @@ machine("pickle-opcode__out-of-band-buffer", b"\x80\x05\x97" + STOP)
 machine("pickle-protocol__6", b"\x80\x06" + NONE + STOP)
 machine("pickle-text__not-utf8", PROTO + text(b"\xc3\x28") + STOP)
 machine("pickle-text__lone-surrogate", PROTO + text(b"\xed\xa0\x80") + STOP)
+# Texts are compared in a normal form whose marks are sorted: that takes the square of a run's length.
+MARKS = "a" + "\u0301\u0316" * 50
+machine("pickle-text__hundred-marks-in-a-name", pickled(dic((text(MARKS), tensor()))))
+machine("pickle-text__hundred-marks-by-their-numbers",
+        pickled(dic((b"V" + MARKS.encode("unicode-escape").replace(b"\\x", b"\\u00") + b"\n",
+                     tensor()))))
+machine("pickle-text__hundred-marks-in-a-module", beside(glob(MARKS, "f")))
 machine("pickle-text__quote-left-open", PROTO + b"S'abc\n" + STOP)
 machine("pickle-text__bad-escape", PROTO + b"S'\\q'\n" + STOP)
 machine("pickle-number__int", PROTO + b"I12x\n" + STOP)
@@ -364,6 +377,15 @@ danger = {
     "attrgetter": call("operator", "attrgetter", text("system")),
     "torch-hub": call("torch.hub", "load", text("x")),
     "torch-load": call("torch", "load", text("x")),
+    # a pickle in a pickle, out of sight of who looks at the outer one
+    "torch-load-from-bytes": call("torch.storage", "_load_from_bytes", b"B\x02\0\0\0N."),
+    "torch-config-module": call("torch.utils._config_module", "load_config", text("x")),
+    "torch-bottleneck": call("torch.utils.bottleneck.__main__", "run_cprofile", text("x")),
+    "torch-collect-env": call("torch.utils.collect_env", "run", rm),
+    "logging-config": call("logging.config", "listen", number(9030)),
+    "sqlite-of-a-file": call("sqlite3", "connect", text("/tmp/x")),
+    "joblib": call("joblib", "load", text("x")),
+    "site": call("site", "execsitecustomize"),
     "numpy-runstring": call("numpy.testing._private.utils", "runstring", rm, DICT),
     "ctypes": call("ctypes", "CDLL", text("libc.so.6")),
     "webbrowser": call("webbrowser", "open", text("http://x")),
@@ -410,7 +432,7 @@ machine("no-state-dict__one-level-too-odd",
 machine("no-state-dict__only-numbers", pickled(dic((text("epoch"), number(3)))))
 machine("no-state-dict__holds-itself", PROTO + DICT + put(0) + text("model") + get(0) + SETITEM
         + STOP)
-machine("no-state-dict__nested-tuples", pickled(NONE + b"\x85" * 20000))
+machine("no-state-dict__a-million-nested-tuples", pickled(NONE + b"\x85" * 1_000_000))
 machine("ambiguous-state-dict__two-keys",
         pickled(dic((text("model"), dic((text("w"), tensor()))),
                     (text("state_dict"), dic((text("w"), tensor()))))))

@@ -14,6 +14,7 @@ import struct
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BAD = os.path.join(ROOT, "bad", "safetensors")
 GOOD = os.path.join(ROOT, "good", "safetensors")
+GOOD_INDEX = os.path.join(ROOT, "good", "shard-index")
 INDEX = os.path.join(ROOT, "bad", "shard-index")
 
 
@@ -88,6 +89,12 @@ def safetensors():
     bad("header-string", "raw-line-break", file(b'{"a\n":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'))
     bad("header-string", "unknown-escape", file(b'{"\\a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'))
     bad("header-string", "bad-hexadecimal", file(b'{"\\u00zz":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'))
+    # Texts are compared in a normal form whose marks are sorted: that takes the square of a run's length.
+    marks = "a" + "\u0301\u0316" * 50
+    bad("header-marks", "in-a-name", file(json.dumps({marks: entry()}, ensure_ascii=False).encode()))
+    bad("header-marks", "in-a-name-by-their-numbers", file({marks: entry()}))
+    bad("header-marks", "in-a-key-of-metadata", file({"__metadata__": {marks: "x"}}, b""))
+    bad("header-marks", "in-a-field", file({"a": {**entry(), marks: 1}}))
     bad("header-surrogate", "lone-high", file(b'{"\\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'))
     bad("header-surrogate", "lone-low", file(b'{"\\udc00":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'))
     bad("header-surrogate", "high-high", file(b'{"\\ud800\\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'))
@@ -250,13 +257,13 @@ def shard_indexes():
     good = {"a": one, "b": two}
 
     def case(code, what, index, shards, links=()):
-        folder = os.path.join(INDEX, f"{code}__{what}")
+        folder = os.path.join(INDEX, f"{code}__{what}") if code else os.path.join(GOOD_INDEX, what)
         os.makedirs(folder)
         if not isinstance(index, bytes):
             index = json.dumps(index, indent=2).encode() + b"\n"
         write(folder, "model.safetensors.index.json", index)
         for name, content in shards.items():
-            write(folder, name, content)
+            write(os.path.join(folder, os.path.dirname(name)), os.path.basename(name), content)
         for name, target in links:
             os.symlink(target, os.path.join(folder, name))
 
@@ -287,14 +294,25 @@ def shard_indexes():
     case("json.truncated", "half-an-index", json.dumps(index(good)).encode()[:60], {one: a, two: b})
     case("json.bom", "utf-8-mark", b"\xef\xbb\xbf" + json.dumps(index(good)).encode(), {one: a, two: b})
     case("json.utf8", "latin-1", b'{"weight_map": {"\xe9": "%s"}}' % one.encode(), {one: a})
+    case("json.marks", "in-a-name", index({"a" + "\u0301\u0316" * 50: one}), {one: a})
     case("json.depth", "thousand-lists", b"[" * 1000, {one: a})
     case("safetensors.truncated", "shard-cut-short", index(good), {one: a, two: b[:-1]})
     case("container.git-lfs", "pointer-as-shard", index(good),
          {one: a, two: b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1000\n"})
 
+    # Indexes with a wrong total are about, as writers differ in what they count: a warning, and read.
+    for what, total in [("too-small", 8), ("too-large", 2**62), ("negative", -16)]:
+        case(None, "shards.total-size__" + what, index(good, total), {one: a, two: b})
+    case(None, "total-as-a-fraction", index(good, 16.0), {one: a, two: b})
+    case(None, "without-metadata", {"weight_map": good}, {one: a, two: b})
+    case(None, "unknown-keys-beside", {**index(good), "x": {"y": [1, None]}}, {one: a, two: b})
+    case(None, "metadata-last", {"weight_map": good, "metadata": {"total_size": 16}}, {one: a, two: b})
+    case(None, "in-a-folder", index({"a": one, "b": "more/" + two}), {one: a, "more/" + two: b})
+    case(None, "a-shard-without-tensors-of-its-own", index({"a": one, "b": one}), {one: ab})
+
 
 if __name__ == "__main__":
-    for folder in [BAD, GOOD, INDEX]:
+    for folder in [BAD, GOOD, INDEX, GOOD_INDEX]:
         shutil.rmtree(folder, ignore_errors=True)
     safetensors()
     good_ones()

@@ -349,8 +349,27 @@ static void chdf5_rehearse_file(const char *path) {
   }
 }
 
-// How a child process fared that opened the file: 0, or the signal that ended it. It may use `memory`
-// bytes more than this process has, and `seconds` of the processor's time.
+// The status with which the child tells that an allocation failed.
+enum { chdf5_out_of_memory = 112 };
+
+static herr_t chdf5_find_allocation(unsigned n, const H5E_error2_t *error, void *data) {
+  (void)n;
+  if (error->min_num == H5E_NOSPACE || error->min_num == H5E_CANTALLOC) *(int *)data = 1;
+  return 0;
+}
+// libhdf5 takes an allocation that fails for an error like any other, and goes on; outside of the
+// child it would not have failed, whatever the file claims.
+static herr_t chdf5_end_without_memory(hid_t stack, void *data) {
+  int found = 0;
+  (void)data;
+  H5Ewalk2(stack, H5E_WALK_DOWNWARD, chdf5_find_allocation, &found);
+  if (found) _exit(chdf5_out_of_memory);
+  return 0;
+}
+
+// How a child process fared that opened the file: 0, the signal that ended it, or -1 when it wanted
+// more memory. It may use `memory` bytes more than this process has, and `seconds` of the processor's
+// time.
 static inline int chdf5_rehearse(const char *path, unsigned long long memory, unsigned seconds) {
   static const int signals[] = {SIGINT,  SIGTERM, SIGHUP, SIGSEGV, SIGBUS, SIGABRT,
                                 SIGILL,  SIGFPE,  SIGTRAP, SIGXCPU, SIGALRM, SIGPROF};
@@ -391,12 +410,14 @@ static inline int chdf5_rehearse(const char *path, unsigned long long memory, un
     // What an aborting library prints is not for the user.
     out = open("/dev/null", O_WRONLY);
     if (out >= 0) dup2(out, 2);
+    H5Eset_auto2(H5E_DEFAULT, chdf5_end_without_memory, NULL);
     chdf5_rehearse_file(path);
     _exit(0);
   }
   while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR) {
   }
   if (ended != child || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) return 0;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == chdf5_out_of_memory) return -1;
   return WIFSIGNALED(status) ? WTERMSIG(status) : SIGABRT;
 }
 

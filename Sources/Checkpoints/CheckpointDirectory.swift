@@ -78,6 +78,17 @@ public struct CheckpointLocation: Sendable, Hashable {
       Self.join(here, $0)
     }
     companions = names.filter(Self.isCompanion).map { Self.join(here, $0) }
+    // A checkpoint from a stranger must not carry the reader's own files into what is written from it.
+    companions.removeAll { path in
+      guard let real = FilePath.outside(path, of: here) else { return false }
+      notes.append(
+        Diagnostic(
+          .warning, code: "checkpoint.linked-file", subject: path,
+          message:
+            "is a link to \(shown(real)), outside the checkpoint's directory; it is not copied",
+          help: "copy the file yourself if you trust the link"))
+      return true
+    }
   }
 
   private static func join(_ directory: String, _ name: String) -> String {

@@ -63,6 +63,45 @@ enum FilePath {
       && inner.utf8.dropFirst(outer.utf8.count).first == UInt8(ascii: "/")
   }
 
+  /// Where links lead from `path`, when that is out of `directory`; `nil` when it is not.
+  ///
+  /// Hugging Face's cache keeps `snapshots/<revision>/<name>` as links to `blobs/<digest>`, which
+  /// belong to it.
+  static func outside(_ path: String, of directory: String) -> String? {
+    guard let real = real(path), let home = Self.real(directory) else { return nil }
+    if isInside(real, home) { return nil }
+    let snapshots = Self.directory(of: home)
+    let blobs = Self.directory(of: snapshots) + "/blobs"
+    if name(of: snapshots) == "snapshots", Self.directory(of: real) == blobs { return nil }
+    return real
+  }
+
+  /// A file or directory, whatever path leads to it.
+  struct Identity: Hashable {
+    private var device: UInt64
+    private var inode: UInt64
+
+    /// What stands at `path`, links followed; `nil` for nothing.
+    init?(_ path: String) {
+      var info = stat()
+      guard stat(path, &info) == 0 else { return nil }
+      device = UInt64(truncatingIfNeeded: info.st_dev)
+      inode = UInt64(info.st_ino)
+    }
+
+    /// The directories above the real path `path`, up to the root.
+    static func ancestors(of path: String) -> Set<Identity> {
+      var found: Set<Identity> = []
+      var path = path
+      while path != "/" {
+        path = FilePath.directory(of: path)
+        if path == "." { break }
+        if let identity = Identity(path) { found.insert(identity) }
+      }
+      return found
+    }
+  }
+
   /// The names in a directory, in order.
   ///
   /// - Throws: `io.open`.

@@ -96,7 +96,7 @@ public final class OutputDirectory: Sendable {
     let isBusy = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
     // A run that ended just now may have put the directory in place before this one had the lock.
     guard !isBusy, fstat(descriptor, &info) == 0, lstat(path, &standing) == 0,
-      info.st_ino == standing.st_ino, info.st_uid == geteuid()
+      info.st_dev == standing.st_dev, info.st_ino == standing.st_ino, info.st_uid == geteuid()
     else {
       close(descriptor)
       throw Diagnostic(
@@ -112,14 +112,20 @@ public final class OutputDirectory: Sendable {
   private static func check(
     _ real: String, given: String, sources: [String]
   ) throws(Diagnostic) {
+    // By what stands there, not by names: a mount or letters of another case can give a directory
+    // a second path.
+    let destination = FilePath.Identity(real)
+    let above = FilePath.Identity.ancestors(of: real)
     for source in sources {
-      guard let origin = FilePath.real(source) else { continue }
+      guard let origin = FilePath.real(source), let identity = FilePath.Identity(origin) else {
+        continue
+      }
       let fault: (String, String)
-      if real == origin {
+      if destination == identity {
         fault = ("is-source", "is the source itself")
-      } else if FilePath.isInside(real, origin) {
+      } else if above.contains(identity) {
         fault = ("inside-source", "lies inside the source \(shown(source))")
-      } else if FilePath.isInside(origin, real) {
+      } else if let destination, FilePath.Identity.ancestors(of: origin).contains(destination) {
         fault = ("contains-source", "contains the source \(shown(source))")
       } else {
         continue
@@ -166,6 +172,17 @@ public final class OutputDirectory: Sendable {
       if keeping, name == stem + "resume.partial" { continue }
       let path = home + "/" + name
       let process = Int32(name.dropFirst(stem.count).prefix { $0 != "-" })
+      // In a directory that others may write to, a name proves nothing.
+      guard !isForeign(path) else {
+        notes.append(
+          Diagnostic(
+            .warning, code: "output.leftover", subject: path,
+            message:
+              "is named like what an interrupted run leaves, but is no directory of this user's; "
+              + "it stays",
+            help: "remove it yourself"))
+        continue
+      }
       guard isAbandoned(path, process: process) else {
         throw Diagnostic(
           code: "output.busy", subject: destination,
@@ -188,6 +205,17 @@ public final class OutputDirectory: Sendable {
             + (gone ? "is removed" : "cannot be removed")))
     }
     return notes
+  }
+
+  /// Whether no run of this user can have made it: a link, a file, or a directory of somebody else
+  /// who is not writing to it.
+  private static func isForeign(_ path: String) -> Bool {
+    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { return errno == ELOOP || errno == ENOTDIR }
+    defer { close(descriptor) }
+    var info = stat()
+    guard fstat(descriptor, &info) == 0, info.st_uid != geteuid() else { return false }
+    return flock(descriptor, LOCK_EX | LOCK_NB) == 0
   }
 
   /// A dead process holds no lock; a live one of the same number may be another program, but only
@@ -227,7 +255,7 @@ public final class OutputDirectory: Sendable {
   public func commit(sync: Bool = true) throws(Diagnostic) -> [Diagnostic] {
     do throws(Diagnostic) {
       if sync { try Self.syncTree(path) }
-      let notes = try claim.place { () throws(Diagnostic) in try place() }
+      let notes = try claim.place { () throws(Diagnostic) in try place(sync: sync) }
       if sync { try Self.sync(FilePath.directory(of: destination)) }
       return notes
     } catch {
@@ -242,7 +270,7 @@ public final class OutputDirectory: Sendable {
   /// Removes the temporary even if it is resumable: what is in it is of no use.
   public func discardForGood() { claim.abandon(evenKept: true) }
 
-  private func place() throws(Diagnostic) -> [Diagnostic] {
+  private func place(sync: Bool) throws(Diagnostic) -> [Diagnostic] {
     if Rename.withoutReplacing(path, destination) { return [] }
     guard errno == EEXIST || errno == ENOTEMPTY else {
       throw Diagnostic.system("io.write", destination, "cannot be put in place")
@@ -255,6 +283,11 @@ public final class OutputDirectory: Sendable {
     }
     // What was there at the start may have been replaced by something dearer.
     try Self.checkReplaceable(destination, given: destination, force: true)
+    // What was private stays private.
+    var info = stat()
+    guard stat(destination, &info) == 0, chmod(path, info.st_mode & 0o777 | 0o700) == 0 else {
+      throw Diagnostic.system("io.write", destination, "cannot be replaced")
+    }
     var old = path
     if !Rename.exchanging(path, destination) {
       // No atomic exchange on this file system: two renames, and back if the second fails.
@@ -271,7 +304,11 @@ public final class OutputDirectory: Sendable {
         throw error
       }
     }
-    Self.removeTree(old)
+    // The new name is on the disk before the old files go from it: a power cut finds one of the two.
+    // From here on nothing may be thrown: what would be cleaned up is the old directory.
+    if !sync || (try? Self.sync(FilePath.directory(of: destination))) != nil {
+      Self.removeTree(old)
+    }
     guard FilePath.exists(old) else { return [] }
     return [
       Diagnostic(
@@ -306,14 +343,35 @@ public final class OutputDirectory: Sendable {
   }
 
   /// Removes a directory and what is in it, following no link.
-  static func removeTree(_ path: String) {
-    var info = stat()
-    guard lstat(path, &info) == 0 else { return }
-    guard info.st_mode & S_IFMT == S_IFDIR else {
-      unlink(path)
+  ///
+  /// Each directory is opened in the one above and its entries are removed in it: whoever may write
+  /// there can put a link in a directory's place, but not lead this out of it.
+  package static func removeTree(_ path: String) {
+    let parent = open(FilePath.directory(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard parent >= 0 else { return }
+    defer { close(parent) }
+    FilePath.name(of: path).withCString { remove($0, in: parent) }
+  }
+
+  private static func remove(_ name: UnsafePointer<CChar>, in parent: Int32) {
+    if unlinkat(parent, name, 0) == 0 { return }
+    let descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { return }
+    guard let stream = fdopendir(descriptor) else {
+      close(descriptor)
       return
     }
-    for name in (try? FilePath.names(in: path)) ?? [] { removeTree(path + "/" + name) }
-    rmdir(path)
+    defer { closedir(stream) }
+    // By their bytes, which need not be UTF-8; all before the first goes, as removing disturbs.
+    var names: [[CChar]] = []
+    while let entry = readdir(stream) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+        bytes.prefix { $0 != 0 }.map { CChar(bitPattern: $0) } + [0]
+      }
+      let dot = CChar(UInt8(ascii: "."))
+      if name != [dot, 0], name != [dot, dot, 0] { names.append(name) }
+    }
+    for name in names { remove(name, in: descriptor) }
+    unlinkat(parent, name, AT_REMOVEDIR)
   }
 }

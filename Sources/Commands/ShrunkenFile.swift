@@ -21,14 +21,14 @@ enum ShrunkenFile {
 private let wantsDocument = Atomic(false)
 
 private let words: StaticString = """
-  error[io.changed]: a checkpoint's file: became shorter while it was read
-    help: run it again when nothing else writes there
+  error[io.changed]: a checkpoint's file: became shorter while it was read, or its disk failed
+    help: run it again when nothing else writes there; what is left over goes with the next run
 
   """
 
 private let document: StaticString = """
   {"problems": [{"severity": "error", "code": "io.changed", "subject": "a checkpoint's file", \
-  "message": "became shorter while it was read", "help": null}]}
+  "message": "became shorter while it was read, or its disk failed", "help": null}]}
 
   """
 

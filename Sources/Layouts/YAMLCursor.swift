@@ -9,6 +9,7 @@ struct YAMLCursor {
 
   init(text: String, file: String) throws(Diagnostic) {
     try Self.checkDepth(text, file)
+    try Self.checkMarks(text, file)
     do {
       // Yams resolves tags by regular expressions, which took half of a start; see `scalar`.
       guard let node = try Yams.compose(yaml: text, .basic) else {
@@ -45,6 +46,25 @@ struct YAMLCursor {
           code: "layout.yaml", subject: file,
           message: "is nested more than \(mostLevels) levels deep")
       }
+    }
+  }
+
+  /// Characters that may be written by their number.
+  private static let mostEscapes = 1000
+
+  /// Refuses keys that take minutes to compare, also when their marks are written by their numbers.
+  private static func checkMarks(_ text: String, _ file: String) throws(Diagnostic) {
+    var (escapes, isEscape) = (0, false)
+    for byte in text.utf8 {
+      if isEscape, byte | 0x20 == UInt8(ascii: "u") { escapes += 1 }
+      isEscape = byte == UInt8(ascii: "\\") && !isEscape
+    }
+    guard text.isStreamSafe, escapes <= mostEscapes else {
+      throw Diagnostic(
+        code: "layout.yaml", subject: file,
+        message:
+          "has more than 30 combining marks in a row, or more than \(mostEscapes) characters "
+          + "written by their number")
     }
   }
 

@@ -56,7 +56,7 @@ public struct ReportFile: Sendable {
   /// - Throws: `io.write`.
   public func write(_ text: String) throws(Diagnostic) {
     let name = target.split(separator: "/").last ?? "report"
-    let partial = "\(directory)/.\(name).\(getpid()).partial"
+    let partial = PartialFile.path(of: String(name), in: directory)
     let descriptor = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw Diagnostic.system("io.write", path, "cannot be created") }
     var failure: Diagnostic?

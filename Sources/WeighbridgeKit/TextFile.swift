@@ -17,7 +17,7 @@ enum TextFile {
 
   /// Writes bytes.
   static func write(bytes: [UInt8], to path: String) throws(Diagnostic) {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw Diagnostic.system("io.write", path, "cannot be created") }
     defer { close(descriptor) }
     var done = 0

@@ -84,6 +84,11 @@ struct TraceFile: TraceSource {
         help: "a trace is a safetensors file with input_ids, hidden_states.i, final_norm and logits"
       )
     }
+    // A billion sequences of no token would take no byte in the file, and many here.
+    guard shape.dims.allSatisfy({ $0 > 0 }) else {
+      throw Diagnostic(
+        code: "trace.tokens", subject: path, message: "holds input_ids of \(shape): no tokens")
+    }
     tokens = (0..<shape[0]).map { Array(ids.values[$0 * shape[1]..<($0 + 1) * shape[1]]) }
     greedy = try Self.integers("greedy", reader)?.values
   }

@@ -67,10 +67,11 @@ extension Weighbridge {
     _ manifest: WrittenManifest, _ directory: String, _ names: [String], _ meter: Meter?,
     _ result: inout CheckResult
   ) {
+    let standing = Set(names.map { TensorName($0) })
     for expected in manifest.files {
       let path = directory + "/" + expected.name
       defer { meter?.add(expected.byteCount, expected.name) }
-      guard names.contains(expected.name) else {
+      guard standing.contains(TensorName(expected.name)) else {
         result.badFiles.append(expected.name)
         result.problems.append(
           Diagnostic(code: "check.missing", subject: path, message: "is gone"))
@@ -95,8 +96,9 @@ extension Weighbridge {
           code: "check.\(fault.code)", subject: path, message: fault.message,
           help: "fetch the file again, or convert again"))
     }
-    let known = Set(manifest.files.map(\.name) + [WrittenManifest.fileName])
-    for name in names where !known.contains(name) {
+    let known = Set(
+      (manifest.files.map(\.name) + [WrittenManifest.fileName]).map { TensorName($0) })
+    for name in names where !known.contains(TensorName(name)) {
       result.problems.append(
         Diagnostic(
           .warning, code: "check.unlisted", subject: directory + "/" + name,

@@ -128,8 +128,7 @@ extension Weighbridge {
     }
     let directory = try OutputDirectory(
       destination: request.destination,
-      sources: [loaded.location.path] + loaded.source.files.map(\.path) + loaded.location.configs,
-      force: request.force,
+      sources: sources(request, loaded), force: request.force,
       resumable: request.resumes)
     problems += directory.notes
     do {
@@ -185,6 +184,14 @@ extension Weighbridge {
       }
       throw error
     }
+  }
+
+  /// Everything that is read, each of which may lie, or lead by a link, where the destination is.
+  private func sources(_ request: ConversionRequest, _ loaded: LoadedCheckpoint) -> [String] {
+    let location = loaded.location
+    return [location.path, location.weights.path] + loaded.source.files.map(\.path)
+      + location.configs + location.companions + [request.input.configPath].compactMap { $0 }
+      + layoutFiles
   }
 
   private func manifest(

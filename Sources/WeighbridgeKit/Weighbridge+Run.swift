@@ -39,12 +39,17 @@ extension Weighbridge {
 
   /// Writes a trace of our own engine: the stages of a forward pass.
   ///
-  /// - Throws: `Problems`, `Diagnostic` for what cannot be read, run or written.
+  /// - Throws: `Problems`, `Diagnostic` for what cannot be read, run or written; `trace.exists` where
+  ///   something else than a trace stands.
   public func trace(
     _ input: CheckpointInput, to path: String, tokens: TokenInput, precision: Precision = .float64,
     selfExtend: SelfExtend? = nil
   ) throws -> [Diagnostic] {
     let loaded = try load(input)
+    var sources = loaded.source.files.map(\.path) + loaded.location.configs
+    sources += [loaded.location.weights.path, input.configPath].compactMap { $0 } + layoutFiles
+    if case .file(let tokens) = tokens { sources.append(tokens) }
+    let place = try TracePlace(path, sources: sources)
     let member = try AlignedPair.Member(loaded)
     let ids = try tokens.tokens(for: member.draft.spec)
     let weights = DraftWeights(
@@ -52,16 +57,17 @@ extension Weighbridge {
     let options = ModelOptions(selfExtend: selfExtend)
     if precision == .float64 {
       try write(
-        Model<Double>(spec: member.draft.spec, weights: weights, options: options), ids, path, .f64)
+        Model<Double>(spec: member.draft.spec, weights: weights, options: options), ids, place, .f64
+      )
     } else {
       try write(
-        Model<Float>(spec: member.draft.spec, weights: weights, options: options), ids, path, .f32)
+        Model<Float>(spec: member.draft.spec, weights: weights, options: options), ids, place, .f32)
     }
     return loaded.problems.filter { $0.severity != .error }
   }
 
   private func write<S: Real>(
-    _ model: Model<S>, _ ids: [[Int]], _ path: String, _ dtype: DType
+    _ model: Model<S>, _ ids: [[Int]], _ target: TracePlace, _ dtype: DType
   ) throws {
     guard let length = ids.first?.count, ids.allSatisfy({ $0.count == length }) else {
       throw Diagnostic(
@@ -82,13 +88,9 @@ extension Weighbridge {
     add("logits", dtype, [ids.count, length, model.vocabularyRows])
     let place = [String: Int](
       uniqueKeysWithValues: outputs.enumerated().map { ($1.name.string, $0) })
-    // Written beside its place and renamed, so that a trace is whole or absent.
-    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-    let directory = parts.count > 1 ? parts.dropLast().joined(separator: "/") : "."
-    let partial = ".\(parts.last ?? "trace").partial"
     let sink = try SafetensorsWriter(
-      manifest: OutputManifest(tensors: outputs), directory: directory.isEmpty ? "/" : directory,
-      fileName: partial)
+      manifest: OutputManifest(tensors: outputs), directory: target.directory,
+      fileName: target.partial)
     do {
       let flat = ids.flatMap { $0 }.map { Int64($0) }
       try flat.withUnsafeBytes { try sink.write(0, at: 0, $0) }
@@ -97,11 +99,9 @@ extension Weighbridge {
         try sink.write(number, at: 0, UnsafeRawBufferPointer(values))
       }
       try sink.finish(sync: true)
-      guard rename("\(directory)/\(partial)", path) == 0 else {
-        throw Diagnostic.system("io.write", path, "cannot be put in place")
-      }
+      try target.commit()
     } catch {
-      unlink("\(directory)/\(partial)")
+      target.discard()
       throw error
     }
   }

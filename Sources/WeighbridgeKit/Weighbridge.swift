@@ -12,6 +12,8 @@ public struct Weighbridge: Sendable {
   public let vocabulary: Vocabulary
   /// Is told now and then, from any thread, how far reading and computing are.
   public var progress: ProgressHandler?
+  /// The layout files that were given.
+  let layoutFiles: [String]
 
   /// The tool with the layouts that the binary carries, and those of further files.
   ///
@@ -20,6 +22,7 @@ public struct Weighbridge: Sendable {
   public init(layoutFiles: [String] = []) throws(Diagnostic) {
     library = try LayoutLibrary.bundled()
     vocabulary = .standard
+    self.layoutFiles = layoutFiles
     for path in layoutFiles {
       let file = try RandomAccessFile(path: path)
       let bytes = try file.bytes(at: 0, count: file.byteCount)

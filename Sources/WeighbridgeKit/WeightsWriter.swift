@@ -123,7 +123,8 @@ struct WeightsWriter {
   ) throws {
     for name in try TextFile.names(in: directory)
     where name != Journal.fileName && (finished[name] == nil || !names.contains(name)) {
-      unlink(directory + "/" + name)
+      // A folder too: what is left may be the old directory, exchanged and not quite removed.
+      OutputDirectory.removeTree(directory + "/" + name)
     }
   }
 

@@ -114,7 +114,7 @@ public struct WrittenManifest: Sendable, Hashable {
       return elements
     }
     func file(_ value: JSONValue) -> File? {
-      guard let name = value["file"]?.string, let count = value["bytes"]?.int,
+      guard let name = value["file"]?.string, let count = value["bytes"]?.int, count >= 0,
         let sha256 = value["sha256"]?.string
       else { return nil }
       return File(name: name, byteCount: count, sha256: sha256)
@@ -138,6 +138,16 @@ public struct WrittenManifest: Sendable, Hashable {
     guard (files.map(\.name) + [weights]).allSatisfy(Self.isPlain) else {
       throw damaged("names a file that is not beside it")
     }
+    guard Set(files.map { TensorName($0.name) }).count == files.count,
+      Set(tensors.map(\.name)).count == tensors.count
+    else { throw damaged("names a file or a tensor twice") }
+    guard Self.total(files)?.checkedTimes(2) != nil, Self.total(sources) != nil else {
+      throw damaged("tells of more bytes than any disk has")
+    }
+  }
+
+  private static func total(_ files: [File]) -> Int? {
+    files.reduce(0) { sum, file in sum?.checkedPlus(file.byteCount) }
   }
 
   /// Whether a name leads to nothing but a file beside the manifest.

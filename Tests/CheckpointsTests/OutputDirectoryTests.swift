@@ -3,6 +3,14 @@ import Tensors
 import TestSupport
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 @Suite("Output directory")
 struct OutputDirectoryTests {
   let home = TemporaryDirectory()
@@ -105,6 +113,75 @@ struct OutputDirectoryTests {
     #expect(output.notes.map(\.code) == ["output.leftover"])
     #expect(output.notes.first?.subject.hasSuffix(name) == true)
     #expect(!Files.exists(home.file(name)))
+  }
+
+  @Test("what is removed is only what is in it: links are not followed, odd names go")
+  func links() throws {
+    let name = ".out.weighbridge-2147483000-1.partial"
+    make("precious", ["thesis.tex": "x"])
+    make(name, ["half.safetensors": "half"])
+    Files.makeDirectory(home.file(name + "/sub"))
+    Files.link(home.file(name + "/link"), to: home.file("precious"))
+    Files.link(home.file(name + "/sub/link"), to: "../../precious")
+    // A name that is no UTF-8.
+    let odd = home.file(name).utf8CString.dropLast() + [0x2F, -1, -2, 0]
+    let descriptor = open(Array(odd), O_WRONLY | O_CREAT, 0o600)
+    if descriptor >= 0 { close(descriptor) }
+    let output = try OutputDirectory(destination: home.file("out"))
+    #expect(output.notes.map(\.code) == ["output.leftover"])
+    #expect(!Files.exists(home.file(name)))
+    #expect(Files.names(in: home.file("precious")) == ["thesis.tex"])
+  }
+
+  @Test("a link or a file that is named like a leftover stays, and is told of")
+  func planted() throws {
+    make("precious", ["thesis.tex": "x"])
+    let names = [1, 2].map { ".out.weighbridge-2147483000-\($0).partial" }
+    Files.link(home.file(names[0]), to: "precious")
+    Files.write("x", to: home.file(names[1]))
+    let output = try OutputDirectory(destination: home.file("out"))
+    #expect(output.notes.map(\.code) == ["output.leftover", "output.leftover"])
+    #expect(output.notes.allSatisfy { $0.severity == .warning && $0.message.hasSuffix("it stays") })
+    #expect(names.allSatisfy { Files.exists(home.file($0)) })
+    #expect(Files.names(in: home.file("precious")) == ["thesis.tex"])
+  }
+
+  @Test("a replaced directory's permissions stay", arguments: [0o700, 0o750] as [mode_t])
+  func permissions(mode: mode_t) throws {
+    make("out", ["model.safetensors": "old"])
+    chmod(home.file("out"), mode)
+    let output = try OutputDirectory(destination: home.file("out"), force: true)
+    try output.commit()
+    var info = stat()
+    #expect(stat(home.file("out"), &info) == 0 && info.st_mode & 0o777 == mode)
+    #expect(Files.names(in: home.file("out")) == [])
+  }
+
+  @Test(
+    "a destination that shares files with the source by hard links is replaced, the source is not")
+  func hardLinks() throws {
+    make("src", ["model.safetensors": "weights"])
+    make("out", [:])
+    let pair = ["src", "out"].map { home.file($0 + "/model.safetensors") }
+    #expect(link(pair[0], pair[1]) == 0)
+    let output = try OutputDirectory(
+      destination: home.file("out"), sources: [home.file("src"), pair[0]], force: true)
+    Files.write("new", to: output.path + "/model.safetensors")
+    try output.commit()
+    #expect(Files.read(pair[0]) == Array("weights".utf8))
+    #expect(Files.read(pair[1]) == Array("new".utf8))
+  }
+
+  @Test("a source that a link leads out of its directory is found where it is")
+  func linkedSource() {
+    make("blobs", ["model.safetensors": ""])
+    make("src", [:])
+    Files.link(home.file("src/model.safetensors"), to: "../blobs/model.safetensors")
+    let sources = ["src", "src/model.safetensors"]
+    #expect(failure("blobs", sources: sources, force: true) == "output.contains-source")
+    #expect(failure("blobs/model.safetensors/x", sources: sources) == "output.parent")
+    Files.link(home.file("elsewhere"), to: "blobs")
+    #expect(failure("elsewhere", sources: sources, force: true) == "output.contains-source")
   }
 
   @Test("a replaced directory that an interruption left aside comes back")

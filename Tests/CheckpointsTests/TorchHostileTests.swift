@@ -10,30 +10,85 @@ struct TorchHostileTests {
     let names = TorchFixtures.names("bad").filter { $0.hasSuffix(".pt") }
     #expect(names.count > 200)
     for name in names {
-      let code = "pytorch." + name.components(separatedBy: "__")[0]
-      #expect(TorchFixtures.codes(ofFile: TorchFixtures.bad(name)) == [code], "\(name)")
+      let code = name.components(separatedBy: "__")[0]
+      #expect(codes(opening: TorchFixtures.bad(name)) == [code], "\(name)")
     }
+  }
+
+  /// What opening a file and reading every tensor ends in, whatever container it is taken for.
+  func codes(opening path: String) -> Set<String> {
+    do throws(Problems) {
+      let reader = try openCheckpoint(at: path)
+      for index in reader.tensors.indices {
+        do throws(Diagnostic) { _ = try reader.bytes(of: index) } catch {
+          throw Problems([error])
+        }
+      }
+      return []
+    } catch { return Set(error.diagnostics.map(\.code)) }
+  }
+
+  @Test(
+    "what is no zip file is refused by the reader itself too",
+    arguments: [
+      ("container.empty__no-bytes", "not-zip"), ("container.git-lfs__pointer", "not-zip"),
+      ("container.legacy-torch__magic-number", "legacy"), ("container.pickle__bare", "legacy"),
+      ("container.tar__storages", "legacy"),
+      ("container.unknown__zip-behind-a-stub", "zip-prefixed"),
+    ])
+  func noZip(name: String, code: String) {
+    #expect(TorchFixtures.codes(ofFile: TorchFixtures.bad(name + ".pt")) == ["pytorch." + code])
+  }
+
+  @Test("a pickle's stack, marks and memo are bounded like its values")
+  func bounded() throws {
+    let most = 1 << 24
+    func codes(_ bytes: [UInt8]) -> [String] {
+      problems { () throws(Problems) in _ = try PickleMachine.run(bytes, subject: "pickle") }
+        .map(\.code)
+    }
+    let none = UInt8(ascii: "N")
+    for operation in [[UInt8(ascii: "(")], [UInt8(ascii: "2")], [none]] {
+      let bytes = [none] + [UInt8](repeating: operation[0], count: most + 1) + [0x2e]
+      #expect(codes(bytes) == ["pytorch.pickle-size"], "\(operation)")
+    }
+    let memo = [none] + [UInt8](repeating: 0x94, count: most) + [0x2e]
+    #expect(codes(memo) == [])
+    #expect(codes(Array(memo.dropLast()) + [0x94, 0x2e]) == ["pytorch.pickle-size"])
+  }
+
+  @Test("a memo may be written in any order and anew, and tells its places apart")
+  func memo() throws {
+    // 1, 2, 3 go to places 5, 0 and 1; then 4 to place 5, and 5 to the next free one, which is 3.
+    var bytes: [UInt8] = [0x80, 4]
+    for (value, place) in [(1, 5), (2, 0), (3, 1), (4, 5)] as [(UInt8, UInt8)] {
+      bytes += [0x4b, value, UInt8(ascii: "q"), place, UInt8(ascii: "0")]
+    }
+    bytes += [0x4b, 5, 0x94, UInt8(ascii: "0"), UInt8(ascii: "(")]
+    for place in [0, 1, 3, 5] as [UInt8] { bytes += [UInt8(ascii: "h"), place] }
+    let graph = try PickleMachine.run(bytes + [UInt8(ascii: "t"), 0x2e], subject: "pickle")
+    #expect(graph.tuple(graph.root)?.map { graph.int($0) } == [2, 3, 5, 4])
   }
 
   @Test("a diagnostic names the file, the tensor, what was found and what to do")
   func words() throws {
     let error = #expect(throws: Problems.self) {
-      try TorchReader(path: TorchFixtures.bad("tensor-bounds__size-past-the-end.pt"))
+      try TorchReader(path: TorchFixtures.bad("pytorch.tensor-bounds__size-past-the-end.pt"))
     }
     let diagnostic = try #require(error?.diagnostics.first)
-    #expect(diagnostic.subject == #"tensor-bounds__size-past-the-end.pt: tensor "w""#)
+    #expect(diagnostic.subject == #"pytorch.tensor-bounds__size-past-the-end.pt: tensor "w""#)
     #expect(
       diagnostic.message == "has size [3, 3], stride [3, 1] and offset 0, which do not fit its"
         + " storage: element 8 is needed, but the storage has 6")
     #expect(diagnostic.help?.contains("fetch it again") == true)
 
     let danger = #expect(throws: Problems.self) {
-      try TorchReader(path: TorchFixtures.bad("dangerous-global__stack-global-dotted.pt"))
+      try TorchReader(path: TorchFixtures.bad("pytorch.dangerous-global__stack-global-dotted.pt"))
     }
     #expect(danger?.diagnostics[0].message.contains("torch.serialization.os.system") == true)
 
     let oddNesting = #expect(throws: Problems.self) {
-      try TorchReader(path: TorchFixtures.bad("no-state-dict__one-level-too-odd.pt"))
+      try TorchReader(path: TorchFixtures.bad("pytorch.no-state-dict__one-level-too-odd.pt"))
     }
     #expect(oddNesting?.diagnostics[0].notes == [#"its top level holds "state": a dict"#])
   }
@@ -41,7 +96,7 @@ struct TorchHostileTests {
   @Test("all broken tensors of a file are told of at once")
   func allAtOnce() throws {
     let error = #expect(throws: Problems.self) {
-      try TorchReader(path: TorchFixtures.bad("expanded__many-names.pt"))
+      try TorchReader(path: TorchFixtures.bad("pytorch.expanded__many-names.pt"))
     }
     #expect(error?.diagnostics.count == 2)
   }

@@ -71,6 +71,53 @@ struct HostileCommandTests {
     }
   }
 
+  @Test("a trace of a trillion sequences without a token is refused")
+  func emptyTrace() throws {
+    let home = TemporaryDirectory()
+    var trace = SafetensorsBuilder()
+    trace.add("input_ids", .i64, [1 << 40, 0], [])
+    Files.write(trace.bytes, to: home.file("trace.safetensors"))
+    let run = try BuiltTool.run(
+      "parity", ModelFixture.named("samba-fla/fla").path, "--trace",
+      home.file("trace.safetensors"), "--json")
+    #expect(run.status == 2)
+    #expect(try run.problems() == ["trace.tokens \(home.file("trace.safetensors"))"])
+  }
+
+  @Test("a trace replaces an older trace, and never weights, tokens or anything else")
+  func tracePlace() throws {
+    let home = TemporaryDirectory()
+    let model = ModelFixture.named("samba-fla/fla").path
+    for name in Files.names(in: model) {
+      Files.write(Files.read("\(model)/\(name)"), to: home.file(name))
+    }
+    Files.write("[[1, 2]]", to: home.file("tokens.json"))
+    let before = Files.names(in: home.path)
+    for name in before {
+      let run = try BuiltTool.run(
+        "trace", home.path, home.file(name), "--tokens", home.file("tokens.json"), "--json")
+      #expect(run.status == 2)
+      #expect(try run.problems() == ["trace.exists \(home.file(name))"])
+    }
+    #expect(Files.names(in: home.path) == before)
+    #expect(
+      Files.read(home.file("model.safetensors")) == Files.read(model + "/model.safetensors"))
+    // What a run that was killed has left of it goes; no process has this number.
+    let left = home.file(".t.safetensors.2147483000.partial")
+    let out = home.file("t.safetensors")
+    for tokens in ["tokens.json", "tokens.json"] {
+      Files.write("half", to: left)
+      let run = try BuiltTool.run("trace", home.path, out, "--tokens", home.file(tokens))
+      #expect(run.status == 0, "\(run.error)")
+      #expect(Files.names(in: home.path) == (before + ["t.safetensors"]).sorted())
+    }
+    let same = try BuiltTool.run("trace", home.path, out, "--tokens", out, "--json")
+    #expect(try same.problems() == ["trace.exists \(out)"])
+    let none = try BuiltTool.run(
+      "trace", home.path, home.file("no/t"), "--random", "1x2", "--json")
+    #expect(try none.problems() == ["trace.path \(home.file("no"))"])
+  }
+
   @Test("SECURITY.md counts the files of the corpus as they are")
   func counts() throws {
     let text = String(decoding: Files.read(BuiltTool.package + "/SECURITY.md"), as: UTF8.self)

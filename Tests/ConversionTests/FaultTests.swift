@@ -120,6 +120,88 @@ struct FaultTests {
     #expect(!Files.exists(temporary))
   }
 
+  @Test("a damaged journal costs work, never a wrong result")
+  func journal() throws {
+    var request = request(ModelFixture.named("mamba-tied/hf").path)
+    request.maxShardBytes = 60_000
+    request.resumes = true
+    let temporary = try interrupt(request)
+    let names = Files.names(in: temporary)
+    let kept = names.map { Files.read("\(temporary)/\($0)") }
+    let expected = try written(request)
+    let journal = try #require(names.firstIndex(of: ".weighbridge-journal"))
+    let length = kept[journal].count
+    for at in Array(stride(from: 0, to: length, by: 9)) + [length - 1] {
+      for change in ["flipped", "cut"] {
+        Files.makeDirectory(temporary)
+        for (name, bytes) in zip(names, kept) { Files.write(bytes, to: "\(temporary)/\(name)") }
+        var bytes = kept[journal]
+        if change == "flipped" { bytes[at] ^= 1 } else { bytes.removeSubrange(at...) }
+        Files.write(bytes, to: "\(temporary)/\(names[journal])")
+        #expect(try written(request) == expected, "\(change) at byte \(at)")
+      }
+    }
+  }
+
+  /// Converts, and takes away what was written.
+  private func written(_ request: ConversionRequest) throws -> [String: [UInt8]] {
+    _ = try weighbridge.convert(request)
+    defer { Files.remove(home.file("out")) }
+    return Dictionary(
+      uniqueKeysWithValues: Files.names(in: home.file("out")).map {
+        ($0, Files.read(home.file("out/\($0)")))
+      })
+  }
+
+  @Test("a folder that an interrupted exchange left in the temporary is no part of the result")
+  func strayFolder() throws {
+    var request = request(ModelFixture.named("mamba-tied/hf").path)
+    request.maxShardBytes = 60_000
+    request.resumes = true
+    let temporary = try interrupt(request)
+    Files.makeDirectory(temporary + "/runs")
+    Files.write("x", to: temporary + "/runs/log")
+    let result = try weighbridge.convert(request)
+    #expect(result.problems.map(\.code) == ["resume.kept"])
+    #expect(!Files.exists(home.file("out/runs")))
+  }
+
+  @Test("a tokenizer that is a link out of the source's directory is told of and not copied")
+  func linkedTokenizer() throws {
+    let source = copy("mamba-tied/hf")
+    Files.write("secret", to: home.file("secret"))
+    Files.write("{}", to: source + "/words")
+    Files.link(source + "/tokenizer.json", to: "../secret")
+    Files.link(source + "/vocab.json", to: "words")
+    let result = try weighbridge.convert(request(source))
+    #expect(result.problems.map(\.code) == ["checkpoint.linked-file"])
+    #expect(result.problems[0].subject == source + "/tokenizer.json")
+    let names = Files.names(in: home.file("out"))
+    #expect(names.contains("vocab.json") && !names.contains("tokenizer.json"))
+  }
+
+  @Test("nothing that was read is replaced: the config given, a layout file")
+  func sources() throws {
+    let source = copy("mamba-tied/hf")
+    func code(_ request: ConversionRequest, layouts: [String] = []) -> [String] {
+      failure { _ = try Weighbridge(layoutFiles: layouts).convert(request) }.map(\.code)
+    }
+    var request = request(source)
+    request.force = true
+    #expect(code(request) == [])
+    Files.write(Files.read(source + "/config.json"), to: home.file("out/mine.json"))
+    request.input.configPath = home.file("out/mine.json")
+    #expect(code(request) == ["output.contains-source"])
+    request.input.configPath = nil
+    let layout = String(
+      decoding: Files.read(Fixtures.root + "/../formats/mamba2-hf.yaml"), as: UTF8.self)
+    Files.write(
+      layout.replacing("layout: mamba2-hf", with: "layout: mine"), to: home.file("out/mine.yaml"))
+    #expect(code(request, layouts: [home.file("out/mine.yaml")]) == ["output.contains-source"])
+    #expect(code(request) == [])
+    #expect(!Files.exists(home.file("out/mine.json")))
+  }
+
   /// Lets a conversion fail after its first shard.
   ///
   /// - Returns: the temporary that it kept.
@@ -214,6 +296,62 @@ struct CheckTests {
       Files.write(good, to: "\(path)/\(name)")
     }
     #expect(try weighbridge.check(path).passes)
+  }
+
+  @Test("every truncation and every flipped byte of weighbridge.json is found")
+  func manifest() throws {
+    let path = try convert()
+    let whole = try WrittenManifest(parsing: Files.read(path + "/weighbridge.json"), path: path)
+    // Short, so that each of its bytes has its turn.
+    var manifest = whole
+    manifest.tensors = Array(manifest.tensors.prefix(2))
+    let good = Array(manifest.text.utf8)
+    #expect(try WrittenManifest(parsing: good, path: path) == manifest)
+    func code(_ bytes: [UInt8]) -> String? {
+      do throws(Diagnostic) {
+        _ = try WrittenManifest(parsing: bytes, path: path)
+        return nil
+      } catch { return error.code }
+    }
+    for count in 0..<good.count {
+      #expect(code(Array(good[..<count])) == "check.manifest", "\(count) bytes")
+    }
+    for at in good.indices {
+      for bit in 0..<8 {
+        var bytes = good
+        bytes[at] ^= 1 << UInt8(bit)
+        #expect(code(bytes) == "check.manifest", "bit \(bit) of byte \(at)")
+      }
+    }
+  }
+
+  @Test("a manifest that somebody made up is an error, whatever it claims")
+  func forged() throws {
+    let path = try convert()
+    let manifest = try WrittenManifest(parsing: Files.read(path + "/weighbridge.json"), path: path)
+    func code(_ change: (inout WrittenManifest) -> Void) throws -> String? {
+      var forged = manifest
+      change(&forged)
+      Files.write(forged.text, to: path + "/weighbridge.json")
+      var weighbridge = weighbridge
+      weighbridge.progress = { _ in }
+      let result = try weighbridge.check(path)
+      #expect(!result.passes)
+      return result.problems.first { $0.severity == .error }?.code
+    }
+    for bytes in [.max, .min, -1, .max / 2 + 1] as [Int] {
+      #expect(try code { $0.files[0].byteCount = bytes } == "check.manifest", "\(bytes)")
+    }
+    #expect(try code { $0.files[0].byteCount = 1 << 60 } == "check.size")
+    #expect(try code { $0.sources[0].byteCount = .max } == "check.manifest")
+    #expect(try code { $0.sources[0].byteCount = -1 } == "check.manifest")
+    #expect(try code { $0.files[0].name = "../config.json" } == "check.manifest")
+    #expect(try code { $0.weights = "/etc/passwd" } == "check.manifest")
+    #expect(try code { $0.files.append($0.files[0]) } == "check.manifest")
+    #expect(try code { $0.tensors.append($0.tensors[0]) } == "check.manifest")
+    #expect(try code { $0.tensors[0].shape = [-1, .max] } == "check.tensor")
+    #expect(try code { $0.tensors.removeLast() } == "check.tensor")
+    #expect(try code { $0.weights = "weighbridge.json" } == "container.text")
   }
 
   @Test("a file that is gone, cut or new is told of")

@@ -54,7 +54,7 @@ struct HDF5Contents {
         let bytes = try name.flatMap { name throws(HDF5Failure) in
           try session.stringAttribute(root, name, limit: file.byteCount)
         }
-        let text = bytes.flatMap { String(validating: $0, as: UTF8.self) }
+        let text = bytes.flatMap { HDF5Text.text($0) }
         if let name, let text {
           metadata[name] = text
         } else {

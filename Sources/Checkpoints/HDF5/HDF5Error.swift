@@ -2,6 +2,17 @@ import Tensors
 
 /// Texts of messages about HDF5 files.
 enum HDF5Text {
+  /// Bytes of a file as a text: UTF-8 that can be compared in little time, else `nil`.
+  static func text(_ bytes: some Sequence<UInt8>) -> String? {
+    guard let text = String(validating: bytes, as: UTF8.self), text.isStreamSafe else { return nil }
+    return text
+  }
+
+  /// A C string as a text.
+  static func text(_ string: UnsafePointer<CChar>) -> String? {
+    String(validatingCString: string).flatMap { $0.isStreamSafe ? $0 : nil }
+  }
+
   /// `text` in quotes, control characters escaped, cut after 200 characters.
   static func quoted(_ text: String) -> String {
     var result = "\""

@@ -19,17 +19,24 @@ enum HDF5Guard {
   /// Below this all tensors together may claim more than the file's size explains.
   static let totalFloor = 64 << 20
 
+  /// Below this the paths of all links may take more bytes than the file has.
+  static let pathFloor = 1 << 20
+
   /// What libhdf5 may take in the rehearsal, beside twice the file's size.
   static let libraryMemory = 256 << 20
 
-  /// The error for a file that libhdf5 does not survive, or not within its time.
+  /// The error for a file that libhdf5 does not survive, or not within its time and memory.
   static func crash(_ signal: Int32, _ file: String) -> Diagnostic {
-    let slow = signal == SIGXCPU || signal == SIGALRM
+    let message =
+      switch signal {
+      case ..<0: "libhdf5 wants more memory for it than its size explains"
+      case SIGXCPU, SIGALRM:
+        "libhdf5 does not come to an end with it; a child process that tried was stopped"
+      default:
+        "libhdf5 crashes on it (signal \(signal)); only a child process that tried was hurt"
+      }
     return .hdf5(
-      "crash", file,
-      slow
-        ? "libhdf5 does not come to an end with it; a child process that tried was stopped"
-        : "libhdf5 crashes on it (signal \(signal)); only a child process that tried was hurt",
+      "crash", file, message,
       help: "the file is damaged or made to deceive; fetch or write it again")
   }
 

@@ -120,7 +120,7 @@ struct HDF5Session {
   /// Opens the file in a child process first, where a crash of the library hurts nobody.
   ///
   /// - Parameter memory: bytes that the library may take for it.
-  /// - Returns: the signal that ended the child, or `nil`.
+  /// - Returns: the signal that ended the child, -1 when it wanted more memory, or `nil`.
   func rehearse(_ path: String, memory: Int) -> Int32? {
     let signal = chdf5_rehearse(path, UInt64(memory), Self.rehearsalSeconds)
     return signal == 0 ? nil : signal
@@ -169,7 +169,7 @@ struct HDF5Session {
           let links = context!.assumingMemoryBound(to: [HDF5Link].self)
           links.pointee.append(
             HDF5Link(
-              name: String(validatingCString: name!),
+              name: HDF5Text.text(name!),
               kind: HDF5Link.Kind(rawValue: Int(kind)) ?? .other))
           return 0
         }, pointer)
@@ -421,7 +421,7 @@ struct HDF5Session {
         object,
         { name, context in
           let names = context!.assumingMemoryBound(to: [String?].self)
-          names.pointee.append(String(validatingCString: name!))
+          names.pointee.append(HDF5Text.text(name!))
           return 0
         }, pointer)
     }
@@ -566,7 +566,7 @@ struct HDF5Session {
     case H5T_OPAQUE:
       guard let tag = H5Tget_tag(type) else { throw failure(attempt) }
       defer { H5free_memory(tag) }
-      return .opaque(bytes: size, tag: String(cString: tag))
+      return .opaque(bytes: size, tag: HDF5Text.text(tag) ?? "?")
     case H5T_ENUM:
       let base = try check(H5Tget_super(type), attempt)
       defer { close(base) }
@@ -578,7 +578,7 @@ struct HDF5Session {
         defer { H5free_memory(name) }
         var value: UInt8 = 0
         _ = try check(H5Tget_member_value(type, index, &value), attempt)
-        members.append(.init(name: String(cString: name), value: value))
+        members.append(.init(name: HDF5Text.text(name) ?? "?", value: value))
       }
       return .enumeration(base: try describe(type: base, depth: depth - 1), members)
     case H5T_COMPOUND:
@@ -592,7 +592,7 @@ struct HDF5Session {
         defer { close(member) }
         members.append(
           .init(
-            name: String(cString: name), offset: H5Tget_member_offset(type, index),
+            name: HDF5Text.text(name) ?? "?", offset: H5Tget_member_offset(type, index),
             type: try describe(type: member, depth: depth - 1)))
       }
       return .compound(bytes: size, members)

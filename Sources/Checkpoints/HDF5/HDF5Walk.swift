@@ -17,10 +17,14 @@ struct HDF5Walk {
   private var ancestors: [HDF5ObjectKey] = []
   private var datasetsByKey: [HDF5ObjectKey: Int?] = [:]
   private var pathsByName: [TensorName: String] = [:]
+  /// Bytes that the paths of all links may still take. A file spells out a group's name once, and
+  /// the paths of a thousand links in it repeat it a thousand times.
+  private var pathBytesLeft: Int
 
   init(_ session: HDF5Session, _ file: RandomAccessFile) {
     self.session = session
     self.file = file
+    pathBytesLeft = HDF5Guard.pathFloor + file.byteCount
   }
 
   /// Walks the group `group` and all below it.
@@ -32,9 +36,14 @@ struct HDF5Walk {
       walk(group, path: "", name: nil, depth: 0)
       ancestors.removeLast()
     } catch {
-      problems.append(error.diagnostic(file.name))
+      note(error.diagnostic(file.name))
     }
-    problems += HDF5Guard.check(datasets, fileBytes: file.byteCount, file.name)
+    for problem in HDF5Guard.check(datasets, fileBytes: file.byteCount, file.name) { note(problem) }
+  }
+
+  /// A hostile file can break rules a million times; the first hundred tell enough.
+  private mutating func note(_ problem: Diagnostic) {
+    if problems.count < 100 { problems.append(problem) }
   }
 
   /// `name` is the name that the group gives its only tensor.
@@ -43,11 +52,11 @@ struct HDF5Walk {
   ) {
     let links: [HDF5Link]
     do throws(HDF5Failure) { links = try session.links(of: group) } catch {
-      problems.append(error.diagnostic(file.name, path: path.isEmpty ? "/" : path))
+      note(error.diagnostic(file.name, path: path.isEmpty ? "/" : path))
       return
     }
     if name != nil, links.count != 1 {
-      problems.append(
+      note(
         .hdf5(
           "name", file.name, path: path,
           "names one tensor by its attribute \(Self.nameAttribute), but holds \(links.count)",
@@ -56,17 +65,27 @@ struct HDF5Walk {
     }
     for link in links {
       guard let linkName = link.name else {
-        problems.append(
+        note(
           .hdf5(
             "name", file.name, path: path.isEmpty ? "/" : path,
-            "holds a link whose name is not UTF-8", help: "rename it"))
+            "holds a link whose name is not UTF-8 or has more than 30 combining marks in a row",
+            help: "rename it"))
         continue
+      }
+      pathBytesLeft -= path.utf8.count + linkName.utf8.count + 1
+      guard pathBytesLeft >= 0 else {
+        note(
+          .hdf5(
+            "name", file.name, path: path.isEmpty ? "/" : path,
+            "the paths down to here take more bytes together than the file has",
+            help: "use shorter names or fewer levels"))
+        return
       }
       let linkPath = "\(path)/\(linkName)"
       do throws(Diagnostic) {
         try HDF5Guard.check(link: link.kind, file.name, path: linkPath)
         try visit(group, linkName, path: linkPath, name: name, depth: depth)
-      } catch { problems.append(error) }
+      } catch { note(error) }
     }
   }
 
@@ -120,7 +139,7 @@ struct HDF5Walk {
     if object.attributeCount > 0, session.hasAttribute(handle, Self.nameAttribute) {
       do throws(HDF5Failure) {
         let text = try session.stringAttribute(handle, Self.nameAttribute, limit: file.byteCount)
-        name = text.flatMap { String(validating: $0, as: UTF8.self) }.map { TensorName($0) }
+        name = text.flatMap { HDF5Text.text($0) }.map { TensorName($0) }
       } catch { throw error.diagnostic(file.name, path: path) }
       guard name != nil else {
         throw .hdf5(
@@ -162,7 +181,7 @@ struct HDF5Walk {
       switch try examine(handle, object, path: path) {
       case .success(let value): dataset = value
       case .failure(let diagnostic):
-        problems.append(diagnostic)
+        note(diagnostic)
         return
       }
     } catch { throw error.diagnostic(file.name, path: path) }

@@ -60,27 +60,27 @@ extension PickleCursor {
     case .binBytes: return .bytes(Array(try block(4)))
     case .shortBinBytes: return .bytes(Array(try block(1)))
     case .binBytes8, .byteArray8: return .bytes(Array(try block(8)))
-    case .shortBinString: return Self.python2(try block(1))
+    case .shortBinString: return try python2(try block(1))
     case .binString:
       let before = self
       guard try unsigned(4) < 1 << 31 else {
         throw fault("pickle-length", "a text has a negative length")
       }
       self = before
-      return Self.python2(try block(4))
+      return try python2(try block(4))
     case .string:
       let line = try line()
       guard line.count >= 2, let quote = line.first, line.last == quote,
         quote == UInt8(ascii: "'") || quote == UInt8(ascii: "\"")
       else { throw fault("pickle-text", "a text stands without its quotes") }
-      return Self.python2(try unescape(line.dropFirst().dropLast())[...])
+      return try python2(try unescape(line.dropFirst().dropLast())[...])
     default: return .string(try text(try unescapeUnicode(try line())[...]))
     }
   }
 
   /// Python 2's `str`: a text where it can be one.
-  private static func python2(_ bytes: ArraySlice<UInt8>) -> PickleValue {
-    if let text = String(validating: bytes, as: UTF8.self) { return .string(text) }
+  private func python2(_ bytes: ArraySlice<UInt8>) throws(Diagnostic) -> PickleValue {
+    if let text = String(validating: bytes, as: UTF8.self) { return .string(try streamSafe(text)) }
     return .bytes(Array(bytes))
   }
 

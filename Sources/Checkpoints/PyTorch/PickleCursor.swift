@@ -69,6 +69,16 @@ struct PickleCursor {
     guard let text = String(validating: utf8, as: UTF8.self) else {
       throw fault("pickle-text", "a text of \(utf8.count) bytes is no UTF-8")
     }
+    return try streamSafe(text)
+  }
+
+  /// The text, if it can be compared in little time.
+  func streamSafe(_ text: String) throws(Diagnostic) -> String {
+    guard text.isStreamSafe else {
+      throw fault(
+        "pickle-text", "a text has more than 30 combining marks in a row",
+        help: "no language is written so; do not trust the file")
+    }
     return text
   }
 }

@@ -48,13 +48,16 @@ extension PickleGlobal {
 
   /// Modules that do as roots; deeper, their names are too common to say anything.
   private static let runsCodeAsRoot: Set<String> = [
-    "_pickle", "_pyrepl", "asyncio", "bdb", "cPickle", "cProfile", "cloudpickle", "codeop",
+    "_aix_support", "_osx_support", "_pickle", "_pyrepl", "_thread", "asyncio", "bdb", "cPickle",
+    "cProfile", "cloudpickle", "codeop",
     "commands", "dill", "distutils", "doctest", "ensurepip", "ftplib", "http", "httplib", "idlelib",
-    "imp", "inspect", "lib2to3", "marshal", "multiprocessing", "pdb", "pickle", "pickletools",
+    "imaplib", "imp", "inspect", "joblib", "jsonpickle", "lib2to3", "marshal", "multiprocessing",
+    "pdb", "pickle", "pickletools",
     "pip",
-    "pkgutil", "pydoc", "requests", "setuptools", "shelve", "signal", "smtplib", "ssl", "tarfile",
+    "pkgutil", "pydoc", "requests", "setuptools", "shelve", "signal", "site", "smtplib",
+    "socketserver", "sqlite3", "ssl", "tarfile",
     "telnetlib", "tempfile", "timeit", "urllib", "urllib2", "venv", "webbrowser", "xmlrpc",
-    "zipimport",
+    "zipfile", "zipimport",
   ]
 
   private static let runsCodeByName: Set<String> = [
@@ -65,12 +68,16 @@ extension PickleGlobal {
   private static let runsCode: [String] = [
     "_functools.reduce", "_io.FileIO", "_io.open", "_operator.attrgetter", "_operator.methodcaller",
     "code.InteractiveConsole", "code.InteractiveInterpreter", "code.interact", "codecs.open",
-    "functools.reduce", "io.FileIO", "io.open", "numpy.distutils", "numpy.f2py", "numpy.load",
-    "numpy.testing", "operator.attrgetter", "operator.methodcaller", "profile.Profile",
+    "functools.reduce", "io.FileIO", "io.open", "logging.FileHandler", "logging.config",
+    "numpy.distutils", "numpy.f2py", "numpy.load",
+    "numpy.testing", "pandas.read_pickle", "operator.attrgetter", "operator.methodcaller",
+    "profile.Profile",
     "profile.run", "test.support", "torch._dynamo.guards", "torch._inductor",
     "torch.distributed.rpc", "torch.fx.graph_module", "torch.hub", "torch.jit", "torch.load",
-    "torch.package", "torch.serialization.load", "torch.utils.cpp_extension",
-    "torch.utils.model_zoo", "trace.Trace", "types.CodeType", "types.FunctionType",
+    "torch.fx.experimental.symbolic_shapes", "torch.package", "torch.serialization.load",
+    "torch.storage._load_from_bytes", "torch.utils._config_module", "torch.utils.bottleneck",
+    "torch.utils.collect_env", "torch.utils.cpp_extension", "torch.utils.model_zoo", "trace.Trace",
+    "types.CodeType", "types.FunctionType",
     "types.LambdaType", "types.MethodType", "uuid._get_command_stdout",
   ]
 }

@@ -5,7 +5,7 @@ package import Tensors
 ///
 /// Memory and time grow with the bytes given, whatever they claim.
 package struct PickleMachine {
-  /// Values that one pickle may build.
+  /// Values that one pickle may build, and places that it may take on the stack and in the memo.
   private static let valueLimit = 1 << 24
 
   private var cursor: PickleCursor
@@ -13,7 +13,7 @@ package struct PickleMachine {
   private var stack: [PickleRef] = []
   /// Where in the stack each open MARK stands.
   private var marks: [Int] = []
-  private var memo: [UInt32: PickleRef] = [:]
+  private var memo = PickleMemo()
   private var globalIndex: [PickleGlobal: UInt32] = [:]
   private var problems = ProblemList()
   /// Items that were copied from one container to another, which the bytes do not bound.
@@ -38,12 +38,22 @@ package struct PickleMachine {
   // MARK: The stack
 
   private mutating func push(_ value: PickleValue) throws(Diagnostic) {
-    guard graph.values.count < Self.valueLimit else {
+    try bound(graph.values.count)
+    try push(PickleRef(index: UInt32(graph.values.count)))
+    graph.values.append(value)
+  }
+
+  private mutating func push(_ ref: PickleRef) throws(Diagnostic) {
+    try bound(stack.count)
+    stack.append(ref)
+  }
+
+  /// Refuses one more of what each byte of the pickle may ask for.
+  private func bound(_ count: Int) throws(Diagnostic) {
+    guard count < Self.valueLimit else {
       throw cursor.fault(
         "pickle-size", "the pickle builds more than \(Self.valueLimit) values", help: nil)
     }
-    stack.append(PickleRef(index: UInt32(graph.values.count)))
-    graph.values.append(value)
   }
 
   private mutating func pop() throws(Diagnostic) -> PickleRef {
@@ -134,11 +144,13 @@ package struct PickleMachine {
           "pickle-length",
           "a frame claims \(length) bytes, but the pickle has \(cursor.remaining) left")
       }
-    case .mark: marks.append(stack.count)
+    case .mark:
+      try bound(marks.count)
+      marks.append(stack.count)
     case .pop:
       if stack.count == marks.last { marks.removeLast() } else { _ = try pop() }
     case .popMark: _ = try popMark()
-    case .dup: stack.append(try top())
+    case .dup: try push(try top())
     case .none: try push(.none)
     case .newTrue: try push(.bool(true))
     case .newFalse: try push(.bool(false))
@@ -167,11 +179,8 @@ package struct PickleMachine {
     case .setItems: try setItems(try popMark())
     case .get, .binGet, .longBinGet: try get(try cursor.memoKey(opcode))
     case .put, .binPut, .longBinPut:
-      let key = try cursor.memoKey(opcode)
-      memo[key] = try top()
-    case .memoize:
-      let value = try top()
-      memo[UInt32(memo.count)] = value
+      try note(try cursor.memoKey(opcode))
+    case .memoize: try note(UInt32(memo.count))
     case .global, .stackGlobal: try pushGlobal(opcode)
     case .inst, .obj, .reduce, .newObj, .newObjEx: try call(opcode)
     case .build: try build()
@@ -197,7 +206,12 @@ package struct PickleMachine {
     guard let ref = memo[key] else {
       throw cursor.fault("pickle-memo", "the pickle reads memo \(key), which it never wrote")
     }
-    stack.append(ref)
+    try push(ref)
+  }
+
+  private mutating func note(_ key: UInt32) throws(Diagnostic) {
+    try bound(memo.count)
+    memo.put(try top(), at: key)
   }
 
   private mutating func append(_ items: [PickleRef]) throws(Diagnostic) {

@@ -5,6 +5,14 @@ struct ZipDirectoryParser {
   let file: RandomAccessFile
   let end: ZipEnd
   let bytes: [UInt8]
+  /// Bytes of all local headers so far.
+  private var localBytes = 0
+
+  init(file: RandomAccessFile, end: ZipEnd, bytes: [UInt8]) {
+    self.file = file
+    self.end = end
+    self.bytes = bytes
+  }
 
   private static let centralSignature: UInt32 = 0x0201_4b50
   private static let localSignature: UInt32 = 0x0403_4b50
@@ -41,6 +49,16 @@ struct ZipDirectoryParser {
         problems.add(broken(count, at, "it ends behind the directory"))
         return entries
       }
+      // Or else many entries that point to one long header would read it again and again.
+      guard localBytes <= end.directoryOffset else {
+        problems.add(
+          .pytorch(
+            "zip-duplicate", file.name,
+            "has entries that share a local header: those of the first \(count) entries alone would"
+              + " take more bytes than the file has",
+            help: "no PyTorch writes such a file; do not trust it"))
+        return entries
+      }
       do throws(Diagnostic) {
         let central = try self.central(at, nameCount, extraCount)
         entries.append(try entry(central))
@@ -74,6 +92,12 @@ struct ZipDirectoryParser {
       throw .pytorch(
         "zip-name", "\(file.name): byte \(end.directoryOffset + at)",
         "an entry's name is no UTF-8",
+        help: "PyTorch writes no such names; do not trust the file")
+    }
+    guard name.isStreamSafe else {
+      throw .pytorch(
+        "zip-name", "\(file.name): entry \(quoted(name))",
+        "has a name with more than 30 combining marks in a row",
         help: "PyTorch writes no such names; do not trust the file")
     }
     var packed = UInt64(bytes.u32(at + 20))
@@ -127,7 +151,7 @@ struct ZipDirectoryParser {
   }
 
   /// Checks an entry's own rules and its local header.
-  private func entry(_ central: Central) throws(Diagnostic) -> ZipEntry {
+  private mutating func entry(_ central: Central) throws(Diagnostic) -> ZipEntry {
     try checkName(central.name)
     func subject() -> String { self.subject(central.name) }
     guard central.flags & 0x2041 == 0 else {
@@ -176,7 +200,7 @@ struct ZipDirectoryParser {
   }
 
   /// Compares the local header, and returns where the entry's bytes begin.
-  private func checkLocal(_ central: Central) throws(Diagnostic) -> Int {
+  private mutating func checkLocal(_ central: Central) throws(Diagnostic) -> Int {
     let nameCount = central.nameBytes.count
     let at = central.headerOffset
     guard let headerEnd = at.checkedPlus(Self.localSize + nameCount),
@@ -202,6 +226,7 @@ struct ZipDirectoryParser {
           + " \(central.flags) and \(central.method) in the directory")
     }
     let extraCount = local.u16(28)
+    localBytes += Self.localSize + nameCount + extraCount
     var packed = UInt64(local.u32(18))
     var plain = UInt64(local.u32(22))
     if packed == UInt64(UInt32.max) || plain == UInt64(UInt32.max) {

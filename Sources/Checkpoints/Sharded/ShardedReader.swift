@@ -89,19 +89,13 @@ public final class ShardedReader: TensorSource {
   private static func fault(
     ofShard path: String, in directory: String, indexPath: String
   ) -> Diagnostic? {
-    guard let real = FilePath.real(path), let home = FilePath.real(directory) else {
+    guard FilePath.real(path) != nil else {
       return Diagnostic(
         code: "shards.missing-file", subject: indexPath,
         message: "names the shard \(shown(path)), which is not there",
         help: "the checkpoint is incomplete; fetch the missing shards")
     }
-    if FilePath.isInside(real, home) { return nil }
-    // Hugging Face's cache keeps `snapshots/<revision>/<name>` as links to `blobs/<digest>`.
-    let snapshots = FilePath.directory(of: home)
-    let blobs = FilePath.directory(of: snapshots) + "/blobs"
-    if FilePath.name(of: snapshots) == "snapshots", FilePath.directory(of: real) == blobs {
-      return nil
-    }
+    guard let real = FilePath.outside(path, of: directory) else { return nil }
     return Diagnostic(
       code: "shards.symlink", subject: path,
       message: "is a link to \(shown(real)), outside the checkpoint's directory",

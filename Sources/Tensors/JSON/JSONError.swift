@@ -24,6 +24,8 @@ public struct JSONError: Error, Sendable, Hashable {
     case string
     /// Half of a UTF-16 pair.
     case surrogate
+    /// More combining marks in a row than any script has.
+    case marks
   }
 
   /// The rule.

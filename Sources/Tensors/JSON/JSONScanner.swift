@@ -114,20 +114,23 @@ public struct JSONScanner {
 
   /// Reads a text in double quotes, and the white space behind it.
   ///
-  /// - Throws: `syntax`, `truncated`, `string`, `surrogate`.
+  /// - Throws: `syntax`, `truncated`, `string`, `surrogate`, `marks`.
   public mutating func string() throws(JSONError) -> String {
     guard peek == UInt8(ascii: "\"") else { throw unexpected("a text in double quotes") }
     let start = position + 1
     var end = start
+    var all: UInt8 = 0
     while end < bytes.count {
       let byte = bytes[end]
       if byte == UInt8(ascii: "\"") {
         position = end + 1
         skipSpace()
-        return String(decoding: bytes[start..<end], as: UTF8.self)
+        let text = String(decoding: bytes[start..<end], as: UTF8.self)
+        return all < 0x80 ? text : try streamSafe(text, at: start)
       }
       if byte == UInt8(ascii: "\\") { break }
       guard byte >= 0x20 else { throw control(at: end) }
+      all |= byte
       end += 1
     }
     return try escapedString(from: start, plain: end)
@@ -143,7 +146,7 @@ public struct JSONScanner {
       case UInt8(ascii: "\""):
         position = i + 1
         skipSpace()
-        return String(decoding: out, as: UTF8.self)
+        return try streamSafe(String(decoding: out, as: UTF8.self), at: start)
       case UInt8(ascii: "\\"):
         i = try escape(at: i, into: &out)
       case 0..<0x20:
@@ -154,6 +157,14 @@ public struct JSONScanner {
       }
     }
     throw JSONError(.truncated, at: bytes.count, "the text ends inside a string")
+  }
+
+  /// The text, if it can be compared in little time.
+  private func streamSafe(_ text: String, at start: Int) throws(JSONError) -> String {
+    guard text.isStreamSafe else {
+      throw JSONError(.marks, at: start, "a text has more than 30 combining marks in a row")
+    }
+    return text
   }
 
   private func control(at offset: Int) -> JSONError {

@@ -17,7 +17,7 @@ struct ShardedTests {
   @Test("every malformed index gives exactly the code in its folder's name")
   func corpus() {
     let folders = Fixtures.list("bad/shard-index")
-    #expect(folders.count >= 27)
+    #expect(folders.count >= 28)
     for folder in folders {
       for path in [folder, folder + "/model.safetensors.index.json"] {
         let found = problems { () throws(Problems) in _ = try openCheckpoint(at: path) }
@@ -25,6 +25,59 @@ struct ShardedTests {
           Set(found.map(\.code)) == [Fixtures.expectedCode(folder)], "\(folder): \(found)")
       }
     }
+  }
+
+  @Test("odd but good indexes are read; a wrong total is a warning")
+  func oddities() throws {
+    let folders = Fixtures.list("good/shard-index")
+    #expect(folders.count >= 9)
+    for folder in folders {
+      let source = try openCheckpoint(at: folder)
+      #expect(try source.floats("a") == [1, 2], "\(folder)")
+      #expect(try source.floats("b") == [3, 4], "\(folder)")
+      let isWrong = folder.contains("/shards.total-size__")
+      #expect(source.warnings.map(\.code) == (isWrong ? ["shards.total-size"] : []), "\(folder)")
+    }
+  }
+
+  @Test("every truncation and every flipped byte of index and shards: an error or a clean read")
+  func damage() throws {
+    let folder = Fixtures.path("good/shard-index/metadata-last")
+    let names = Files.names(in: folder)
+    for name in names { Files.write(Files.read("\(folder)/\(name)"), to: directory.file(name)) }
+    func codes() -> [String] {
+      problems { () throws(Problems) in
+        let source = try openCheckpoint(at: directory.path)
+        for index in source.tensors.indices {
+          do throws(Diagnostic) { _ = try source.bytes(of: index) } catch {
+            throw Problems([error])
+          }
+        }
+      }.map(\.code)
+    }
+    #expect(codes() == [])
+    var refused = 0
+    var flips = 0
+    for name in names {
+      let good = Files.read("\(folder)/\(name)")
+      for count in 0..<good.count {
+        Files.write(Array(good[..<count]), to: directory.file(name))
+        // The index may lose its last line break.
+        let isWhole = count == good.count - 1 && name.hasSuffix(".json")
+        #expect(codes().isEmpty == isWhole, "\(count) bytes of \(name)")
+      }
+      for at in good.indices {
+        for flip in [0x01, 0x20, 0x80, 0xFF] as [UInt8] {
+          var bytes = good
+          bytes[at] ^= flip
+          Files.write(bytes, to: directory.file(name))
+          flips += 1
+          refused += codes().isEmpty ? 0 : 1
+        }
+      }
+      Files.write(good, to: directory.file(name))
+    }
+    #expect(refused > flips / 2 && refused < flips)
   }
 
   @Test("tensors are dealt out greedily in order")

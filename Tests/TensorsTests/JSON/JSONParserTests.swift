@@ -34,6 +34,19 @@ struct JSONParserTests {
     #expect(try parse("1e-05") == .double(1e-5))
   }
 
+  @Test("thirty combining marks in a row are read, one more is refused, however they are written")
+  func marks() throws {
+    let thirty = "a" + String(repeating: "\u{301}\u{316}", count: 15)
+    let escaped = "a" + String(repeating: #"\u0301\u0316"#, count: 15)
+    #expect(
+      try parse("{\"\(thirty)\": \"\(thirty)b\(thirty)\"}")[thirty]?.string?.utf8.count == 123)
+    #expect(try parse("{\"\(escaped)\": 1}")[thirty] == 1)
+    for text in [
+      "{\"\(thirty)\u{345}\": 1}", "\"\(escaped)\u{301}\"", "\"\(thirty)\\u0316\"",
+      "[\"\(thirty)\u{1D165}\"]",
+    ] { #expect(failure(Array(text.utf8))?.code == "json.marks", "\(text)") }
+  }
+
   @Test("escapes and surrogate pairs are decoded")
   func escapes() throws {
     #expect(
