@@ -12,6 +12,13 @@ let strict: [SwiftSetting] = [
 /// and `-O` keeps overflow and bounds traps.
 let hot: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
+// On Linux the library is loaded when an HDF5 file is opened (CHDF5Loader) and not linked.
+#if os(Linux)
+  let hdf5: String? = nil
+#else
+  let hdf5: String? = "hdf5"
+#endif
+
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -44,10 +51,11 @@ let package = Package(
       name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
     .target(name: "Tensors", dependencies: ["CKernels", collections], swiftSettings: hot),
     .systemLibrary(
-      name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+      name: "CHDF5", path: "Sources/CHDF5", pkgConfig: hdf5, providers: [.apt(["libhdf5-dev"])]),
+    .target(name: "CHDF5Loader", dependencies: ["CHDF5"]),
     .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CKernels", "CSystem", collections],
+      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
