@@ -74,12 +74,15 @@ struct Layouts: Command {
   }
 
   private func overview(_ all: [Layout], _ library: LayoutLibrary) -> String {
-    var table = Table([("layout", .left), ("to", .left), ("container", .left), ("what", .left)])
+    var table = Table(
+      [("layout", .whole), ("to", .whole), ("container", .whole), ("what", .folded)], spare: [2])
     for layout in all {
       table.add([layout.name, layout.framework, layout.files.container, layout.title])
     }
     return table.text(width: Standard.width)
-      + "\n\npresets: \(library.presets.keys.sorted().joined(separator: " "))"
+      + "\n\n"
+      + Paragraph.shown("presets: \(library.presets.keys.sorted().joined(separator: " "))")
+      .joined(separator: "\n")
   }
 
   private func page(

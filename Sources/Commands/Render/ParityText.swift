@@ -66,14 +66,18 @@ enum ParityText {
   ) -> String {
     let report = result.report
     let verdict = result.passes ? "pass" : "FAIL"
-    var lines = [
-      "\(isColoured ? (result.passes ? Ink.good : .bad).paint(verdict) : verdict): \(a) and \(b) \(result.passes ? "compute the same" : "differ") (\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)",
-      "",
-    ]
-    var table = Table([
-      ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right),
-      ("against bound", .left), ("", .left),
-    ])
+    var head = Paragraph.shown(
+      "\(verdict): \(a) and \(b) \(result.passes ? "compute the same" : "differ") "
+        + "(\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)")
+    if isColoured {
+      head[0] =
+        (result.passes ? Ink.good : .bad).paint(verdict) + head[0].dropFirst(verdict.count)
+    }
+    var table = Table(
+      [
+        ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right),
+        ("against bound", .whole), ("", .whole),
+      ], spare: [2, 4])
     for stage in report.stages {
       table.add(
         [
@@ -81,7 +85,8 @@ enum ParityText {
           Shown.number(stage.bound), StageBar.text(stage), stage.ok ? "ok" : "OUT",
         ], ink: stage.ok ? .good : .bad)
     }
-    lines += [table.text(width: Standard.width, isColoured: isColoured), ""]
+    head += ["", table.text(width: Standard.width, isColoured: isColoured), ""]
+    var lines: [String] = []
     if result.equalPieces + result.differing.count > 0 {
       lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")
       for piece in result.differing.prefix(12) {
@@ -90,9 +95,10 @@ enum ParityText {
       }
       if result.differing.count > 12 { lines.append("  and \(result.differing.count - 12) more") }
     }
-    for attribute in result.attributes.prefix(12) {
+    for group in AttributeGroup.groups(result.attributes) {
+      let attribute = group.attribute
       lines.append(
-        "config: \(attribute.place): \(attribute.name) is \(attribute.a.text()) in A, \(attribute.b.text()) in B\(attribute.isRounding ? " (rounding only)" : "")"
+        "config: \(group.place): \(attribute.name) is \(attribute.a.text()) in A, \(attribute.b.text()) in B\(attribute.isRounding ? " (rounding only)" : "")"
       )
     }
     let logits = report.logits
@@ -126,6 +132,6 @@ enum ParityText {
         lines.append("the configs differ in: \(divergence.attributes.joined(separator: ", "))")
       }
     }
-    return lines.joined(separator: "\n")
+    return (head + lines.flatMap(Paragraph.shown)).joined(separator: "\n")
   }
 }

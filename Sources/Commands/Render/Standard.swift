@@ -38,6 +38,9 @@ enum Standard {
   /// Whether standard error is a terminal.
   static var errorIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 
+  /// Whether standard output is a terminal.
+  static var outputIsTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
   /// Whether standard output is a terminal that takes colours; see no-color.org.
   static var takesColour: Bool {
     func value(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }
