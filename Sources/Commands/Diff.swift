@@ -132,7 +132,8 @@ struct Diff: Command {
     }
     lines.append(
       "\(diff.pieces.count) pieces: "
-        + counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+        + counts.map { "\($0.value) \($0.value > 1 && $0.key == "differs" ? "differ" : $0.key)" }
+        .joined(separator: ", "))
     lines.append(diff.isEqual ? "equal" : "different")
     return (head + lines.flatMap(Paragraph.shown)).joined(separator: "\n")
   }

@@ -9,13 +9,13 @@ struct Layouts: Command {
   static let configuration = CommandConfiguration(
     abstract: "List the layouts that are known, or describe one on a page.",
     discussion: """
+      A page has the names, shapes and config keys of the layout, and what becomes of its models in \
+      every framework, with the reasons.
+
       Examples:
         weighbridge layouts
         weighbridge layouts fla
         weighbridge layouts --table
-
-      A page has the names, shapes and config keys of the layout, and what becomes of its models in \
-      every framework, with the reasons.
       """)
 
   @Argument(

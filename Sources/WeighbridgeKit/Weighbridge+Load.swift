@@ -54,7 +54,7 @@ extension Weighbridge {
           message:
             "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
           help: first.layout.framework == "lit_gpt"
-            ? "give one with --config, or --preset for microsoft/Samba's named configurations"
+            ? "give one with --config, or name one of microsoft/Samba's with --preset (weighbridge layouts lists them)"
             : "give one with --config"))
       return loaded
     }

@@ -152,8 +152,35 @@ struct DocumentTests {
     #expect(run.status == 0, "\(run.error)")
     #expect(
       Self.lines(run.output) == [
-        "33 tensors in pytorch", "mamba, 106368 parameters", "bitwise: []", "pass",
+        "mamba 106368", "bitwise []", "true []",
+        "16384", "lm_head.weight f32 [128, 64]", "32768", "lit_gpt mamba true", "rounding 32",
+        "[75, 56, 44, 114]", "true logits",
       ])
+  }
+
+  @Test("what the libraries' documentation shows is in the example that is built and run")
+  func snippets() {
+    let sources = "Examples/embed/Sources/embed"
+    let built = Set(
+      Files.names(in: "\(BuiltTool.package)/\(sources)").flatMap {
+        Self.lines(Self.text("\(sources)/\($0)")).map { $0.trimmingCharacters(in: [" "]) }
+      })
+    let libraries = Files.names(in: BuiltTool.package + "/Sources").filter {
+      Files.exists("\(BuiltTool.package)/Sources/\($0)/Documentation.docc")
+    }
+    #expect(libraries.count == 7)
+    let pages = libraries.map { "Sources/\($0)/Documentation.docc/\($0).md" }
+    for page in pages + ["docs/use-it-from-swift.md"] {
+      let blocks = Self.text(page).components(separatedBy: "```swift\n").dropFirst().map {
+        $0.components(separatedBy: "```")[0]
+      }
+      #expect(!blocks.isEmpty, "\(page)")
+      for block in blocks where !block.hasPrefix(".package") {
+        for line in Self.lines(block).map({ $0.trimmingCharacters(in: [" "]) }) {
+          #expect(line.isEmpty || built.contains(line), "\(page): \(line)")
+        }
+      }
+    }
   }
 
   @Test("every layout and framework is in README")

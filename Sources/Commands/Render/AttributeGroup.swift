@@ -29,6 +29,20 @@ struct AttributeGroup {
   }
 }
 
+extension ParityResult {
+  /// The attributes in which the configs differ where the two part, with what each side says.
+  var divergingAttributes: [String] {
+    guard let divergence = report.firstDivergence else { return [] }
+    let layer = divergence.sublayer.map { spec.sublayers[$0].layer }
+    return divergence.attributes.map { name in
+      let here = attributes.first {
+        $0.name == name && $0.kind == divergence.kind && $0.layer == layer
+      }
+      return here.map { "\(name): \($0.a.text()) in A, \($0.b.text()) in B" } ?? name
+    }
+  }
+}
+
 /// Numbers of layers for people.
 enum Layers {
   /// `layer 3`, `layers 1, 3`, `layers 0–47`, `24 layers from 1 to 47`.

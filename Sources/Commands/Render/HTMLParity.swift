@@ -94,7 +94,7 @@ struct HTMLParity {
       html += "<p>\(told)</p>\n\(HTML.names(divergence.suspects))"
     }
     if !divergence.attributes.isEmpty {
-      html += "<p>The configs differ there in:</p>\n\(HTML.names(divergence.attributes))"
+      html += "<p>The configs differ there in:</p>\n\(HTML.names(result.divergingAttributes))"
     }
     return html
   }

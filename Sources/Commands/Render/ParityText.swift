@@ -119,7 +119,10 @@ enum ParityText {
     if let divergence = report.firstDivergence {
       lines.append("")
       lines.append(
-        "they part at \(divergence.stage)\(divergence.sublayer.map { ", in sub-layer \($0) (\(divergence.kind))" } ?? "")"
+        "they part at \(divergence.stage)"
+          + (divergence.sublayer.map {
+            ", in sub-layer \($0) (\(divergence.kind) of layer \(result.spec.sublayers[$0].layer))"
+          } ?? "")
       )
       if !divergence.suspects.isEmpty {
         lines.append(
@@ -129,7 +132,8 @@ enum ParityText {
         lines += divergence.suspects.map { "  \($0)" }
       }
       if !divergence.attributes.isEmpty {
-        lines.append("the configs differ in: \(divergence.attributes.joined(separator: ", "))")
+        lines.append("the configs differ there in:")
+        lines += result.divergingAttributes.map { "  \($0)" }
       }
     }
     return (head + lines.flatMap(Paragraph.shown)).joined(separator: "\n")
