@@ -101,7 +101,11 @@ public struct LogitAgreement: Sendable, Hashable {
 
   /// Takes in the logits of one position and the token that follows, if one does.
   ///
-  /// - Parameter place: the sequence and the position in it, for `worst`.
+  /// - Parameters:
+  ///   - a: A's logits.
+  ///   - b: B's.
+  ///   - next: the token that follows.
+  ///   - place: the sequence and the position in it, for `worst`.
   @specialized(where R == Double, S == Double)
   @specialized(where R == Double, S == Float)
   public mutating func add<R: Real, S: Real>(
