@@ -142,6 +142,51 @@ struct DocumentTests {
     #expect(Self.text("docs/use-it-in-ci.md").contains("```yaml\n\(workflow)```"))
   }
 
+  @Test("the workflow's commands run, in order")
+  func workflowCommands() throws {
+    let directory = TemporaryDirectory()
+    Files.makeDirectory(directory.file("model"))
+    let lit = ModelFixture.named("lit-samba/lit_gpt").path
+    Files.link(directory.file("model/checkpoint.pth"), to: lit + "/iter-000128-ckpt.pth")
+    Files.link(directory.file("model/lit_config.json"), to: lit + "/lit_config.json")
+    // `>-` joins the lines below it.
+    let text = Self.text("docs/examples/parity.yml").replacingOccurrences(
+      of: "run: >-\n          ", with: "run: "
+    ).replacingOccurrences(of: "\n          --", with: " --")
+    let commands = Self.lines(text).compactMap { line -> [String]? in
+      let words = line.split(separator: " ").map(String.init)
+      guard let start = words.firstIndex(of: "run:"), words[start + 1] == "weighbridge" else {
+        return nil
+      }
+      return Array(words[(start + 2)...].prefix { $0 != ">" })
+    }
+    #expect(commands.map(\.first) == ["convert", "parity"])
+    for command in commands {
+      let run = try BuiltTool.run(command, in: directory.path)
+      #expect(run.status == 0, "\(command): \(run.error)")
+    }
+    #expect(Files.exists(directory.file("parity.html")))
+  }
+
+  @Test("commands that are shown without their output are none that the tool does not know")
+  func shellBlocks() throws {
+    let directory = TemporaryDirectory()
+    Files.link(directory.file("Fixtures"), to: BuiltTool.package + "/Fixtures")
+    var count = 0
+    for document in Self.documents {
+      for block in Self.text(document).components(separatedBy: "```sh\n").dropFirst() {
+        let lines = Self.lines(block.components(separatedBy: "```")[0])
+        for line in lines where line.hasPrefix("weighbridge ") {
+          let words = line.split(separator: " ").dropFirst().map(String.init)
+          let run = try BuiltTool.run(Array(words), in: directory.path)
+          #expect(run.status != 64, "\(document): \(line): \(run.error)")
+          count += 1
+        }
+      }
+    }
+    #expect(count >= 9)
+  }
+
   @Test("the example that embeds the libraries does what the command does")
   func embed() throws {
     let directory = TemporaryDirectory()
