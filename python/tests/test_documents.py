@@ -1,7 +1,10 @@
 """What the documents show of Python runs."""
+import ast
 import contextlib
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import weighbridge as wb
@@ -27,12 +30,15 @@ def test_the_readme_converts_compares_and_catches_a_refusal(models, tmp_path, mo
     assert [line.split()[:2] for line in lines[1:]] == [["convert.inexpressible", "attention.rope_base"]]
 
 
-def test_what_the_guide_loads_is_the_model_that_was_converted(models, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    wb.convert(models / "lit-samba" / "lit_gpt", "samba-fla", to="fla")
+def test_what_the_guide_loads_is_the_model_that_was_converted(models, tmp_path):
+    wb.convert(models / "lit-samba" / "lit_gpt", tmp_path / "samba-fla", to="fla")
     (code,) = blocks("docs/convert-lit_gpt-to-fla.md")
-    names = {}
-    exec(code, names)
-    tensors = wb.inspect("samba-fla").tensors
-    loaded = names["model"].state_dict()
-    assert tensors and all(tuple(loaded[t.name].shape) == t.shape for t in tensors)
+    # flash-linear-attention's attention asks for flash-attn, which needs a GPU: plain equations stand in.
+    before = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from frameworks import standins\n"
+    after = "print({n: tuple(t.shape) for n, t in model.state_dict().items()})"
+    done = subprocess.run(
+        [sys.executable, "-c", before + code + after], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = ast.literal_eval(done.stdout.splitlines()[-1])
+    tensors = wb.inspect(tmp_path / "samba-fla").tensors
+    assert tensors and all(loaded[t.name] == t.shape for t in tensors)
