@@ -91,7 +91,10 @@ let package = Package(
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
     // The package that docs/use-it-from-swift.md shows, built with everything else.
     .executableTarget(
-      name: "embed", dependencies: ["WeighbridgeKit", "Checkpoints", "Conversion"],
+      name: "embed",
+      dependencies: [
+        "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "Parity", "Tensors",
+      ],
       path: "Examples/embed/Sources/embed", swiftSettings: strict),
     // Hostile inputs by the million.
     .target(

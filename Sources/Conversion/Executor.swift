@@ -31,7 +31,11 @@ public struct Executor: Sendable {
 
   /// Writes every tensor of `plan`.
   ///
-  /// - Parameter progress: called now and then, from any thread.
+  /// - Parameters:
+  ///   - plan: what to write.
+  ///   - source: the checkpoint that the plan was made for.
+  ///   - sink: where the tensors go.
+  ///   - progress: called now and then, from any thread.
   /// - Returns: warnings, such as values that became infinite.
   /// - Throws: what reading or writing throws; the sink is then incomplete.
   public func run(

@@ -43,7 +43,7 @@ extension Layout {
   /// What this layout makes of `config`: the model and its tensors.
   ///
   /// - Parameters:
-  ///   - config: the framework's own config.
+  ///   - raw: the framework's own config.
   ///   - vocabulary: the mixers' declarations.
   ///   - inventory: the tensors at hand, for layouts whose config leaves something open; `nil` when
   ///     a config is tried out before there are any.

@@ -10,6 +10,8 @@ extension DType {
   ///     // 65520.0 as F32 to F16: +infinity, and 1 is returned
   ///
   /// - Parameters:
+  ///   - from: the type of the source.
+  ///   - to: the type of the destination.
   ///   - source: n elements of `from`.
   ///   - destination: room for n elements of `to`; must not overlap `source`.
   /// - Returns: how many finite elements became infinite.
