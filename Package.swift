@@ -12,6 +12,13 @@ let strict: [SwiftSetting] = [
 /// and `-O` keeps overflow and bounds traps.
 let hot: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
+// On Linux the library is loaded when an HDF5 file is opened (CHDF5Loader) and not linked.
+#if os(Linux)
+  let hdf5: String? = nil
+#else
+  let hdf5: String? = "hdf5"
+#endif
+
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -40,12 +47,15 @@ let package = Package(
   ],
   targets: [
     // Values and bytes.
-    .target(name: "Tensors", dependencies: [collections], swiftSettings: hot),
+    .target(
+      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
+    .target(name: "Tensors", dependencies: ["CKernels", collections], swiftSettings: hot),
     .systemLibrary(
-      name: "CHDF5", path: "Sources/CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+      name: "CHDF5", path: "Sources/CHDF5", pkgConfig: hdf5, providers: [.apt(["libhdf5-dev"])]),
+    .target(name: "CHDF5Loader", dependencies: ["CHDF5"]),
     .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CSystem", collections],
+      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
@@ -61,8 +71,6 @@ let package = Package(
       name: "Conversion", dependencies: ["Tensors", "Checkpoints", "Layouts", collections],
       swiftSettings: hot),
     // The forward pass.
-    .target(
-      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
     .target(
       name: "Inference", dependencies: ["Tensors", "Layouts", "CKernels"], swiftSettings: hot),
     .target(name: "Parity", dependencies: ["Tensors", "Layouts", "Inference"], swiftSettings: hot),
@@ -83,7 +91,10 @@ let package = Package(
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
     // The package that docs/use-it-from-swift.md shows, built with everything else.
     .executableTarget(
-      name: "embed", dependencies: ["WeighbridgeKit", "Checkpoints", "Conversion"],
+      name: "embed",
+      dependencies: [
+        "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "Parity", "Tensors",
+      ],
       path: "Examples/embed/Sources/embed", swiftSettings: strict),
     // Hostile inputs by the million.
     .target(

@@ -370,6 +370,8 @@ def widened(torch):
 
 
 def capture(a):
+    if str(a.model).startswith(("/", ".", "~")) and not Path(a.model).exists():
+        raise Unable(f"there is no file or directory {a.model}")
     c = read_config(a)
     if not a.framework:
         a.framework = told_framework(c) or (("lit_gpt" if list(Path(a.model).glob("*.pth")) else None) if Path(a.model).is_dir() else "hf")

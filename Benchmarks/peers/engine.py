@@ -2,16 +2,15 @@
 """The peers of EngineBench on a CPU: transformers' Mamba and flash-linear-attention's naive forms of
 gated linear attention and retention, on the same shapes.
 
-    python3 Benchmarks/peers/engine.py [--ours ENGINEBENCH] [--layers N] [--runs 3] [--json]
+    python3 Benchmarks/peers/engine.py [--only mamba,gla,retnet] [--layers N] [--runs 3]
 
-Random weights of the whole widths, few layers (4), since every layer costs the same; figures are for
-all layers. With --ours, the given EngineBench runs in between, so that ratios are of one run. Needs
-torch, transformers and, for the naive forms, flash-linear-attention.
+Random weights of the whole widths, few layers (4), since every layer costs the same; figures, printed
+as JSON, are for all layers. Needs torch, transformers and, for the naive forms,
+flash-linear-attention. `scripts/bench` runs it in turn with EngineBench.
 """
 import argparse
 import json
 import statistics
-import subprocess
 import time
 
 import torch
@@ -90,38 +89,18 @@ def linear(kind, layers, runs, all_layers):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ours")
+    parser.add_argument("--only", default="mamba,gla,retnet")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    ours = {}
-
-    def run_ours(name):
-        if options.ours:
-            text = subprocess.run(
-                [options.ours, "--json", "--only", name], capture_output=True, text=True).stdout
-            for line in json.loads(text)["lines"]:
-                ours[line["name"]] = line["ours"]
-
-    lines = []
-    for name, peer in (
-        ("mamba", lambda: mamba(options.layers, options.runs)),
-        ("gla", lambda: linear("gla", options.layers, options.runs, 28)),
-        ("retnet", lambda: linear("retnet", options.layers, options.runs, 22)),
-    ):
-        run_ours(name)
-        for label, value in peer():
-            mine = next((v for k, v in ours.items()
-                         if k.startswith(label) and "float32 weights" in k), None)
-            lines.append({"name": label, "peer": value, "ours": mine,
-                          "ratio": mine / value if mine else None, "unit": "tokens/s"})
-            if not options.json:
-                print(f"{label}: peer {value:.1f} tokens/s"
-                      + (f", ours {mine:.1f}, {mine / value:.1f} x" if mine else ""), flush=True)
-    if options.json:
-        print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(),
-                          "lines": lines}, indent=2))
+    peers = {
+        "mamba": lambda: mamba(options.layers, options.runs),
+        "gla": lambda: linear("gla", options.layers, options.runs, 28),
+        "retnet": lambda: linear("retnet", options.layers, options.runs, 22),
+    }
+    figures = {label: value for name in options.only.split(",") for label, value in peers[name]()}
+    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(),
+                      "tokens_per_second": figures}, indent=2))
 
 
 main()

@@ -12,6 +12,10 @@ let package = Package(
         .product(name: "WeighbridgeKit", package: "weighbridge"),
         .product(name: "Checkpoints", package: "weighbridge"),
         .product(name: "Conversion", package: "weighbridge"),
+        .product(name: "Inference", package: "weighbridge"),
+        .product(name: "Layouts", package: "weighbridge"),
+        .product(name: "Parity", package: "weighbridge"),
+        .product(name: "Tensors", package: "weighbridge"),
       ],
       swiftSettings: [.swiftLanguageMode(.v6)])
   ]

@@ -3,7 +3,6 @@
 #pragma once
 #include <errno.h>
 #include <fcntl.h>
-#include <hdf5.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
+// Debian keeps it in a folder of its own.
+#if __has_include(<hdf5.h>)
+#include <hdf5.h>
+#else
+#include <hdf5/serial/hdf5.h>
+#endif
 
 // --- constants ---------------------------------------------------------------------------------
 

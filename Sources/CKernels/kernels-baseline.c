@@ -2,3 +2,4 @@
 
 #define LEVEL baseline
 #include "kernels-level.h"
+#include "casts-level.h"

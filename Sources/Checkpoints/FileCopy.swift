@@ -9,11 +9,13 @@ import Tensors
   import Darwin
 #endif
 
-/// Bytes from file to file: moved inside the kernel where both lie alike in their pages (and shared by
-/// file systems that share blocks), else through a buffer that stays in the cache.
+/// Bytes from file to file: by the file system where it shares blocks between files or copies on a
+/// server, else through a buffer that stays in the cache.
 enum FileCopy {
-  /// Bytes of a block that passes through memory: little enough to stay in a core's own cache.
-  private static let blockBytes = 256 << 10
+  /// Bytes of a read or write: little enough to stay in a core's own cache, and enough for the calls to
+  /// cost nothing. Page caches take a write in folios of its size; larger ones are slower to be had,
+  /// several times so on a virtual machine that gives its host back what is free.
+  private static let blockBytes = 128 << 10
   /// Bytes of a page.
   private static let page = 4096
 
@@ -25,16 +27,17 @@ enum FileCopy {
     path: String, at target: Int
   ) throws(Diagnostic) {
     var done = 0
-    // The kernel is best where both lie alike in their pages: whole pages are copied, and blocks
-    // shared where the file system can.
-    while done < count, (target - offset) % page == 0 {
-      let moved = csystem_copy(
-        source.descriptor, off_t(offset + done), descriptor, off_t(target + done), count - done)
-      if moved < 0, errno == EINTR { continue }
-      // Other file systems and old kernels say no, or answer 0; what is really wrong is told by the
-      // reads and writes below.
-      guard moved > 0 else { break }
-      done += moved
+    // Blocks can be shared where both lie alike in them.
+    if (target - offset) % page == 0, csystem_copies_itself(descriptor) != 0 {
+      while done < count {
+        let moved = csystem_copy(
+          source.descriptor, off_t(offset + done), descriptor, off_t(target + done), count - done)
+        if moved < 0, errno == EINTR { continue }
+        // Two file systems, or an old kernel; what is really wrong is told by the reads and writes
+        // below.
+        guard moved > 0 else { break }
+        done += moved
+      }
     }
     try buffered(
       count - done, of: source, at: offset + done, to: descriptor, path: path, at: target + done)
@@ -50,22 +53,23 @@ enum FileCopy {
     // Scratch memory as `malloc` gives it; see `PieceReader`.
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: length + page, alignment: 16)
     defer { scratch.deallocate() }
-    let shift = place(in: UInt(bitPattern: scratch.baseAddress), from: offset, to: target)
     var done = 0
     while done < count {
-      let block = UnsafeMutableRawBufferPointer(
-        rebasing: scratch[shift..<shift + min(count - done, length)])
+      // Blocks end at round places of the target.
+      let size = min(count - done, length, blockBytes - (target + done) % blockBytes)
+      let shift = place(
+        in: UInt(bitPattern: scratch.baseAddress), from: offset + done, to: target + done)
+      let block = UnsafeMutableRawBufferPointer(rebasing: scratch[shift..<shift + size])
       try source.read(at: offset + done, into: block)
       try write(UnsafeRawBufferPointer(block), to: descriptor, path: path, at: target + done)
-      done += block.count
+      done += size
     }
   }
 
   /// Where in `scratch` a buffer should begin, less than a page from its start.
   ///
   /// The kernel copies with `rep movsb`, which AMD's Zen runs several times slower when the
-  /// destination lies up to 64 bytes behind the source within a page (glibc's bug 30994). Block
-  /// lengths are whole pages, so one choice holds for all of them.
+  /// destination lies up to 64 bytes behind the source within a page (glibc's bug 30994).
   static func place(in scratch: UInt, from offset: Int, to target: Int) -> Int {
     let base = Int(truncatingIfNeeded: scratch % UInt(page))
     func ahead(_ a: Int, _ b: Int) -> Int { (a - b + 2 * page) % page }
@@ -85,8 +89,8 @@ enum FileCopy {
   ) throws(Diagnostic) {
     var done = 0
     while done < bytes.count {
-      let count = pwrite(
-        descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+      let size = min(bytes.count - done, blockBytes - (offset + done) % blockBytes)
+      let count = pwrite(descriptor, bytes.baseAddress! + done, size, off_t(offset + done))
       if count < 0 {
         if errno == EINTR { continue }
         throw Diagnostic.system("io.write", path, "cannot be written at byte \(offset + done)")

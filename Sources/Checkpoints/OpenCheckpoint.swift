@@ -36,6 +36,9 @@ public func openCheckpoint(
 /// Creates the weights of a checkpoint in `directory`, which must exist.
 ///
 /// - Parameters:
+///   - container: the container.
+///   - manifest: the tensors and what is written beside them.
+///   - directory: where.
 ///   - fileName: `model.safetensors`; shards derive their names from it.
 ///   - maxShardBytes: bytes of tensors at which a shard is closed; `nil` for a single file. A
 ///     checkpoint that fits one shard is a single file without an index. HDF5 is never split.

@@ -37,10 +37,10 @@ struct Convert: Command {
     completion: Completions.frameworks)
   var from: String?
 
-  @Option(help: "safetensors, pytorch or hdf5; by default the target's own.")
+  @Option(help: "The container to write; by default the target's own.")
   var container: Container?
 
-  @Option(help: "keep, float32, float16 or bfloat16.")
+  @Option(help: "Cast floating-point tensors to this type.")
   var dtype: FloatChoice = .keep
 
   @Flag(help: "Cast A_log, D and dt biases down as well, which otherwise stay float32.")
@@ -155,7 +155,7 @@ struct Convert: Command {
       "\(dryRun ? "would convert" : "converted") \(plan.from.title) to \(plan.to.title)",
       "  exactness   \(plan.exactness.rawValue)\(plan.reasons.isEmpty ? ": every value has its bits" : "")",
     ]
-    lines += plan.reasons.map { "    \($0.exactness.rawValue): \($0.text)" }
+    lines += plan.reasons.flatMap { Paragraph.shown("    \($0.exactness.rawValue): \($0.text)") }
     lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
     if verify, !dryRun { lines.append("  verified    read back and compared with the source") }
     if sha256, !dryRun { lines.append("  digests     weighbridge.json; see weighbridge check") }

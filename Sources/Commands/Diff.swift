@@ -99,8 +99,10 @@ struct Diff: Command {
   }
 
   private func text(_ diff: CheckpointDiff) -> String {
+    var head: [String] = []
     var lines: [String] = []
-    var table = Table([("piece", .left), ("a", .left), ("b", .left), ("", .whole)])
+    var table = Table(
+      [("piece", .left), ("a", .left), ("b", .left), ("", .folded)], spare: [1])
     var counts: OrderedDictionary<String, Int> = [:]
     for piece in diff.pieces {
       counts[name(piece.status), default: 0] += 1
@@ -109,8 +111,7 @@ struct Diff: Command {
       case .equal, .neutral: continue
       case .cast(let from, let to):
         told = "\(from.rawValue) against \(to.rawValue), equal when rounded"
-      case .differs(let maxAbs, let count, let total):
-        told = "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
+      case .differs: told = piece.status.words
       case .shapes(let x, let y): told = "\(x) against \(y)"
       case .onlyInA: told = "only in a"
       case .onlyInB: told = "only in b"
@@ -121,17 +122,19 @@ struct Diff: Command {
       ])
     }
     if counts.contains(where: { $0.key != "equal" && $0.key != "neutral" }) {
-      lines += [table.text(width: Standard.width), ""]
+      head = [table.text(width: Standard.width), ""]
     }
-    for attribute in diff.attributes {
+    for group in AttributeGroup.groups(diff.attributes) {
+      let attribute = group.attribute
       lines.append(
-        "\(attribute.place): \(attribute.name) is \(attribute.a.text()) in a, \(attribute.b.text()) in b\(attribute.isRounding ? " (rounding only)" : "")"
+        "\(group.place): \(attribute.name) is \(attribute.a.text()) in a, \(attribute.b.text()) in b\(attribute.isRounding ? " (rounding only)" : "")"
       )
     }
     lines.append(
       "\(diff.pieces.count) pieces: "
-        + counts.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+        + counts.map { "\($0.value) \($0.value > 1 && $0.key == "differs" ? "differ" : $0.key)" }
+        .joined(separator: ", "))
     lines.append(diff.isEqual ? "equal" : "different")
-    return lines.joined(separator: "\n")
+    return (head + lines.flatMap(Paragraph.shown)).joined(separator: "\n")
   }
 }

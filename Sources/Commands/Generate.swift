@@ -35,7 +35,7 @@ struct Generate: Command {
   @Option(help: "Where random numbers start.")
   var seed: UInt64 = 0
 
-  @Option(help: "float32 or float64.")
+  @Option(help: "What the model is computed in.")
   var precision: Precision = .float32
 
   @Option(

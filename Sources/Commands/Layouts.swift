@@ -9,13 +9,13 @@ struct Layouts: Command {
   static let configuration = CommandConfiguration(
     abstract: "List the layouts that are known, or describe one on a page.",
     discussion: """
+      A page has the names, shapes and config keys of the layout, and what becomes of its models in \
+      every framework, with the reasons.
+
       Examples:
         weighbridge layouts
         weighbridge layouts fla
         weighbridge layouts --table
-
-      A page has the names, shapes and config keys of the layout, and what becomes of its models in \
-      every framework, with the reasons.
       """)
 
   @Argument(
@@ -74,12 +74,15 @@ struct Layouts: Command {
   }
 
   private func overview(_ all: [Layout], _ library: LayoutLibrary) -> String {
-    var table = Table([("layout", .left), ("to", .left), ("container", .left), ("what", .left)])
+    var table = Table(
+      [("layout", .whole), ("to", .whole), ("container", .whole), ("what", .folded)], spare: [2])
     for layout in all {
       table.add([layout.name, layout.framework, layout.files.container, layout.title])
     }
     return table.text(width: Standard.width)
-      + "\n\npresets: \(library.presets.keys.sorted().joined(separator: " "))"
+      + "\n\n"
+      + Paragraph.shown("presets: \(library.presets.keys.sorted().joined(separator: " "))")
+      .joined(separator: "\n")
   }
 
   private func page(

@@ -44,7 +44,7 @@ struct ParityCheck: Command {
   @Option(help: "Where random numbers start.")
   var seed: UInt64 = 0
 
-  @Option(help: "float64 or float32.")
+  @Option(help: "What the model is computed in.")
   var precision: Precision = .float64
 
   @Option(help: ArgumentHelp("Compare a continuation of this many tokens.", valueName: "n"))

@@ -32,7 +32,7 @@ struct Trace: Command {
   @Option(help: "Where random numbers start.")
   var seed: UInt64 = 0
 
-  @Option(help: "float64 or float32.")
+  @Option(help: "What the model is computed in.")
   var precision: Precision = .float64
 
   @Option(

@@ -3,8 +3,8 @@ import Dispatch
 import Synchronization
 public import Tensors
 
-/// Carries a plan out, on several threads: what stays as it is goes from file to file inside the
-/// kernel, the rest in blocks through memory. Memory is a few blocks, whatever the checkpoint's size.
+/// Carries a plan out, on several threads: what stays as it is goes from file to file, the rest in
+/// blocks that are computed. Memory is a few blocks, whatever the checkpoint's size.
 public struct Executor: Sendable {
   /// How far a conversion is.
   public struct Progress: Sendable {
@@ -31,7 +31,11 @@ public struct Executor: Sendable {
 
   /// Writes every tensor of `plan`.
   ///
-  /// - Parameter progress: called now and then, from any thread.
+  /// - Parameters:
+  ///   - plan: what to write.
+  ///   - source: the checkpoint that the plan was made for.
+  ///   - sink: where the tensors go.
+  ///   - progress: called now and then, from any thread.
   /// - Returns: warnings, such as values that became infinite.
   /// - Throws: what reading or writing throws; the sink is then incomplete.
   public func run(

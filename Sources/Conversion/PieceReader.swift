@@ -31,6 +31,7 @@ public struct PieceReader: Sendable {
         try move(value, rows, into: buffer)
         return 0
       }
+      try Self.checkFloat(natural)
       let elements = rows.count * value.shape.rowElements
       let scratch = UnsafeMutableRawBufferPointer.allocate(
         byteCount: elements * natural.bitWidth / 8, alignment: 16)
@@ -49,6 +50,16 @@ public struct PieceReader: Sendable {
     }
   }
 
+  /// Values are only taken from types that are known to hold them: whole numbers may be the bits of
+  /// another type or want a scale.
+  private static func checkFloat(_ dtype: DType) throws(Diagnostic) {
+    guard !dtype.isFloat else { return }
+    throw Diagnostic(
+      code: "convert.dtype", subject: dtype.rawValue,
+      message: "weights of this type cannot be computed with; F64, F32, F16 and BF16 can",
+      help: "store the weights as one of these")
+  }
+
   /// The rows `rows` of `value` as float64.
   ///
   /// - Throws: what reading throws.
@@ -58,6 +69,7 @@ public struct PieceReader: Sendable {
     case .stored, .paddedRows, .firstRows, .paddedColumns, .repeatedRows:
       if !value.isMove { return try moved(value, rows) }
       let natural = value.dtype
+      try Self.checkFloat(natural)
       let bytes = UnsafeMutableRawBufferPointer.allocate(
         byteCount: rows.count * width * natural.bitWidth / 8, alignment: 16)
       defer { bytes.deallocate() }

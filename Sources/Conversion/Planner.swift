@@ -17,6 +17,9 @@ public struct Planner: Sendable {
   /// A plan to express `bound` in one of `targets`, the first that can.
   ///
   /// - Parameters:
+  ///   - bound: the model and where its pieces lie.
+  ///   - targets: layouts, the preferred first.
+  ///   - options: what is asked for besides the layout.
   ///   - reader: the source's bytes, for the few facts that depend on them (a bias of zeros).
   /// - Throws: `Refusal` of the closest target; `Diagnostic` when reading fails.
   public func plan(

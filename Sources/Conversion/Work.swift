@@ -27,7 +27,7 @@ struct Work: Sendable {
     }
   }
 
-  /// Bytes that the kernel may move by itself.
+  /// Bytes that a sink takes straight from a file.
   struct Move: Sendable {
     var source: TensorInfo.Extent
     var target: TensorInfo.Extent
@@ -45,7 +45,7 @@ struct Work: Sendable {
   /// Bytes of a block that is computed: some transforms read a group of rows for each block.
   static let computedBytes = 8 << 20
   /// Bytes of a block that is copied or cast: little enough to be written while the cache holds it.
-  static let copiedBytes = 1 << 20
+  static let copiedBytes = 256 << 10
   /// Bytes of a move.
   static let moveBytes = 8 << 20
   /// Shorter runs of bytes cost more as calls than through memory.

@@ -74,8 +74,8 @@ public struct FuzzRun: Sendable {
       var line = [CChar](repeating: 0, count: 256)
       var kilobytes = 0
       while let file, fgets(&line, Int32(line.count), file) != nil {
-        let text = String(
-          decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        let bytes = line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:))
+        let text = String(decoding: bytes, as: UTF8.self)
         guard text.hasPrefix("VmHWM:") else { continue }
         kilobytes = Int(text.filter(\.isNumber)) ?? 0
       }

@@ -191,6 +191,14 @@ private struct Binder {
 
   private mutating func add(_ expected: Expansion.Expected, _ number: Int) {
     let info = inventory.infos[number]
+    if info.dtype.isWhole {
+      problems.append(
+        Diagnostic(
+          code: "layout.dtype", subject: info.name.string,
+          message: "holds \(info.dtype.rawValue), whole numbers, where weights are expected",
+          help: "whole numbers may be a quantization or another type's bits; store the weights "
+            + "themselves, as F32, F16 or BF16"))
+    }
     let rowShape = Array(info.shape.dims.dropFirst())
     var row = 0
     for segment in expected.segments {

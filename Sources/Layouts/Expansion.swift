@@ -43,7 +43,7 @@ extension Layout {
   /// What this layout makes of `config`: the model and its tensors.
   ///
   /// - Parameters:
-  ///   - config: the framework's own config.
+  ///   - raw: the framework's own config.
   ///   - vocabulary: the mixers' declarations.
   ///   - inventory: the tensors at hand, for layouts whose config leaves something open; `nil` when
   ///     a config is tried out before there are any.
@@ -57,6 +57,19 @@ extension Layout {
       problems: builder.problems, isComplete: builder.isComplete,
       isDated: builder.isDated)
   }
+}
+
+extension Layout.Config {
+  /// The name under which a config holds a key: its own or an alias.
+  func written(_ key: String, in raw: JSONObject) -> String {
+    guard raw[key] == nil else { return key }
+    return keys.first { $0.name == key }?.aliases.first { raw[$0] != nil } ?? key
+  }
+}
+
+extension Inventory {
+  /// `exists`, `rows`, `columns` and `values` of a tensor, for expressions.
+  var functions: [String: Scope.Function] { Expander.functions(self) }
 }
 
 private struct Expander {
@@ -89,7 +102,7 @@ private struct Expander {
           let found = raw[requirement.key] ?? scope.values[requirement.key] ?? .null
           problems.append(
             Diagnostic(
-              code: "config.unsupported", subject: requirement.key,
+              code: "config.unsupported", subject: layout.config.written(requirement.key, in: raw),
               message: "is \(found.brief): \(requirement.why)",
               help: "this changes the mathematics; no layout here expresses it"))
         }
@@ -157,7 +170,7 @@ private struct Expander {
   }
 
   /// `exists`, `rows`, `columns` and `values` of a tensor; without tensors none exists.
-  private static func functions(_ inventory: Inventory?) -> [String: Scope.Function] {
+  static func functions(_ inventory: Inventory?) -> [String: Scope.Function] {
     @Sendable func find(_ arguments: [JSONValue]) -> Int? {
       arguments.first?.string.flatMap { inventory?[$0] }
     }

@@ -19,6 +19,15 @@ public struct Glob: Sendable, Hashable {
     !pattern.contains { NameClasses.isDigit($0) || $0 == UInt8(ascii: "?") }
   }
 
+  /// A pattern that matches whatever this one does with other numbers in place of its own.
+  var withoutNumbers: Glob {
+    Glob(
+      String(
+        decoding: pattern.map {
+          NameClasses.isDigit($0) || $0 == UInt8(ascii: "?") ? UInt8(ascii: "*") : $0
+        }, as: UTF8.self))
+  }
+
   /// Whether all of `text` matches.
   public func matches(_ text: String) -> Bool {
     var copy = text

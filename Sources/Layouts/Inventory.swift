@@ -1,3 +1,4 @@
+import Synchronization
 public import Tensors
 
 /// What a checkpoint holds, as layouts look at it: names without wrappers' prefixes, types, shapes,
@@ -7,8 +8,9 @@ public struct Inventory: Sendable {
   public let infos: [TensorInfo]
   /// Their names without the prefixes that training wrappers add.
   public let names: [String]
-  private let index: [TensorName: Int]
+  private let index: NameIndex
   private let classes: NameClasses
+  private let stripped = Stripped()
   private let readValues: @Sendable (Int) -> [Double]?
   private let compareBytes: @Sendable (Int, Int) -> Bool
 
@@ -29,8 +31,9 @@ public struct Inventory: Sendable {
     infos: [TensorInfo], values: @escaping @Sendable (Int) -> [Double]?,
     sameBytes: @escaping @Sendable (Int, Int) -> Bool
   ) throws(Diagnostic) {
+    let names = infos.map { Inventory.unwrapped($0.name.string) }
     self.init(
-      infos: infos, names: infos.map { Inventory.unwrapped($0.name.string) }, values: values,
+      infos: infos, names: names, classes: NameClasses(names), values: values,
       sameBytes: sameBytes)
     guard index.count == infos.count else {
       var seen: Set<TensorName> = []
@@ -45,35 +48,46 @@ public struct Inventory: Sendable {
   }
 
   private init(
-    infos: [TensorInfo], names: [String], values: @escaping @Sendable (Int) -> [Double]?,
+    infos: [TensorInfo], names: [String], classes: NameClasses,
+    values: @escaping @Sendable (Int) -> [Double]?,
     sameBytes: @escaping @Sendable (Int, Int) -> Bool
   ) {
     self.infos = infos
     self.names = names
-    var index: [TensorName: Int] = [:]
-    index.reserveCapacity(names.count)
-    for (number, name) in names.enumerated() {
-      let name = TensorName(name)
-      if index[name] == nil { index[name] = number }
-    }
-    self.index = index
-    classes = NameClasses(names)
+    self.classes = classes
+    index = NameIndex(names)
     readValues = values
     compareBytes = sameBytes
   }
 
   /// An inventory of nothing, for configs that are read without a checkpoint.
   public static let empty = Inventory(
-    infos: [], names: [], values: { _ in nil }, sameBytes: { _, _ in false })
+    infos: [], names: [], classes: NameClasses([]), values: { _ in nil },
+    sameBytes: { _, _ in false })
 
   /// The same tensors with one of `prefixes` taken off the front of each name that has it.
   public func stripping(_ prefixes: [String]) -> Inventory {
-    guard prefixes.contains(where: { classes.hasPrefix($0, in: names) }) else { return self }
-    let stripped = names.map { name in
-      prefixes.first { name.hasPrefix($0) }.map { String(name.dropFirst($0.count)) } ?? name
+    let own = prefixes.filter { classes.hasPrefix($0, in: names) }
+    guard !own.isEmpty else { return self }
+    // Every layout asks, and most take off the same.
+    return stripped.known.withLock { known in
+      if let inventory = known[own] { return inventory }
+      let names = self.names.map { name in
+        own.first { name.utf8.starts(with: $0.utf8) }
+          .map { String(name.utf8.dropFirst($0.utf8.count)) ?? name } ?? name
+      }
+      // Names that were of one kind still are.
+      let inventory = Inventory(
+        infos: infos, names: names, classes: classes, values: readValues,
+        sameBytes: compareBytes)
+      known[own] = inventory
+      return inventory
     }
-    return Inventory(
-      infos: infos, names: stripped, values: readValues, sameBytes: compareBytes)
+  }
+
+  /// Inventories by the prefixes that were taken off.
+  private final class Stripped: Sendable {
+    let known = Mutex<[[String]: Inventory]>([:])
   }
 
   /// `name` without wrappers' prefixes.
@@ -125,5 +139,33 @@ public struct Inventory: Sendable {
     guard x.dtype == y.dtype, x.shape == y.shape else { return false }
     if let e = x.extent, e == y.extent { return true }
     return compareBytes(a, b)
+  }
+}
+
+/// The numbers of names, put in order when the first is asked for.
+private final class NameIndex: Sendable {
+  private let names: [String]
+  private let numbers = Mutex<[TensorName: Int]?>(nil)
+
+  init(_ names: [String]) { self.names = names }
+
+  /// How many different names there are.
+  var count: Int { withNumbers { $0.count } }
+
+  /// The first tensor of this name.
+  subscript(name: TensorName) -> Int? { withNumbers { $0[name] } }
+
+  private func withNumbers<R: Sendable>(_ body: ([TensorName: Int]) -> R) -> R {
+    numbers.withLock { numbers in
+      if let numbers { return body(numbers) }
+      var all: [TensorName: Int] = [:]
+      all.reserveCapacity(names.count)
+      for (number, name) in names.enumerated() {
+        let name = TensorName(name)
+        if all[name] == nil { all[name] = number }
+      }
+      numbers = all
+      return body(all)
+    }
   }
 }

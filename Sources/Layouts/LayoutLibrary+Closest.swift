@@ -1,3 +1,4 @@
+import Dispatch
 public import OrderedCollections
 public import Tensors
 
@@ -19,7 +20,10 @@ extension LayoutLibrary {
     to inventory: Inventory, config: JSONObject?, framework: String? = nil
   ) -> [NearMiss] {
     let kinds = inventory.kinds
-    return candidates(for: inventory, config: config, framework: framework).map { candidate in
+    let candidates = candidates(for: inventory, config: config, framework: framework)
+    // Every file is read to its end here, which takes longer than everything else about it.
+    DispatchQueue.concurrentPerform(iterations: candidates.count) { _ = candidates[$0].layout }
+    return candidates.map { candidate in
       let patterns = candidate.layout.namePatterns
       let strip = candidate.layout.detect.strip
       var known = 0

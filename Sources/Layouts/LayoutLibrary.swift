@@ -105,7 +105,8 @@ extension LayoutLibrary {
       }
     }
     if let expression = detect.config, let config {
-      let scope = Scope(["config": .object(config)])
+      var scope = Scope(["config": .object(config)])
+      scope.functions = inventory.functions
       if (try? expression.bool(in: scope)) == true {
         matches += 1
       } else {

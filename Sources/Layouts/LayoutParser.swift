@@ -3,7 +3,10 @@ public import Tensors
 extension Layout {
   /// Parses a layout file; every key must be one of the schema's (`formats/README.md`).
   ///
-  /// - Parameter inertGroups: the lists that `config.inert` may name as `@group`.
+  /// - Parameters:
+  ///   - text: the file's text.
+  ///   - file: its name, for messages.
+  ///   - inertGroups: the lists that `config.inert` may name as `@group`.
   /// - Throws: `layout.yaml`, `layout.schema` with line and column.
   public init(
     yaml text: String, file: String, inertGroups: [String: [String]] = [:]

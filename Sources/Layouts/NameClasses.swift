@@ -45,7 +45,10 @@ struct NameClasses: Sendable {
   /// The first name that `glob` matches.
   func first(_ glob: Glob, in names: [String]) -> Int? {
     if glob.ignoresNumbers { return classes.first { glob.matches(names[$0.first]) }?.first }
-    return names.firstIndex { glob.matches($0) }
+    // Only the names of kinds that some numbers would make match are looked at one by one.
+    let relaxed = glob.withoutNumbers
+    return classes.filter { relaxed.matches(names[$0.first]) }
+      .compactMap { $0.members.first { glob.matches(names[$0]) } }.min()
   }
 
   /// Whether some name begins with `prefix`.

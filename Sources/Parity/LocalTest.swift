@@ -23,7 +23,9 @@ public struct LocalTest {
 
   /// The sub-layers out of bounds, among `candidates`, and the pieces that explain each.
   ///
-  /// - Parameter differing: the pieces that differ between the sides.
+  /// - Parameters:
+  ///   - candidates: the sub-layers to look at.
+  ///   - differing: the pieces that differ between the sides.
   /// - Throws: `Problems` of reading.
   public func findings(
     among candidates: Set<Int>, differing: Set<PieceID>

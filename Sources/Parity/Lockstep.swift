@@ -95,6 +95,32 @@ public struct Lockstep {
     return report
   }
 
+  /// Compares the embeddings of `ids`, whether the sequences have them or not.
+  ///
+  /// - Throws: `Problems` of tokens, attributes or reading.
+  @specialized(where Scalar == Double)
+  @specialized(where Scalar == Float)
+  public func embedded<Scalar: Real>(
+    _ ids: [Int], _ precision: Scalar.Type
+  ) throws -> ParityReport.Stage {
+    var short = self
+    short.tokens = ids.map { [$0] }
+    let a: ForwardPass<Double> = try short.pass(reference)
+    let n: ForwardPass<Float> = try short.pass(reference)
+    let b: ForwardPass<Scalar> = try short.pass(other)
+    try a.embed()
+    try n.embed()
+    try b.embed()
+    var noise = Deviation()
+    var difference = Deviation()
+    a.withStream { x in
+      n.withStream { noise.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }
+      b.withStream { difference.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }
+    }
+    return result(
+      Stage.hiddenStates(0).name, noise, difference, Scalar.self == Double.self ? 0x1p-53 : 0x1p-24)
+  }
+
   private func pass<S: Real>(_ side: Side) throws(Problems) -> ForwardPass<S> {
     try ForwardPass(
       Model<S>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)

@@ -93,12 +93,19 @@ public struct LogitAgreement: Sendable, Hashable {
     public var b: [Guess]
 
     /// Whether both think the same token likeliest.
-    public var agrees: Bool { a.first?.token == b.first?.token }
+    public var agrees: Bool { a.first?.token == b.first?.token && isNumber }
+
+    /// Whether both predict anything.
+    public var isNumber: Bool { !(a + b).contains { $0.probability.isNaN } }
   }
 
   /// Takes in the logits of one position and the token that follows, if one does.
   ///
-  /// - Parameter place: the sequence and the position in it, for `worst`.
+  /// - Parameters:
+  ///   - a: A's logits.
+  ///   - b: B's.
+  ///   - next: the token that follows.
+  ///   - place: the sequence and the position in it, for `worst`.
   @specialized(where R == Double, S == Double)
   @specialized(where R == Double, S == Float)
   public mutating func add<R: Real, S: Real>(
@@ -121,18 +128,20 @@ public struct LogitAgreement: Sendable, Hashable {
       let weight = Double.exp(p)
       if weight > 0 { kl += weight * (p - (y[i] - logB)) }
     }
-    kl = max(kl, 0)
+    // What is no number is as far from a prediction as can be.
+    let isNumber = !(logA.isNaN || logB.isNaN)
+    kl = isNumber && !kl.isNaN ? max(kl, 0) : .infinity
     klSum += kl
     klMax = max(klMax, kl)
     let topA = LogitAgreement.largest(x, 5)
     let topB = LogitAgreement.largest(y, 5)
-    if topA.first == topB.first { top1 += 1 }
-    if Set(topA) == Set(topB) { top5 += 1 }
+    if isNumber, topA.first == topB.first { top1 += 1 }
+    if isNumber, Set(topA) == Set(topB) { top5 += 1 }
     positions += 1
     if let place {
       keep(
         Position(
-          sequence: place.sequence, index: place.index, kl: kl.isNaN ? .infinity : kl, next: next,
+          sequence: place.sequence, index: place.index, kl: kl, next: next,
           a: topA.map { Guess(token: $0, probability: .exp(x[$0] - logA)) },
           b: topB.map { Guess(token: $0, probability: .exp(y[$0] - logB)) }))
     }

@@ -37,6 +37,14 @@ public enum DType: String, Sendable, Hashable, CaseIterable, Codable {
     }
   }
 
+  /// Whether its elements are whole numbers or truth values.
+  public var isWhole: Bool {
+    switch self {
+    case .bool, .u8, .i8, .u16, .i16, .u32, .i32, .u64, .i64: true
+    default: false
+    }
+  }
+
   /// Whether the engine and the value transforms can compute with it (F64, F32, F16, BF16).
   public var isFloat: Bool {
     switch self {

@@ -40,6 +40,18 @@ struct AlignedPair {
       }
       return names
     }
+
+    /// The tensors that a fault in a piece is to be looked for in: where the head is the embedding,
+    /// its copy in the file, else the embedding.
+    func holders(of id: PieceID) -> [String] {
+      guard draft.pieces[id] == nil, id == PieceID(nil, "head.weight") else {
+        return tensors(of: id)
+      }
+      guard let copy = bound.tensors.first(where: { $0.expected.tied != nil }) else {
+        return tensors(of: PieceID(nil, "embed.weight"))
+      }
+      return [reader.source.tensors[copy.number].name.string]
+    }
   }
 
   var a: Member
@@ -231,7 +243,7 @@ struct AlignedPair {
     let accepts =
       (a.bound.layout.write?.accepts ?? []) + (b.bound.layout.write?.accepts ?? [])
     var result: [CheckpointDiff.Attribute] = []
-    func add(_ place: String, _ kind: String, _ x: JSONObject, _ y: JSONObject) {
+    func add(_ kind: String, _ layer: Int?, _ x: JSONObject, _ y: JSONObject) {
       for (name, value) in x {
         let other = y[name] ?? .null
         if let p = value.double, let q = other.double, p == q { continue }
@@ -240,13 +252,13 @@ struct AlignedPair {
         if kind == "mlp", name == "d_ff" { continue }
         result.append(
           CheckpointDiff.Attribute(
-            place: place, name: name, a: value, b: other,
+            kind: kind, layer: layer, name: name, a: value, b: other,
             isRounding: accepts.contains { $0.kind == kind && $0.attribute == name }))
       }
     }
-    add("model", "model", a.draft.spec.attributes, b.draft.spec.attributes)
+    add("model", nil, a.draft.spec.attributes, b.draft.spec.attributes)
     for (x, y) in zip(a.draft.spec.sublayers, b.draft.spec.sublayers) {
-      add("\(x.kind) in layer \(x.layer)", x.kind, x.attributes, y.attributes)
+      add(x.kind, x.layer, x.attributes, y.attributes)
     }
     return result
   }

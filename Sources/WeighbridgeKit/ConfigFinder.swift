@@ -44,15 +44,24 @@ struct ConfigFinder {
         ?? "presets: \(names.joined(separator: ", "))")
   }
 
+  /// What torchscale takes of fairseq's arguments, which hold a whole training run:
+  /// `RetNetConfig.override` looks at its own fields, where they are not `None`.
+  private func retNet(_ arguments: JSONObject) -> JSONObject {
+    let known = library.layouts(of: "torchscale").map(\.config)
+    let keys = Set(known.flatMap { $0.keys.flatMap { [$0.name] + $0.aliases } })
+    let inert = known.flatMap { $0.inert.map { Glob($0) } }
+    return arguments.filter { key, value in
+      value != .null && (keys.contains(key) || inert.contains { $0.matches(key) })
+    }
+  }
+
   /// What a pickled checkpoint says of its own config.
   private func attached(_ attachments: JSONValue) throws(Diagnostic) -> JSONObject? {
     // fairseq: cfg.model, or args of older versions.
     for candidate in [attachments["cfg"]?["model"], attachments["args"], attachments["config"]] {
-      if let config = candidate?.object,
-        config["decoder_embed_dim"] != nil || config["n_embd"] != nil
-      {
-        return config
-      }
+      guard let config = candidate?.object else { continue }
+      if config["n_embd"] != nil { return config }
+      if config["decoder_embed_dim"] != nil { return retNet(config) }
     }
     // lit_gpt's trainer: hparams.model_name.
     if let name = attachments["hparams"]?["model_name"]?.string

@@ -105,6 +105,7 @@ extension Weighbridge {
   /// Converts a checkpoint. The destination appears whole or not at all.
   ///
   /// - Parameters:
+  ///   - request: what to convert, to what, and where to.
   ///   - dryRun: decides everything and writes nothing.
   ///   - check: looks at what was written before the destination appears; throwing leaves nothing.
   ///   - progress: called now and then, from any thread.

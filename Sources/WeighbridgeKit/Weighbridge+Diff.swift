@@ -37,8 +37,10 @@ public struct CheckpointDiff: Sendable {
 
   /// An attribute in which the models differ.
   public struct Attribute: Sendable {
-    /// Where: `model`, or `attention in layer 3`.
-    public var place: String
+    /// The kind of sub-layer, or `model`.
+    public var kind: String
+    /// The sub-layer's layer.
+    public var layer: Int?
     /// The name.
     public var name: String
     /// In A.
@@ -47,6 +49,21 @@ public struct CheckpointDiff: Sendable {
     public var b: JSONValue
     /// Whether it only changes rounding (a rotary table in bfloat16).
     public var isRounding: Bool
+
+    /// An attribute that differs.
+    public init(
+      kind: String, layer: Int?, name: String, a: JSONValue, b: JSONValue, isRounding: Bool
+    ) {
+      self.kind = kind
+      self.layer = layer
+      self.name = name
+      self.a = a
+      self.b = b
+      self.isRounding = isRounding
+    }
+
+    /// Where: `model`, or `attention in layer 3`.
+    public var place: String { layer.map { "\(kind) in layer \($0)" } ?? kind }
   }
 
   /// A as the hub sees it, which the pieces' sub-layers refer to.

@@ -53,6 +53,7 @@ extension Weighbridge {
   /// Tells what a checkpoint is.
   ///
   /// - Parameters:
+  ///   - input: where it is.
   ///   - withStatistics: reads every tensor for its extremes, mean and spread.
   ///   - filter: a glob; only tensors whose name matches are listed.
   /// - Throws: when the files cannot be read.

@@ -54,7 +54,7 @@ extension Weighbridge {
           message:
             "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
           help: first.layout.framework == "lit_gpt"
-            ? "give one with --config, or --preset for microsoft/Samba's named configurations"
+            ? "give one with --config, or name one of microsoft/Samba's with --preset (weighbridge layouts lists them)"
             : "give one with --config"))
       return loaded
     }
@@ -77,14 +77,18 @@ extension Weighbridge {
         help: Suggestion.nearest(framework, library.frameworks).map { "did you mean \($0)?" }
           ?? "layouts: \(library.frameworks.joined(separator: ", "))")
     }
+    let near = library.closest(to: inventory, config: config, framework: input.framework).prefix(3)
+      .filter { $0.known > 0 }
+    let notes = near.map { near in
+      let obstacles = near.obstacles + near.unknown.map { "it does not know \($0)" }
+      return
+        "closest: \(near.layout.name) knows \(near.known) of \(inventory.names.count) names; \(obstacles.prefix(3).joined(separator: "; "))"
+    }
+    let first = inventory.names.first.map { ", such as \($0)" } ?? ""
     return Diagnostic(
       code: "layout.unknown", subject: input.path, message: "fits no layout that is known",
-      notes: library.closest(to: inventory, config: config, framework: input.framework).prefix(3)
-        .map { near in
-          let obstacles = near.obstacles + near.unknown.map { "it does not know \($0)" }
-          return
-            "closest: \(near.layout.name) knows \(near.known) of \(inventory.names.count) names; \(obstacles.prefix(3).joined(separator: "; "))"
-        },
+      notes: notes.isEmpty
+        ? ["no layout knows any of its names\(first)"] : notes,
       help: "a layout of your own can be given with --layout-file; see formats/README.md")
   }
 }

@@ -175,6 +175,16 @@ extension Weighbridge {
     }
     var report =
       request.precision == .float64 ? try lockstep.run(Double.self) : try lockstep.run(Float.self)
+    if weights.differing.contains(PieceID(nil, "embed.weight")), report.stages[0].ok,
+      let (stage, row) = try unusedRows(lockstep, pair, rows, request.precision)
+    {
+      report.stages[0] = stage
+      pair.problems.append(
+        Diagnostic(
+          .note, code: "parity.unused-rows", subject: pair.b.path,
+          message: "the embedding of token \(row) differs, which these tokens do not use",
+          notes: ["\(stage.name) tells the difference of the whole embedding"]))
+    }
     if let stage = report.stages.first(where: { !$0.ok }) {
       report.firstDivergence = try divergence(stage.name, lockstep, pair, weights, attributes)
     }
@@ -224,6 +234,26 @@ extension Weighbridge {
     return min(rowsA, rowsB)
   }
 
+  /// The embedding of the whole vocabulary, where it is out of bounds though that of the tokens is
+  /// not, and a token that shows it.
+  private func unusedRows(
+    _ lockstep: Lockstep, _ pair: AlignedPair, _ rows: Int, _ precision: Precision
+  ) throws -> (ParityReport.Stage, token: Int)? {
+    let words = [pair.a, pair.b].compactMap { $0.draft.spec["vocab_size"].int }.filter { $0 > 0 }
+    let count = min(rows, words.min() ?? rows)
+    for start in stride(from: 0, to: count, by: 1024) {
+      let ids = Array(start..<min(start + 1024, count))
+      func embedded(_ ids: [Int]) throws -> ParityReport.Stage {
+        precision == .float64
+          ? try lockstep.embedded(ids, Double.self) : try lockstep.embedded(ids, Float.self)
+      }
+      let stage = try embedded(ids)
+      guard !stage.ok else { continue }
+      return (stage, try ids.first { try !embedded([$0]).ok } ?? start)
+    }
+    return nil
+  }
+
   /// A's spec with B's attributes where they only change rounding.
   private func roundingLike(
     _ pair: AlignedPair, _ attributes: [CheckpointDiff.Attribute]
@@ -254,7 +284,7 @@ extension Weighbridge {
       let own = weights.differing.filter { $0.sublayer == nil && roles.contains($0.role) }
       return ParityReport.Divergence(
         stage: stage, sublayer: nil, kind: "model",
-        suspects: own.sorted().flatMap { pair.b.tensors(of: $0) },
+        suspects: own.sorted().flatMap { pair.b.holders(of: $0) },
         attributes: attributes.filter { $0.place == "model" && !$0.isRounding }.map(\.name),
         isProven: !own.isEmpty)
     }
@@ -346,12 +376,13 @@ struct WeightComparison {
       }
       pieces.append(piece)
       if case .cast(let from, let to) = status {
-        // Widening changes no value. What should stay float32 is not cast on purpose.
+        // Widening changes no value. What should stay float32 is not cast on purpose, but from one
+        // half precision to the other it no longer was.
         if to.bitWidth > from.bitWidth { continue }
         let kind =
           id.sublayer.flatMap { vocabulary.kinds[pair.a.draft.spec.sublayers[$0].kind] }
           ?? vocabulary.model
-        if kind.piece(id.role)?.keepsFloat32 != true {
+        if kind.piece(id.role)?.keepsFloat32 != true || from.bitWidth == to.bitWidth {
           deliberate.insert(id)
           continue
         }

@@ -31,4 +31,23 @@ struct TorchChecksumTests {
       #expect(resumed == whole, "resumed at \(cut)")
     }
   }
+
+  @Test("large steps and tables agree, at every length and alignment")
+  func twins() {
+    var random = SplitMix(state: 6)
+    let bytes = (0..<1500).map { _ in UInt8.random(in: 0...255, using: &random) }
+    bytes.withUnsafeBytes { all in
+      for count in Array(0...260) + [511, 512, 513, 1024, 1484] {
+        for start in [0, 1, 7, 15] {
+          let part = UnsafeRawBufferPointer(rebasing: all[start..<start + count])
+          for before in [ZipChecksum(), ZipChecksum(value: 0xdead_beef)] {
+            var (fast, plain) = (before, before)
+            fast.update(part)
+            plain.updatePlainly(part)
+            #expect(fast == plain, "\(count) bytes from \(start)")
+          }
+        }
+      }
+    }
+  }
 }

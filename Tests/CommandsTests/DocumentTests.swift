@@ -142,6 +142,51 @@ struct DocumentTests {
     #expect(Self.text("docs/use-it-in-ci.md").contains("```yaml\n\(workflow)```"))
   }
 
+  @Test("the workflow's commands run, in order")
+  func workflowCommands() throws {
+    let directory = TemporaryDirectory()
+    Files.makeDirectory(directory.file("model"))
+    let lit = ModelFixture.named("lit-samba/lit_gpt").path
+    Files.link(directory.file("model/checkpoint.pth"), to: lit + "/iter-000128-ckpt.pth")
+    Files.link(directory.file("model/lit_config.json"), to: lit + "/lit_config.json")
+    // `>-` joins the lines below it.
+    let text = Self.text("docs/examples/parity.yml").replacingOccurrences(
+      of: "run: >-\n          ", with: "run: "
+    ).replacingOccurrences(of: "\n          --", with: " --")
+    let commands = Self.lines(text).compactMap { line -> [String]? in
+      let words = line.split(separator: " ").map(String.init)
+      guard let start = words.firstIndex(of: "run:"), words[start + 1] == "weighbridge" else {
+        return nil
+      }
+      return Array(words[(start + 2)...].prefix { $0 != ">" })
+    }
+    #expect(commands.map(\.first) == ["convert", "parity"])
+    for command in commands {
+      let run = try BuiltTool.run(command, in: directory.path)
+      #expect(run.status == 0, "\(command): \(run.error)")
+    }
+    #expect(Files.exists(directory.file("parity.html")))
+  }
+
+  @Test("commands that are shown without their output are none that the tool does not know")
+  func shellBlocks() throws {
+    let directory = TemporaryDirectory()
+    Files.link(directory.file("Fixtures"), to: BuiltTool.package + "/Fixtures")
+    var count = 0
+    for document in Self.documents {
+      for block in Self.text(document).components(separatedBy: "```sh\n").dropFirst() {
+        let lines = Self.lines(block.components(separatedBy: "```")[0])
+        for line in lines where line.hasPrefix("weighbridge ") {
+          let words = line.split(separator: " ").dropFirst().map(String.init)
+          let run = try BuiltTool.run(Array(words), in: directory.path)
+          #expect(run.status != 64, "\(document): \(line): \(run.error)")
+          count += 1
+        }
+      }
+    }
+    #expect(count >= 9)
+  }
+
   @Test("the example that embeds the libraries does what the command does")
   func embed() throws {
     let directory = TemporaryDirectory()
@@ -152,8 +197,35 @@ struct DocumentTests {
     #expect(run.status == 0, "\(run.error)")
     #expect(
       Self.lines(run.output) == [
-        "33 tensors in pytorch", "mamba, 106368 parameters", "bitwise: []", "pass",
+        "mamba 106368", "bitwise []", "true []",
+        "16384", "lm_head.weight f32 [128, 64]", "32768", "lit_gpt mamba true", "rounding 32",
+        "[75, 56, 44, 114]", "true logits",
       ])
+  }
+
+  @Test("what the libraries' documentation shows is in the example that is built and run")
+  func snippets() {
+    let sources = "Examples/embed/Sources/embed"
+    let built = Set(
+      Files.names(in: "\(BuiltTool.package)/\(sources)").flatMap {
+        Self.lines(Self.text("\(sources)/\($0)")).map { $0.trimmingCharacters(in: [" "]) }
+      })
+    let libraries = Files.names(in: BuiltTool.package + "/Sources").filter {
+      Files.exists("\(BuiltTool.package)/Sources/\($0)/Documentation.docc")
+    }
+    #expect(libraries.count == 7)
+    let pages = libraries.map { "Sources/\($0)/Documentation.docc/\($0).md" }
+    for page in pages + ["docs/use-it-from-swift.md"] {
+      let blocks = Self.text(page).components(separatedBy: "```swift\n").dropFirst().map {
+        $0.components(separatedBy: "```")[0]
+      }
+      #expect(!blocks.isEmpty, "\(page)")
+      for block in blocks where !block.hasPrefix(".package") {
+        for line in Self.lines(block).map({ $0.trimmingCharacters(in: [" "]) }) {
+          #expect(line.isEmpty || built.contains(line), "\(page): \(line)")
+        }
+      }
+    }
   }
 
   @Test("every layout and framework is in README")

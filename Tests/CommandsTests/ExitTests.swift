@@ -329,4 +329,15 @@ struct UsageTests {
     #expect(run.status == 64 && run.output == "")
     #expect(run.error.contains("Usage: weighbridge convert"))
   }
+
+  #if os(Linux)
+    @Test("libhdf5 and OpenBLAS are not loaded as the program starts")
+    func startsWithoutLibraries() throws {
+      // The dynamic linker lists what it would load, and starts nothing.
+      let run = try BuiltTool.run(
+        ["LD_TRACE_LOADED_OBJECTS=1", BuiltTool.path], tool: "/usr/bin/env")
+      #expect(run.output.contains("libc.so"))
+      #expect(!run.output.contains("hdf5") && !run.output.contains("blas"), "\(run.output)")
+    }
+  #endif
 }

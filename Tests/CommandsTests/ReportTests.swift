@@ -73,7 +73,7 @@ struct ReportTests {
     ])
     #expect(run.status == 1 && run.output.hasPrefix("FAIL"))
     try Self.check(html)
-    #expect(html.contains("<h1>Fail: A and B part at hidden_states.3.</h1>"))
+    #expect(html.contains("<h1>Fail: A and B part in the mamba of layer 2.</h1>"))
     for stage in ["hidden_states.0", "hidden_states.4", "final_norm", "logits"] {
       #expect(Self.read(html).contains(">\(stage)</th>"), "\(stage)")
     }
@@ -135,8 +135,52 @@ struct ReportTests {
       "<code>layers.3.w</code>: 1 infinite of 3 values",
       "<code>layers.4.w</code>: all zeros, unlike its peers", "✕NaN", "✕inf", "▲flat",
     ] {
-      #expect(html.contains(words), "\(words)")
+      #expect(Self.read(html).contains(words), "\(words)")
     }
+  }
+
+  @Test("parity with a model that has a NaN stands beyond the axis, and predicts nothing")
+  func notANumber() throws {
+    let directory = TemporaryDirectory()
+    var builder = SafetensorsBuilder()
+    for (key, tensor) in try StoredCheckpoint(Self.samba).tensors.sorted(by: { $0.key < $1.key }) {
+      var bytes = tensor.bytes
+      if key == Self.changed { bytes.replaceSubrange(0..<4, with: [0, 0, 0xC0, 0x7F]) }
+      builder.add(key, tensor.dtype, tensor.shape, bytes)
+    }
+    Files.write(builder.bytes, to: directory.file("model.safetensors"))
+    Files.write(Files.read(Self.samba + "/config.json"), to: directory.file("config.json"))
+    let (html, run) = try Self.report([
+      "parity", Self.samba, directory.path, "--random", "1x16", "--json",
+    ])
+    #expect(run.status == 1)
+    try Self.check(html)
+    #expect(html.contains("<h1>Fail: A and B part in the mamba of layer 2.</h1>"))
+    #expect(html.contains(">inf</text>") && html.contains("nothing is predicted"))
+    #expect(html.contains("differs by NaN or infinity, in 1 of 8192"))
+    let logits = try run.document()["logits"]
+    #expect(logits?["kl_max"] == .null && logits?["kl_mean"] == .null)
+    #expect(logits?["top1_agreement"] == 0.0)
+  }
+
+  @Test("many tensors that are broken alike are told in a line")
+  func many() throws {
+    let directory = TemporaryDirectory()
+    var builder = SafetensorsBuilder()
+    for layer in 0..<12 {
+      builder.add("model.layers.\(layer).w", [2], layer % 2 == 0 ? [1, .nan] : [1, 2])
+      builder.add("model.layers.\(layer).v", [2], [1, 2])
+    }
+    Files.write(builder.bytes, to: directory.file("model.safetensors"))
+    let (html, _) = try Self.report(["inspect", directory.file("model.safetensors")])
+    try Self.check(html)
+    #expect(html.contains("<h1>Broken: 6 tensors hold NaN or infinite values.</h1>"))
+    let page = Self.read(html)
+    #expect(
+      page.contains(
+        "<code>model.layers.*.w</code> in layers 0, 2, 4, 6, 8, 10: NaN, in 6 of 12 tensors"))
+    #expect(page.contains("All begin with <code>model.layers.*.</code>"))
+    #expect(html.components(separatedBy: "✕NaN</text>").count == 2)
   }
 
   @Test("names in a checkpoint are text, whatever they hold")

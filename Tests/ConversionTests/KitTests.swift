@@ -67,12 +67,29 @@ struct KitTests {
     let directory = TemporaryDirectory()
     var builder = SafetensorsBuilder()
     builder.add("encoder.weight", [2], [1, 2])
+    builder.add("lm_head.weight", [1, 2], [1, 2])
     Files.write(builder.bytes, to: directory.file("model.safetensors"))
     let inspection = try weighbridge.inspect(CheckpointInput(path: directory.path))
-    #expect(inspection.tensors.count == 1 && inspection.parameters == 2)
+    #expect(inspection.tensors.count == 2 && inspection.parameters == 4)
     #expect(inspection.problems.map(\.code) == ["layout.unknown"])
     #expect(inspection.problems[0].notes.count == 3)
-    #expect(inspection.problems[0].notes[0].hasPrefix("closest: "))
+    #expect(
+      inspection.problems[0].notes.allSatisfy {
+        $0.hasPrefix("closest: ") && $0.contains(" knows 1 of 2 names; ")
+      })
+  }
+
+  @Test("of a model that no layout knows anything of, none is called close")
+  func stranger() throws {
+    let directory = TemporaryDirectory()
+    var builder = SafetensorsBuilder()
+    builder.add("encoder.weight", [2], [1, 2])
+    Files.write(builder.bytes, to: directory.file("model.safetensors"))
+    let inspection = try weighbridge.inspect(CheckpointInput(path: directory.path))
+    #expect(inspection.problems.map(\.code) == ["layout.unknown"])
+    #expect(
+      inspection.problems[0].notes
+        == ["no layout knows any of its names, such as encoder.weight"])
   }
 
   @Test("a checkpoint without a config says which layouts it may be")

@@ -147,4 +147,36 @@ struct PlantedFaultTests {
     #expect(result.differing.isEmpty)
     #expect(result.report.stages.allSatisfy { $0.maxAbs == 0 })
   }
+
+  @Test(
+    "rows of the embedding that differ are found when no token uses them",
+    arguments: [Precision.float64, .float32])
+  func unusedRows(_ precision: Precision) throws {
+    let altered = try Altered { $0.swapRows("backbone.embeddings.weight", 7, 9, 1) }
+    let directory = TemporaryDirectory()
+    Files.write("[[1, 2, 3, 4, 5, 6]]", to: directory.file("tokens.json"))
+    var request = ParityRequest()
+    request.precision = precision
+    let result = try weighbridge.parity(
+      original, altered.input, tokens: .file(directory.file("tokens.json")), request)
+    #expect(!result.passes)
+    let divergence = try #require(result.report.firstDivergence)
+    #expect(divergence.stage == "hidden_states.0")
+    #expect(divergence.suspects == ["backbone.embeddings.weight"])
+    #expect(result.report.stages.map(\.ok) == [false, true, true, true, true, true, true])
+    let note = try #require(result.problems.first { $0.code == "parity.unused-rows" })
+    #expect(note.message.contains("token 7 "))
+  }
+
+  @Test("a head that has become the embedding is looked for in the head's tensor")
+  func tiedByMistake() throws {
+    let altered = try Altered {
+      $0["lm_head.weight"] = $0["backbone.embeddings.weight"]
+    }
+    let result = try weighbridge.parity(
+      original, altered.input, tokens: .random(batch: 2, length: 40, seed: 3), ParityRequest())
+    let divergence = try #require(result.report.firstDivergence)
+    #expect(divergence.stage == "logits")
+    #expect(divergence.suspects == ["lm_head.weight"])
+  }
 }

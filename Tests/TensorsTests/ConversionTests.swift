@@ -1,3 +1,4 @@
+import TestSupport
 import Tensors
 import Testing
 
@@ -204,5 +205,38 @@ struct ConversionTests {
     }
     #expect(output == [0xAA, 0x80, 0x3F, 0x20, 0xC1, 0xAA])
     #expect(convert([Float](), .f32, .f16, as: UInt16.self).values == [])
+  }
+
+  @Test(
+    "the processor's loops give the plain ones' bits, at every length and alignment",
+    arguments: [(DType.f32, DType.bf16), (.f32, .f16), (.bf16, .f32), (.f16, .f32)])
+  func twins(from: DType, to: DType) {
+    var random = SeededRandom(11)
+    let (size, width) = (from.bitWidth / 8, to.bitWidth / 8)
+    // Random bits hold every kind of value; a quarter lies around the largest finite ones.
+    let bits = (0..<2000).map { i -> UInt32 in
+      let any = UInt32.random(in: 0...UInt32.max, using: &random)
+      return i % 4 == 0 ? any & 0x8000_0FFF | 0x477F_E000 : any
+    }
+    bits.withUnsafeBytes { all in
+      for count in Array(0...70) + [255, 256, 257, 1900] {
+        for shift in [0, 1, 3] {
+          let input = UnsafeRawBufferPointer(rebasing: all[shift..<shift + count * size])
+          var fast = [UInt8](repeating: 0xAA, count: count * width + 8)
+          var plain = fast
+          let overflows = fast.withUnsafeMutableBytes {
+            DType.convert(
+              from: from, to: to, source: input,
+              destination: UnsafeMutableRawBufferPointer(
+                rebasing: $0[shift..<shift + count * width]))
+          }
+          let expected = plain.withUnsafeMutableBytes {
+            DType.convertPlainly(
+              from: from, to: to, input.baseAddress!, count, $0.baseAddress! + shift)
+          }
+          #expect(fast == plain && overflows == expected, "\(count) values, shifted by \(shift)")
+        }
+      }
+    }
   }
 }

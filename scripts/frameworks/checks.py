@@ -376,7 +376,6 @@ def refusals(bench, cs):
     changed("fla-mamba2-nonorm", {}, "hf", "rmsnorm", "gated_norm")
     changed("fla-mamba2", {"norm_before_gate": True}, "hf", "norm_before_gate")
     changed("fla-mamba2", {"D_has_hdim": True}, "hf", "D_has_hdim", tensors=lambda sd: sd.update({k: torch.randn(64) for k in sd if k.endswith(".D")}))
-    changed("hf-mamba2", {"time_step_limit": [0.1, 0.2], "norm_before_gate": True}, "fla", "norm_before_gate")
     one = dict(hidden_size=32, num_hidden_layers=1, vocab_size=61, tie_word_embeddings=True)
     import transformers as T
     from fla import models as X

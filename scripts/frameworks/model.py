@@ -396,6 +396,7 @@ def read_torchscale(c, sd):
     emb = sd["embed_tokens.weight"]
     m = Model(emb, sd.get("output_projection.weight"), sd["layer_norm.weight"], subs, eps, scale=1.0 if c.get("no_scale_embedding", True) else math.sqrt(D))
     m.angle, m.decay = sd.get("retnet_rel_pos.angle"), sd.get("retnet_rel_pos.decay")
+    m.emb_norm = sd["layernorm_embedding.weight"] if c.get("layernorm_embedding") else None
     assert bool(c.get("share_decoder_input_output_embed", False)) == (m.head is None), "share_decoder_input_output_embed"
     return m
 

@@ -220,9 +220,10 @@ def mamba(checkout):
     module("mamba_ssm").__path__ = [os.path.join(checkout, "mamba_ssm")]
     from mamba_ssm.models.config_mamba import MambaConfig
     import mamba_ssm.models.mixer_seq_simple as models
+    import mamba_ssm.modules.block as block
     import mamba_ssm.modules.mamba_simple as mixer
     mixer.selective_scan_fn, mixer.mamba_inner_fn = scan, mamba_inner
-    models.RMSNorm = RMSNorm
+    models.RMSNorm = block.RMSNorm = RMSNorm
     forget()
     return MambaConfig, models.MambaLMHeadModel
 

@@ -246,6 +246,7 @@ def torchscale(m, c, prefix=""):
             out.put(f"{p}ffn.{n}.weight", b.t[x])
     dk = m.subs[0].a["Kd"] // m.subs[0].a["heads"]
     if same:
+        out.put("layernorm_embedding.weight", m.emb_norm)
         out.put("retnet_rel_pos.angle", m.angle)
         out.put("retnet_rel_pos.decay", m.decay)
     else:

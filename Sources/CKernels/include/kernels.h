@@ -1,5 +1,5 @@
 // The loops that are not matrix products, for vector units that Swift does not compile for by itself.
-// Each is written once (kernels-real.h) and built for the processor's baseline, for AVX2 and for
+// Each is written once (kernels-real.h, casts-level.h) and built for the processor's baseline, for AVX2 and for
 // AVX-512; their plain twins are in Swift, and tests hold both together.
 #pragma once
 
@@ -45,6 +45,23 @@ enum ck_level ck_best_level(void);
 /// The loops for `level`, which the processor must have.
 const struct ck_kernels_f32 *ck_kernels_f32_for(enum ck_level level);
 const struct ck_kernels_f64 *ck_kernels_f64_for(enum ck_level level);
+
+/// Whole buffers from one float type to another; see `FloatBits` in Swift, their plain twin. Each takes
+/// n values at any alignment, and returns how many finite ones became infinite.
+struct ck_casts {
+  long (*bf16_to_f32)(const void *from, long n, void *to);
+  long (*f16_to_f32)(const void *from, long n, void *to);
+  long (*f32_to_bf16)(const void *from, long n, void *to);
+  long (*f32_to_f16)(const void *from, long n, void *to);
+};
+
+/// The casts for `level`, which the processor must have.
+const struct ck_casts *ck_casts_for(enum ck_level level);
+
+/// Sums zip's CRC-32 over the first of `count` bytes as far as it can in large steps: `crc` is the
+/// (inverted) register before them, and `rest` becomes 16 bytes that lead a register of 0 to where the
+/// bytes would lead `crc`. Returns how many bytes that were; 0 where the processor cannot, or for few.
+long ck_crc32_fold(unsigned int crc, const void *bytes, long count, unsigned char rest[16]);
 
 /// Threads that wait for work: they watch for it a few dozen microseconds, then sleep.
 struct ck_pool;

@@ -1,4 +1,5 @@
 import CHDF5
+import CHDF5Loader
 import Tensors
 
 #if canImport(Glibc)
@@ -21,7 +22,35 @@ struct HDF5Failure: Error, Sendable {
 ///
 /// Builds of the library without thread safety exist, so one lock is held around every call; what
 /// needs it is a method of `HDF5Session`, which only `run` hands out.
+///
+/// It is loaded when the first file is opened or made, not when the program starts.
 enum HDF5Library {
+  /// Loads the library; `run` may be called afterwards.
+  ///
+  /// - Throws: `hdf5.no-library` when the system has none of the version that this program was built
+  ///   with.
+  static func load() throws(Diagnostic) {
+    lock.acquire()
+    defer { lock.release() }
+    var found: (UInt32, UInt32, UInt32) = (0, 0, 0)
+    let state = withUnsafeMutablePointer(to: &found) {
+      $0.withMemoryRebound(to: UInt32.self, capacity: 3) { chdf5_load($0) }
+    }
+    guard state != 0 else { return }
+    var built: (UInt32, UInt32, UInt32) = (0, 0, 0)
+    withUnsafeMutablePointer(to: &built) {
+      $0.withMemoryRebound(to: UInt32.self, capacity: 3) { chdf5_built_with($0) }
+    }
+    throw Diagnostic(
+      code: "hdf5.no-library", subject: "libhdf5",
+      message: state == 1
+        ? "is not installed; HDF5 files need it"
+        : "is of version \(found.0).\(found.1).\(found.2); this program was built with "
+          + "\(built.0).\(built.1)",
+      help: "apt-get install libhdf5-103-1 (Debian 12), libhdf5-103-1t64 (Ubuntu 24.04), or build "
+        + "weighbridge on this machine")
+  }
+
   /// Runs `body` alone, with the library started and its printing off.
   static func run<R, E: Error>(_ body: (HDF5Session) throws(E) -> R) throws(E) -> R {
     lock.acquire()

@@ -26,12 +26,13 @@ public final class HDF5Reader: TensorSource {
 
   /// Opens the file and lists its tensors; reads no data.
   ///
-  /// - Throws: everything that is wrong with the file: `hdf5.*`, `io.*`.
+  /// - Throws: everything that is wrong with the file: `hdf5.*`, `io.*`; `hdf5.no-library`.
   public init(path: String) throws(Problems) {
     let file: RandomAccessFile
     do throws(Diagnostic) {
       file = try RandomAccessFile(path: path)
       try HDF5Superblock.check(file)
+      try HDF5Library.load()
     } catch { throw Problems([error]) }
     let contents = try HDF5Library.run { session throws(Problems) in
       try HDF5Contents(session, file)

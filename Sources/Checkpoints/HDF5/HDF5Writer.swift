@@ -37,6 +37,7 @@ public final class HDF5Writer: TensorSink {
     manifest: OutputManifest, directory: String, fileName: String
   ) throws(Diagnostic) {
     try HDF5Plan.check(manifest, fileName)
+    try HDF5Library.load()
     let path = directory + "/" + fileName
     extents = try HDF5Library.run { session throws(Diagnostic) in
       do throws(HDF5Failure) {

@@ -28,16 +28,7 @@ package final class ZipOutput: Sendable {
   ///
   /// - Throws: `io.write` with the system's reason.
   package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(Diagnostic) {
-    var done = 0
-    while done < bytes.count {
-      let count = pwrite(
-        descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw .system("io.write", path, "cannot be written at byte \(offset + done)")
-      }
-      done += count
-    }
+    try FileCopy.write(bytes, to: descriptor, path: path, at: offset)
   }
 
   /// Writes `bytes` from `offset` on.

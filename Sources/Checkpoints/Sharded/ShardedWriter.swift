@@ -19,6 +19,8 @@ public final class ShardedWriter: TensorSink {
   /// Creates the shards.
   ///
   /// - Parameters:
+  ///   - manifest: the tensors of all shards.
+  ///   - directory: where.
   ///   - fileName: the name that a single file would have: `model.safetensors` gives
   ///     `model-00001-of-00002.safetensors` and `model.safetensors.index.json`.
   ///   - split: what `ShardedWriter.split` returned for the manifest.

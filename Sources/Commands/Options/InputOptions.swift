@@ -46,8 +46,8 @@ struct ProgressOptions: ParsableArguments {
 
   /// What shows it. On a terminal work of a second stays quiet.
   var line: ProgressLine? {
-    if progressJson { return ProgressLine(.json) }
+    if progressJson { return ProgressLine(.json, patience: .seconds(1)) }
     if let progress { return progress ? ProgressLine(.line) : nil }
-    return Standard.errorIsTerminal ? ProgressLine(.line, patience: .seconds(1)) : nil
+    return Standard.errorTakesLine ? ProgressLine(.line, patience: .seconds(1)) : nil
   }
 }

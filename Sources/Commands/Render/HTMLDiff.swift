@@ -9,7 +9,10 @@ struct HTMLDiff {
   func text(command: String) -> String {
     let differing = diff.pieces.filter { !$0.status.isSame }
     let isCast = differing.allSatisfy { if case .cast = $0.status { true } else { false } }
-    let decisive = diff.attributes.filter { !$0.isRounding }
+    var decisive: [String] = []
+    for attribute in diff.attributes where !attribute.isRounding {
+      if !decisive.contains(attribute.name) { decisive.append(attribute.name) }
+    }
     var parts: [String] = []
     if !differing.isEmpty {
       parts.append(
@@ -18,7 +21,9 @@ struct HTMLDiff {
     }
     if !decisive.isEmpty {
       parts.append(
-        "the configs differ in \(decisive.count == 1 ? "1 value" : "\(decisive.count) values")")
+        "the configs differ in "
+          + (decisive.count <= 4
+            ? decisive.joined(separator: ", ") : "\(decisive.count) attributes"))
     }
     var page = HTMLPage(
       title: "\(diff.isEqual ? "equal" : "different"): \(a) and \(b)",

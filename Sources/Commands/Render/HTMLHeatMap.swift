@@ -99,7 +99,9 @@ extension CheckpointDiff.Status {
     case .neutral: "without effect"
     case .cast(let from, let to): "cast of \(from.rawValue) to \(to.rawValue)"
     case .differs(let maxAbs, let count, let total):
-      "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
+      maxAbs.isFinite
+        ? "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
+        : "differs by NaN or infinity, in \(count) of \(total)"
     case .shapes(let x, let y): "shape \(x) against \(y)"
     case .onlyInA: "only in A"
     case .onlyInB: "only in B"

@@ -23,7 +23,7 @@ struct HTMLInspection {
       tone: !faults.isEmpty ? .bad : odd.isEmpty && errors.isEmpty ? .good : .warn)
     page.lead = """
       <p><code>\(inspection.path)</code></p>
-      \(outstanding(odd))
+      \(outstanding)
       """
     if !inspection.problems.isEmpty { page.add("Noticed", HTML.problems(inspection.problems)) }
     page.add("What it is", facts)
@@ -56,12 +56,23 @@ struct HTMLInspection {
     return "Sound: a \(name), every value a finite number."
   }
 
-  private func outstanding(_ odd: [TensorGroup.Member]) -> HTML {
-    guard !odd.isEmpty else { return HTML() }
-    let items: [HTML] = odd.prefix(12).map {
-      "<li><code>\($0.tensor.info.name.string)</code>: \($0.oddity?.words ?? "")</li>\n"
+  /// What stands out, faults first; many tensors that are alike in one line.
+  private var outstanding: HTML {
+    let notes = groups.flatMap { group in group.notes().map { (group: group, note: $0) } }
+    guard !notes.isEmpty else { return HTML() }
+    let sorted = notes.filter(\.note.isFault) + notes.filter { !$0.note.isFault }
+    let items: [HTML] = sorted.prefix(12).map { group, note in
+      if note.members.count == 1 {
+        let name = note.members[0].tensor.info.name.string
+        return "<li><code>\(HTML.name(name))</code>: \(note.words)</li>\n"
+      }
+      let kind = group.kind.isEmpty ? "" : " of \(group.kind)"
+      return """
+        <li><code>\(HTML.name(group.title))</code>\(kind) in \(note.place): \(note.words)</li>
+
+        """
     }
-    let more: HTML = odd.count > 12 ? "<li>and \(odd.count - 12) more</li>\n" : ""
+    let more: HTML = notes.count > 12 ? "<li>and \(notes.count - 12) more</li>\n" : ""
     return "<ul class=\"plain\">\n\(items)\(more)</ul>\n"
   }
 
@@ -136,7 +147,7 @@ struct HTMLInspection {
         <td class="n">\(stats.map { "\($0.nan)" } ?? "-")</td>\
         <td class="n">\(stats.map { "\($0.inf)" } ?? "-")</td>\
         <td class="n">\(stats.map { "\($0.zeros)" } ?? "-")</td>\
-        <td class="mono">\(tensor.piece.map { HTML.name($0) } ?? "-")</td></tr>
+        <td class="name piece">\(tensor.piece.map { HTML.name($0) } ?? "-")</td></tr>
 
         """
     }

@@ -64,7 +64,10 @@ struct HTMLLogits {
   }
 
   private func guesses(_ guesses: [LogitAgreement.Guess], _ next: Int?, _ side: String) -> HTML {
-    HTML(
+    if guesses.contains(where: { $0.probability.isNaN }) {
+      return "<span class=\"word bad\">✕ NaN</span> nothing is predicted"
+    }
+    return HTML(
       guesses.prefix(3).map { guess in
         let width = guess.probability.isFinite ? min(max(guess.probability, 0), 1) * 100 : 0
         return """

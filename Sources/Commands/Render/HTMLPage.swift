@@ -81,9 +81,10 @@ extension HTML {
   ///   - caption: what it shows.
   ///   - columns: the headings; a number's column is aligned to the right.
   ///   - rows: `<tr>` elements.
+  ///   - isTall: whether the rows are too many to stand between other things.
   static func table(
     _ caption: String, _ columns: [(title: String, isNumber: Bool)], _ rows: [HTML],
-    style: String = ""
+    style: String = "", isTall: Bool = false
   ) -> HTML {
     let heads: [HTML] = columns.map {
       "<th scope=\"col\"\($0.isNumber ? " class=\"n\"" as HTML : "")>\($0.title)</th>"
@@ -95,13 +96,13 @@ extension HTML {
       <thead><tr>\(heads)</tr></thead>
       <tbody>
       \(rows)</tbody></table>
-      """)
+      """, isTall: isTall)
   }
 
-  /// A part that scrolls sideways by itself.
-  static func region(_ label: String, _ content: HTML) -> HTML {
+  /// A part that scrolls sideways by itself, and up and down if it is tall.
+  static func region(_ label: String, _ content: HTML, isTall: Bool = false) -> HTML {
     """
-    <div class="scroll" role="region" tabindex="0" aria-label="\(label)">\(content)</div>
+    <div class="scroll\(isTall ? " tall" : "")" role="region" tabindex="0" aria-label="\(label)">\(content)</div>
 
     """
   }

@@ -36,7 +36,13 @@ struct HTMLParity {
     let other = isTrace ? "the trace" : "B"
     if result.passes { return "Pass: A and \(other) compute the same function." }
     if let divergence = result.report.firstDivergence {
-      return "Fail: A and \(other) part at \(divergence.stage)."
+      guard let sublayer = divergence.sublayer else {
+        return "Fail: A and \(other) part at \(divergence.stage)."
+      }
+      let layer = result.spec.sublayers[sublayer].layer
+      let isShown = divergence.isProven || !divergence.attributes.isEmpty
+      return
+        "Fail: A and \(other) part in \(isShown ? "the \(divergence.kind) of " : "")layer \(layer)."
     }
     return "Fail: A and \(other) continue a prompt differently."
   }
@@ -88,7 +94,7 @@ struct HTMLParity {
       html += "<p>\(told)</p>\n\(HTML.names(divergence.suspects))"
     }
     if !divergence.attributes.isEmpty {
-      html += "<p>The configs differ there in:</p>\n\(HTML.names(divergence.attributes))"
+      html += "<p>The configs differ there in:</p>\n\(HTML.names(result.divergingAttributes))"
     }
     return html
   }
@@ -114,7 +120,7 @@ struct HTMLParity {
         [
           ("stage", false), ("", false), ("error", true), ("relative", true), ("bound", true),
           ("noise", true),
-        ], rows))
+        ], rows, isTall: rows.count > 16))
       """
   }
 
@@ -154,14 +160,15 @@ struct HTMLParity {
 extension HTML {
   /// The attributes in which two configs differ.
   static func attributes(_ attributes: [CheckpointDiff.Attribute]) -> HTML {
-    let rows: [HTML] = attributes.map {
-      """
-      <tr class="\($0.isRounding ? "" : "out")"><th scope="row">\($0.place)</th>\
-      <td><code>\($0.name)</code></td><td><code>\($0.a.text())</code></td>\
-      <td><code>\($0.b.text())</code></td>\
-      <td>\($0.isRounding ? "changes rounding only" : "changes the function")</td></tr>
+    let rows: [HTML] = AttributeGroup.groups(attributes).map { group in
+      let attribute = group.attribute
+      return """
+        <tr class="\(attribute.isRounding ? "" : "out")"><th scope="row">\(group.place)</th>\
+        <td><code>\(attribute.name)</code></td><td><code>\(attribute.a.text())</code></td>\
+        <td><code>\(attribute.b.text())</code></td>\
+        <td>\(attribute.isRounding ? "changes rounding only" : "changes the function")</td></tr>
 
-      """
+        """
     }
     return table(
       "What the configs say differently",

@@ -24,12 +24,16 @@ struct HTMLStack {
         """
     }
     return """
-      <p>The residual stream runs through \(spec.sublayers.count) sub-layers in \(spec.layerCount) \
-      layers, from the first to the last.</p>
+      <p>The residual stream runs through \(counted(spec.sublayers.count, "sub-layer")) in \
+      \(counted(spec.layerCount, "layer")), from the first to the last.</p>
       <ol class="stack">
       \(items)</ol>
 
       """
+  }
+
+  private func counted(_ count: Int, _ name: String) -> String {
+    "\(count) \(name)\(count == 1 ? "" : "s")"
   }
 
   private func block(_ index: Int) -> HTML {

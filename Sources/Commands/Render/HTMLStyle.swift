@@ -43,6 +43,8 @@ extension HTML {
     dl.facts div{min-width:0}dt{color:var(--soft);font-size:.85rem}dd{margin:0;font-weight:600}\
     dl.small{gap:.35rem 1rem;font-size:.9rem}dl.small dd{font-weight:500}
     .scroll{position:relative;overflow-x:auto;margin:.5rem 0;border:1px solid var(--line);border-radius:4px}
+    .scroll.tall{max-height:26rem;overflow-y:auto}
+    .scroll.tall thead th{position:sticky;top:0;background:var(--panel)}
     .scroll:focus-visible,summary:focus-visible,a:focus-visible\
     {outline:3px solid var(--mark);outline-offset:2px}
     table{border-collapse:collapse;width:100%;font-size:.88rem}
@@ -52,7 +54,7 @@ extension HTML {
     tbody th{font-weight:500}
     td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
     td,th{overflow-wrap:break-word}\
-    td.say{min-width:11rem}td.guesses{min-width:13rem}\
+    td.piece{min-width:11rem}td.say{min-width:11rem}td.guesses{min-width:13rem}\
     td.name,th.name{min-width:13rem;overflow-wrap:anywhere;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;\
     font-size:.82rem;unicode-bidi:isolate}
     tr.out>*{background:var(--badbg)}tr.odd>*{background:var(--warnbg)}
@@ -66,9 +68,10 @@ extension HTML {
     svg text{fill:var(--soft);font-size:11px;font-family:system-ui,sans-serif}
     .plot{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:0 .8rem;\
     padding-right:1.2rem}
-    .plot ol{list-style:none;margin:0;padding:22px 0 0;font-size:.78rem;text-align:right;\
+    .plot ol{list-style:none;margin:0;padding:38px 0 0;font-size:.78rem;text-align:right;\
     font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
     .plot li{height:20px;line-height:20px;white-space:nowrap}
+    .plot.dense li{height:16px;line-height:16px;font-size:.7rem}
     .plot li.first{color:var(--bad);font-weight:700}
     .noise{fill:var(--noise)}.allowed{fill:var(--allowed)}.grid{stroke:var(--line)}
     .bound{stroke:var(--ink);stroke-width:2}.path{stroke:var(--mark);stroke-width:1.2;opacity:.7}
@@ -110,6 +113,7 @@ extension HTML {
     .multiples figcaption{margin:0 0 .2rem;color:var(--ink);font-size:.8rem;font-weight:600}
     .multiples .ends{display:flex;justify-content:space-between;font-size:.72rem;color:var(--soft);\
     margin:0}
+    .multiples .note{font-size:.75rem;margin:.1rem 0 0}
     .multiples .flag{border-color:var(--bad);background:var(--badbg)}
     .multiples .odd{border-color:var(--warn);background:var(--warnbg)}
     .range{stroke:var(--soft);stroke-width:1.5}.spread{fill:var(--mark)}
@@ -125,10 +129,10 @@ extension HTML {
     @media (max-width:40rem){.guess{grid-template-columns:2rem 2.9rem;gap:.2rem}#content td,#content th{padding-left:.4rem;padding-right:.4rem}.guess i{display:none}\
     td.guesses{min-width:0}td.name,th.name{min-width:9rem}body{font-size:15px}h1{font-size:1.35rem}section{padding:.8rem .7rem;\
     margin:.7rem 0}main,header,footer{padding:0 .6rem}.plot{gap:0 .5rem}.plot ol{font-size:.68rem}\
-    ol.stack>li{width:5.2rem}.multiples{grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr))}}
+    ol.stack>li{width:5.2rem}table.map thead th{height:auto}.multiples{grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr))}}
     @media print{body{background:#fff;font-size:10pt}section{border:0;padding:0;margin:1rem 0}\
-    *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.scroll{overflow:visible;border:0}\
-    figure,tr,.multiples figure,.maps>*,ol.stack>li{break-inside:avoid}h2,h3,caption,thead{break-after:avoid}\
-    table{font-size:8pt}td.name,th.name{min-width:0;font-size:7.5pt}main,header,footer{max-width:none}}
+    *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.scroll,.scroll.tall{overflow:visible;max-height:none;border:0}\
+    .plot:not(.long),tr,.legend,.multiples figure,.maps>*,ol.stack>li{break-inside:avoid}h2,h3,caption,thead{break-after:avoid}\
+    table{font-size:8pt}td.name,th.name,td.piece{min-width:0;font-size:7pt}th,td{padding:.15rem .3rem}main,header,footer{max-width:none}}
     """
 }

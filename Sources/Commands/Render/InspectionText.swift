@@ -36,7 +36,11 @@ struct InspectionText {
           .joined(separator: " "))
     }
     for names in inspection.tied { fact("tied", names.joined(separator: " = ")) }
-    lines = lines.flatMap { wrap($0, Standard.width) }
+    lines = lines.flatMap { line in
+      let indent = line.prefix { $0 == " " }.count
+      return Paragraph.fold(
+        String(line.dropFirst(indent)), width: Standard.width, indent: indent, hanging: 14)
+    }
     lines.append("")
     lines.append(tensors)
     return lines.joined(separator: "\n")
@@ -75,10 +79,11 @@ struct InspectionText {
 
   private var tensors: String {
     if withStatistics {
-      var table = Table([
-        ("tensor", .left), ("dtype", .left), ("shape", .left), ("min", .right), ("max", .right),
-        ("mean", .right), ("std", .right), ("nan", .right), ("inf", .right), ("zeros", .right),
-      ])
+      var table = Table(
+        [
+          ("tensor", .left), ("dtype", .left), ("shape", .left), ("min", .right), ("max", .right),
+          ("mean", .right), ("std", .right), ("nan", .right), ("inf", .right), ("zeros", .right),
+        ], spare: [5, 1, 9, 2, 6])
       for tensor in inspection.tensors {
         let stats = tensor.stats
         table.add([
@@ -90,9 +95,10 @@ struct InspectionText {
       }
       return table.text(width: Standard.width)
     }
-    var table = Table([
-      ("tensor", .left), ("dtype", .left), ("shape", .left), ("bytes", .right), ("piece", .left),
-    ])
+    var table = Table(
+      [
+        ("tensor", .left), ("dtype", .left), ("shape", .left), ("bytes", .right), ("piece", .left),
+      ], spare: [3, 1])
     for tensor in inspection.tensors {
       table.add([
         tensor.info.name.string, tensor.info.dtype.rawValue, tensor.info.shape.description,
@@ -100,22 +106,5 @@ struct InspectionText {
       ])
     }
     return table.text(width: Standard.width)
-  }
-
-  private func wrap(_ line: String, _ width: Int) -> [String] {
-    guard line.count > width else { return [line] }
-    var lines: [String] = []
-    var current = String(line.prefix { $0 == " " })
-    for word in line.dropFirst(current.count).split(
-      separator: " ", omittingEmptySubsequences: false)
-    {
-      if current.contains(where: { $0 != " " }), current.count + 1 + word.count > width {
-        lines.append(current)
-        current = String(repeating: " ", count: 14) + word
-      } else {
-        current += current.allSatisfy { $0 == " " } ? String(word) : " " + word
-      }
-    }
-    return lines + [current]
   }
 }

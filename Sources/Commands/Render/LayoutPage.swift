@@ -26,25 +26,26 @@ struct LayoutPage {
   }
 
   func text(width: Int) -> String {
-    var lines = ["\(layout.name): \(layout.title)", String(repeating: "=", count: 72)]
-    lines += Self.fold("read from \(layout.source)", width, indent: 0)
+    var lines = ["\(layout.name): \(layout.title)", String(repeating: "=", count: min(width, 72))]
+    lines += Paragraph.fold("read from \(layout.source)", width: width, indent: 0, hanging: 2)
     lines.append(
       layout.write == nil
         ? "read only"
         : "written as \(weights) and \(layout.files.config) (\(layout.files.container))"
     )
     lines += ["", "Config keys", ""]
-    var keys = Table([("key", .left), ("default", .left), ("also called", .left)])
+    var keys = Table([("key", .left), ("default", .folded), ("also called", .folded)])
     for key in layout.config.keys {
       keys.add([
         key.name, key.initial.map { $0.text() } ?? "required", key.aliases.joined(separator: ", "),
       ])
     }
-    lines.append(keys.text(width: max(width, 130)))
+    lines.append(keys.text(width: width))
     if !layout.config.requirements.isEmpty {
       lines += ["", "Not supported, and refused by name", ""]
       for requirement in layout.config.requirements {
-        lines += Self.fold("\(requirement.key): \(requirement.why)", width, indent: 2)
+        lines += Paragraph.fold(
+          "\(requirement.key): \(requirement.why)", width: width, indent: 2, hanging: 4)
       }
     }
     let rows = self.rows
@@ -56,14 +57,36 @@ struct LayoutPage {
       lines += ["", "Tensors of \(kind): \(summary ?? "")"]
       if kind != "model" { lines.append("all begin with \(layout.layers.prefix.text)") }
       lines.append("")
-      var table = Table([("tensor", .left), ("shape", .left), ("holds", .left), ("when", .left)])
+      var table = Table([
+        ("tensor", .whole), ("shape", .folded), ("holds", .folded), ("when", .folded),
+      ])
       for row in rows where row.kind == kind {
         table.add([row.name, row.shape, row.pieces, row.when])
       }
-      lines.append(table.text(width: max(width, 130)))
+      lines.append(table.text(width: width))
     }
+    lines += definitions(rows.map(\.when), width)
     lines += becomes(width)
     return lines.joined(separator: "\n")
+  }
+
+  /// What the words mean that conditions are made of, and those that these are made of.
+  private func definitions(_ conditions: [String], _ width: Int) -> [String] {
+    let bindings = layout.lets + layout.layers.lets
+    var wanted = conditions
+    var used: Set<String> = []
+    while let text = wanted.popLast() {
+      let words = text.split { !($0.isLetter || $0.isNumber || $0 == "_") }.map(String.init)
+      for binding in bindings where words.contains(binding.name) {
+        if used.insert(binding.name).inserted { wanted.append(binding.value.text) }
+      }
+    }
+    let shown = bindings.filter { used.contains($0.name) }
+    guard !shown.isEmpty else { return [] }
+    return ["", "Where a condition says", ""]
+      + shown.flatMap {
+        Paragraph.fold("\($0.name): \($0.value.text)", width: width, indent: 2, hanging: 6)
+      }
   }
 
   private var weights: String {
@@ -80,12 +103,14 @@ struct LayoutPage {
         case .converts(let exactness, let reasons, let target):
           lines.append("  \(framework): \(exactness.rawValue), as \(target)")
           for reason in reasons {
-            lines += Self.fold("\(reason.exactness.rawValue): \(reason.text)", width, indent: 6)
+            lines += Paragraph.fold(
+              "\(reason.exactness.rawValue): \(reason.text)", width: width, indent: 6, hanging: 8)
           }
         case .refused(let problems):
           lines.append("  \(framework): refused")
           for problem in problems.prefix(3) {
-            lines += Self.fold("\(problem.subject) \(problem.message)", width, indent: 6)
+            lines += Paragraph.fold(
+              "\(problem.subject) \(problem.message)", width: width, indent: 6, hanging: 8)
           }
           if problems.count > 3 { lines.append("      and \(problems.count - 3) more") }
         }
@@ -163,23 +188,6 @@ struct LayoutPage {
     for term in terms { counts[term, default: 0] += 1 }
     return counts.map { $0.value == 1 ? $0.key : "\($0.value) * \($0.key)" }
       .joined(separator: " + ")
-  }
-
-  /// Words in lines of at most `width`, the second and further ones indented by two more.
-  private static func fold(_ text: String, _ width: Int, indent: Int) -> [String] {
-    var lines: [String] = []
-    var line = String(repeating: " ", count: indent)
-    var isEmpty = true
-    for word in text.split(separator: " ") {
-      if !isEmpty, line.count + 1 + word.count > width {
-        lines.append(line)
-        line = String(repeating: " ", count: indent + 2)
-        isEmpty = true
-      }
-      line += (isEmpty ? "" : " ") + word
-      isEmpty = false
-    }
-    return lines + [line]
   }
 }
 

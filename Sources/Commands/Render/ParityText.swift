@@ -66,14 +66,18 @@ enum ParityText {
   ) -> String {
     let report = result.report
     let verdict = result.passes ? "pass" : "FAIL"
-    var lines = [
-      "\(isColoured ? (result.passes ? Ink.good : .bad).paint(verdict) : verdict): \(a) and \(b) \(result.passes ? "compute the same" : "differ") (\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)",
-      "",
-    ]
-    var table = Table([
-      ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right),
-      ("against bound", .left), ("", .left),
-    ])
+    var head = Paragraph.shown(
+      "\(verdict): \(a) and \(b) \(result.passes ? "compute the same" : "differ") "
+        + "(\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)")
+    if isColoured {
+      head[0] =
+        (result.passes ? Ink.good : .bad).paint(verdict) + head[0].dropFirst(verdict.count)
+    }
+    var table = Table(
+      [
+        ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right),
+        ("against bound", .whole), ("", .whole),
+      ], spare: [2, 4])
     for stage in report.stages {
       table.add(
         [
@@ -81,7 +85,8 @@ enum ParityText {
           Shown.number(stage.bound), StageBar.text(stage), stage.ok ? "ok" : "OUT",
         ], ink: stage.ok ? .good : .bad)
     }
-    lines += [table.text(width: Standard.width, isColoured: isColoured), ""]
+    head += ["", table.text(width: Standard.width, isColoured: isColoured), ""]
+    var lines: [String] = []
     if result.equalPieces + result.differing.count > 0 {
       lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")
       for piece in result.differing.prefix(12) {
@@ -90,9 +95,10 @@ enum ParityText {
       }
       if result.differing.count > 12 { lines.append("  and \(result.differing.count - 12) more") }
     }
-    for attribute in result.attributes.prefix(12) {
+    for group in AttributeGroup.groups(result.attributes) {
+      let attribute = group.attribute
       lines.append(
-        "config: \(attribute.place): \(attribute.name) is \(attribute.a.text()) in A, \(attribute.b.text()) in B\(attribute.isRounding ? " (rounding only)" : "")"
+        "config: \(group.place): \(attribute.name) is \(attribute.a.text()) in A, \(attribute.b.text()) in B\(attribute.isRounding ? " (rounding only)" : "")"
       )
     }
     let logits = report.logits
@@ -113,7 +119,10 @@ enum ParityText {
     if let divergence = report.firstDivergence {
       lines.append("")
       lines.append(
-        "they part at \(divergence.stage)\(divergence.sublayer.map { ", in sub-layer \($0) (\(divergence.kind))" } ?? "")"
+        "they part at \(divergence.stage)"
+          + (divergence.sublayer.map {
+            ", in sub-layer \($0) (\(divergence.kind) of layer \(result.spec.sublayers[$0].layer))"
+          } ?? "")
       )
       if !divergence.suspects.isEmpty {
         lines.append(
@@ -123,9 +132,10 @@ enum ParityText {
         lines += divergence.suspects.map { "  \($0)" }
       }
       if !divergence.attributes.isEmpty {
-        lines.append("the configs differ in: \(divergence.attributes.joined(separator: ", "))")
+        lines.append("the configs differ there in:")
+        lines += result.divergingAttributes.map { "  \($0)" }
       }
     }
-    return lines.joined(separator: "\n")
+    return (head + lines.flatMap(Paragraph.shown)).joined(separator: "\n")
   }
 }

@@ -9,6 +9,7 @@ final class ProgressLine: Sendable {
   enum Form: Sendable { case line, json }
 
   private struct State {
+    var begun: ContinuousClock.Instant?
     var last: ContinuousClock.Instant?
     var shown = false
   }
@@ -16,7 +17,6 @@ final class ProgressLine: Sendable {
   private let form: Form
   /// How long the work may take before anything is shown.
   private let patience: Duration
-  private let start = ContinuousClock.now
   private let state = Mutex(State())
 
   init(_ form: Form, patience: Duration = .zero) {
@@ -28,22 +28,30 @@ final class ProgressLine: Sendable {
   func show(_ progress: Executor.Progress) {
     let now = ContinuousClock.now
     state.withLock { state in
-      guard now - start >= patience else { return }
+      // The rate is that of the bytes, not of what came before the first of them.
+      let begun = state.begun ?? now
+      state.begun = begun
       let pause: Duration = form == .json ? .seconds(1) : .milliseconds(100)
       let isEnd = form == .json && progress.done == progress.total
+      // A rate of the first moments tells nothing.
+      guard now - begun >= patience || isEnd else { return }
       if let last = state.last, now - last < pause, !isEnd { return }
       state.last = now
       state.shown = true
-      let seconds = max(Double((now - start) / .milliseconds(1)) / 1000, 0.001)
+      let seconds = max(Double((now - begun) / .milliseconds(1)) / 1000, 0.001)
       let rate = Double(progress.done) / seconds
       let left = rate > 0 ? Double(progress.total - progress.done) / rate : 0
       switch form {
       case .line:
-        let text =
+        let head =
           "\(Shown.bytes(progress.done)) of \(Shown.bytes(progress.total))  "
-          + "\(Shown.bytes(Int(rate)))/s  \(Self.shown(left)) left  \(progress.tensor)"
+          + "\(Shown.bytes(Int(rate)))/s  \(Self.shown(left)) left  "
         // A line that wraps could not be taken away.
-        let line = text.visible(lines: false).prefix(Standard.errorWidth - 1)
+        let room = Standard.errorWidth - 1
+        let name = progress.tensor.string.visible(lines: false)
+        let shown = max(0, room - head.count)
+        let line =
+          (head + (name.count > shown ? "…\(name.suffix(max(0, shown - 1)))" : name)).prefix(room)
         Standard.write("\r\u{1B}[K\(line)", to: 2)
       case .json:
         let object: JSONObject = [

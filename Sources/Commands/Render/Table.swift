@@ -1,13 +1,19 @@
 /// Columns of text.
 struct Table {
-  /// Where a column's text stands; what is whole does not give way.
-  enum Alignment { case left, right, whole }
+  /// Where a column's text stands. What is left gives way in its middle, what is folded goes on in
+  /// another line, what is whole does not give way.
+  enum Alignment { case left, right, whole, folded }
 
   private let columns: [(title: String, alignment: Alignment)]
+  /// Columns that a narrow terminal does without, the first to go first.
+  private let spare: [Int]
   private var rows: [[String]] = []
   private var inks: [Ink?] = []
 
-  init(_ columns: [(title: String, alignment: Alignment)]) { self.columns = columns }
+  init(_ columns: [(title: String, alignment: Alignment)], spare: [Int] = []) {
+    self.columns = columns
+    self.spare = spare
+  }
 
   /// Adds a row; `ink` colours its last cell where the terminal takes colours.
   mutating func add(_ row: [String], ink: Ink? = nil) {
@@ -15,50 +21,86 @@ struct Table {
     inks.append(ink)
   }
 
-  /// The table, at most `width` characters wide: the widest columns of text give way, in their middle.
+  /// The table, at most `width` characters wide where that is possible: spare columns go until the
+  /// others can be read, then the widest columns of text give way.
   func text(width: Int, isColoured: Bool = false) -> String {
     var widths = columns.enumerated().map { i, column in
       max(column.title.width, rows.map { $0[i].width }.max() ?? 0)
     }
-    var excess = widths.reduce(0, +) + 2 * (columns.count - 1) - width
-    while excess > 0,
-      let widest = columns.indices.filter({ columns[$0].alignment == .left && widths[$0] > 16 })
-        .max(by: { (widths[$0], $0) < (widths[$1], $1) })
-    {
-      widths[widest] -= 1
-      excess -= 1
+    var shown = Array(columns.indices)
+    func excess(_ widths: [Int]) -> Int {
+      shown.reduce(2 * (shown.count - 1) - width) { $0 + widths[$1] }
+    }
+    // What a column may shrink to: the names in the first differ at both their ends.
+    let least = columns.indices.map { i in
+      switch columns[i].alignment {
+      case .left, .folded: min(widths[i], i == 0 ? 28 : 16)
+      case .right, .whole: widths[i]
+      }
+    }
+    for column in spare where excess(least) > 0 { shown.removeAll { $0 == column } }
+    let steps: [(Alignment, Int)] = [(.left, 28), (.folded, 16), (.left, 16)]
+    for (alignment, floor) in steps {
+      while excess(widths) > 0,
+        let widest = shown.filter({
+          columns[$0].alignment == alignment && widths[$0] > ($0 == 0 ? floor : 16)
+        }).max(by: { (widths[$0], $0) < (widths[$1], $1) })
+      {
+        widths[widest] -= 1
+      }
     }
     var text = ""
-    text.reserveCapacity((rows.count + 1) * (widths.reduce(0, +) + 2 * columns.count))
-    append(columns.map(\.title), ink: nil, widths, to: &text)
+    text.reserveCapacity((rows.count + 1) * (shown.reduce(0) { $0 + widths[$1] + 2 }))
+    append(columns.map(\.title), ink: nil, shown, widths, to: &text)
     for (row, ink) in zip(rows, inks) {
       text += "\n"
-      append(row, ink: isColoured ? ink : nil, widths, to: &text)
+      append(row, ink: isColoured ? ink : nil, shown, widths, to: &text)
     }
     return text
   }
 
+  /// Adds a row: more than one line where a cell is folded.
+  private func append(
+    _ row: [String], ink: Ink?, _ shown: [Int], _ widths: [Int], to text: inout String
+  ) {
+    guard shown.contains(where: { columns[$0].alignment == .folded && row[$0].width > widths[$0] })
+    else { return line(row, ink: ink, shown, widths, to: &text) }
+    let cells = row.enumerated().map { i, cell in
+      columns[i].alignment == .folded ? Paragraph.fold(cell, width: widths[i], indent: 0) : [cell]
+    }
+    for number in 0..<(cells.map(\.count).max() ?? 0) {
+      if number > 0 { text += "\n" }
+      line(
+        cells.map { number < $0.count ? $0[number] : "" }, ink: number == 0 ? ink : nil, shown,
+        widths, to: &text)
+    }
+  }
+
   /// Adds a line without spaces at its end.
-  private func append(_ row: [String], ink: Ink?, _ widths: [Int], to text: inout String) {
+  private func line(
+    _ row: [String], ink: Ink?, _ shown: [Int], _ widths: [Int], to text: inout String
+  ) {
     // Spaces are owed until something stands behind them.
     var owed = 0
-    for (i, cell) in row.enumerated() {
-      let shown = cell.width > widths[i] ? shorten(cell, widths[i]) : cell
-      let space = max(0, widths[i] - shown.width)
-      if i > 0 { owed += 2 }
+    for i in shown {
+      let cell = row[i]
+      let part = cell.width > widths[i] ? shorten(cell, widths[i]) : cell
+      let space = max(0, widths[i] - part.width)
+      if i != shown.first { owed += 2 }
       if columns[i].alignment == .right { owed += space }
-      if !shown.isEmpty {
+      if !part.isEmpty {
         if owed > 0 { text += String(repeating: " ", count: owed) }
-        text += i == row.count - 1 ? ink?.paint(shown) ?? shown : shown
+        text += i == row.count - 1 ? ink?.paint(part) ?? part : part
         owed = 0
       }
-      if columns[i].alignment == .left { owed += space }
+      if columns[i].alignment != .right { owed += space }
     }
   }
 
   private func shorten(_ text: String, _ width: Int) -> String {
-    let half = (width - 1) / 2
-    return "\(text.prefix(half))…\(text.suffix(width - 1 - half))"
+    // Names differ by their ends more than by their beginnings.
+    let head = (width - 1) / 3
+    return "\(text.prefix(head))…\(text.suffix(width - 1 - head))"
   }
 }
 

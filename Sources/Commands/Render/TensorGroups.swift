@@ -20,6 +20,17 @@ struct TensorGroup {
     var sign: String
     /// In words.
     var words: String
+
+    /// In words that hold for others like it, too.
+    var kind: String {
+      switch sign {
+      case "NaN": "NaN"
+      case "inf": "infinite values"
+      case "flat": "all one value, unlike their peers"
+      case "wide": "a spread much larger than their peers'"
+      default: "a spread much smaller than their peers'"
+      }
+    }
   }
 
   /// The kind of sub-layer; `model`, or empty where the layout is unknown.
@@ -27,6 +38,37 @@ struct TensorGroup {
   /// The roles, or the name with `*` for its numbers.
   var title: String
   var members: [Member] = []
+
+  /// What is odd about some of the tensors, told together.
+  struct Note {
+    var isFault: Bool
+    /// The layers; empty where there are none.
+    var place: String
+    var words: String
+    /// The tensors.
+    var members: [Member]
+  }
+
+  /// What is odd, faults first. Many tensors that are odd in the same way are told in one line.
+  func notes() -> [Note] {
+    let odd = members.filter { $0.oddity != nil }
+    let signs = OrderedDictionary(grouping: odd) { $0.oddity?.sign ?? "" }
+    let notes = signs.values.flatMap { alike -> [Note] in
+      guard alike.count > 3, let oddity = alike[0].oddity else {
+        return alike.map {
+          Note(
+            isFault: $0.oddity?.isFault == true, place: $0.layer.map { "layer \($0)" } ?? "",
+            words: $0.oddity?.words ?? "", members: [$0])
+        }
+      }
+      return [
+        Note(
+          isFault: oddity.isFault, place: Layers.text(alike.compactMap(\.layer)),
+          words: "\(oddity.kind), in \(alike.count) of \(members.count) tensors", members: alike)
+      ]
+    }
+    return notes.filter(\.isFault) + notes.filter { !$0.isFault }
+  }
 
   /// The tensors with statistics by kind and role; by name where the layout is unknown.
   static func groups(_ inspection: Inspection) -> [TensorGroup] {

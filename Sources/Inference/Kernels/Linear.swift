@@ -24,10 +24,13 @@ private func linearBlocks<T: Real>(
   into y: UnsafeMutablePointer<T>
 ) {
   let (o, i) = (w.rows, w.columns)
-  let block = 256  // rows of w
+  // Rows of w. Those that are widened are worth larger blocks: x is packed once for each.
+  let block = w.direct(as: T.self) == nil ? 512 : 256
   let blocks = (o + block - 1) / block
-  // Narrow results are cut along m as well, so that there is something for every thread.
-  let down = blocks >= 8 ? 1 : min((m + 63) / 64, (8 + blocks - 1) / blocks)
+  // Narrow results are cut along m as well, so that there is something for every thread; each piece
+  // widens its rows of w anew.
+  let least = 4
+  let down = blocks >= least ? 1 : min((m + 63) / 64, (least + blocks - 1) / blocks)
   let height = (m + down - 1) / down
   let (direct, lanes) = (w.direct(as: T.self), run.workers.count)
   // x is packed anew in each call: two calls a thread cost less than one a block.

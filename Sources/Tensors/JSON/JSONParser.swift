@@ -22,6 +22,7 @@ public enum JSONParser {
   /// - Parameters:
   ///   - bytes: the text in UTF-8.
   ///   - file: its name, for messages.
+  ///   - mode: how strict to be.
   ///   - maxDepth: brackets allowed inside each other.
   /// - Throws: `json.*` about `file:line:column`, a code for each `JSONError.Rule`.
   public static func parse(

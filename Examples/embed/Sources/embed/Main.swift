@@ -1,4 +1,3 @@
-import Checkpoints
 import Conversion
 import WeighbridgeKit
 
@@ -8,27 +7,29 @@ struct Main {
   static func main() throws {
     let arguments = CommandLine.arguments
     guard arguments.count == 3 else { fatalError("usage: embed SOURCE DESTINATION") }
-    let source = CheckpointInput(path: arguments[1])
+    let (source, destination) = (arguments[1], arguments[2])
 
-    // One part alone: the bytes of a file, whatever its container.
-    let file = try openCheckpoint(at: arguments[1])
-    print("\(file.tensors.count) tensors in \(file.container.rawValue)")
-
-    // And all of it.
     let weighbridge = try Weighbridge()
-    let inspection = try weighbridge.inspect(source)
-    print("\(inspection.family ?? "unknown"), \(inspection.parameters) parameters")
+    let inspection = try weighbridge.inspect(CheckpointInput(path: source))
+    print(inspection.family ?? "unknown", inspection.parameters)
+
+    let request = ConversionRequest(
+      input: CheckpointInput(path: source), destination: destination, to: "fla")
     do {
-      let result = try weighbridge.convert(
-        ConversionRequest(input: source, destination: arguments[2], to: "fla"))
-      print("\(result.plan.exactness): \(result.plan.reasons.map(\.text))")
+      let result = try weighbridge.convert(request)
+      print(result.plan.exactness, result.plan.reasons.map(\.text))
     } catch let refusal as Refusal {
       print("refused: \(refusal.problems.map(\.message))")
       return
     }
+
     let parity = try weighbridge.parity(
-      source, CheckpointInput(path: arguments[2]), tokens: .random(batch: 2, length: 32, seed: 1),
-      ParityRequest())
-    print(parity.passes ? "pass" : "fail: \(parity.report.firstDivergence?.suspects ?? [])")
+      CheckpointInput(path: source), CheckpointInput(path: destination),
+      tokens: .random(batch: 2, length: 32, seed: 1), ParityRequest())
+    print(parity.passes, parity.report.firstDivergence?.suspects ?? [])
+
+    // And each part for itself.
+    let loaded = try weighbridge.load(CheckpointInput(path: source))
+    try Parts.run(path: source, config: loaded.config ?? [:])
   }
 }
