@@ -91,6 +91,9 @@ int chdf5_load(unsigned found[3]) {
         (herr_t(*)(unsigned *, unsigned *, unsigned *))dlsym(library, "H5get_libversion");
       herr_t (*start)(void) = (herr_t(*)(void))dlsym(library, "H5open");
       herr_t (*stay)(void) = (herr_t(*)(void))dlsym(library, "H5dont_atexit");
+      // Files are closed by their owners, not as the process ends; every other call would start the
+      // library, and then it is too late to say so.
+      if (stay) stay();
       if (!ask || !start || !stay || ask(&version[0], &version[1], &version[2]) < 0 ||
           version[0] != H5_VERS_MAJOR || version[1] != H5_VERS_MINOR) {
         state = 2;
@@ -99,8 +102,6 @@ int chdf5_load(unsigned found[3]) {
       }
 #define FIND(name) chdf5_at_##name = dlsym(library, #name);
       FUNCTIONS(FIND)
-      // Files are closed by their owners, not as the process ends.
-      stay();
       start();
 #define TAKE(name)                                  \
   {                                                 \
