@@ -5,6 +5,7 @@ import WeighbridgeKit
 
 struct Check: Command {
   static let configuration = CommandConfiguration(
+    commandName: "check",
     abstract: "Read a converted checkpoint again and compare it with its weighbridge.json.",
     discussion: """
       `convert --sha256` writes the digests of every file and tensor; this finds a single flipped \

@@ -9,6 +9,7 @@ extension Container: ExpressibleByArgument {}
 
 struct Convert: Command {
   static let configuration = CommandConfiguration(
+    commandName: "convert",
     abstract: "Convert a checkpoint to another framework's layout, container or type.",
     discussion: """
       DST is a directory that the framework loads as it is. It appears whole or not at all. What the \

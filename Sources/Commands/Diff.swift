@@ -5,6 +5,7 @@ import WeighbridgeKit
 
 struct Diff: Command {
   static let configuration = CommandConfiguration(
+    commandName: "diff",
     abstract: "Compare two checkpoints tensor by tensor, whatever their layouts.",
     discussion: """
       Both are mapped to the same smallest pieces first. Exit status 1 when anything differs.

@@ -6,6 +6,7 @@ import WeighbridgeKit
 
 struct Generate: Command {
   static let configuration = CommandConfiguration(
+    commandName: "generate",
     abstract: "Continue prompts with a checkpoint of any layout.",
     discussion: """
       Greedy unless a temperature is given.

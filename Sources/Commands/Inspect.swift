@@ -6,6 +6,7 @@ import WeighbridgeKit
 
 struct Inspect: Command {
   static let configuration = CommandConfiguration(
+    commandName: "inspect",
     abstract: "Tell what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
     discussion: """
       Reads headers only, unless --stats or --report is given.

@@ -7,6 +7,7 @@ import WeighbridgeKit
 
 struct Layouts: Command {
   static let configuration = CommandConfiguration(
+    commandName: "layouts",
     abstract: "List the layouts that are known, or describe one on a page.",
     discussion: """
       A page has the names, shapes and config keys of the layout, and what becomes of its models in \

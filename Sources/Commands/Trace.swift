@@ -6,6 +6,7 @@ import WeighbridgeKit
 
 struct Trace: Command {
   static let configuration = CommandConfiguration(
+    commandName: "trace",
     abstract: "Write the stages of a forward pass to a safetensors file.",
     discussion: """
       The format is the one that parity --trace reads.

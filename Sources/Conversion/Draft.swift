@@ -19,7 +19,8 @@ public struct Draft: Sendable {
   public init(_ bound: BoundModel) {
     spec = bound.spec
     slots = []
-    pieces = bound.pieces.mapValues { .stored($0) }
+    pieces = Dictionary(
+      uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) })
   }
 
   /// Notes what was done, once.

@@ -54,7 +54,7 @@ public struct BoundModel: Sendable {
   /// The checkpoint's tensors, by number, under their names without prefixes.
   public var inventory: Inventory
   /// Where each piece lies.
-  public var pieces: [PieceID: Location]
+  public var pieces: PieceTable
   /// The layout's tensors that the checkpoint has: the expected one and its number.
   public var tensors: [(expected: Expansion.Expected, number: Int)]
   /// Tensors that carry no weight (buffers).
@@ -76,7 +76,7 @@ extension Layout {
     let inventory = whole.stripping(detect.strip)
     let expansion = expand(config: config, vocabulary: vocabulary, inventory: inventory)
     var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
-    binder.bind(vocabulary)
+    binder.bind()
     return BoundModel(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
@@ -89,7 +89,7 @@ private struct Binder {
   let inventory: Inventory
   let expansion: Expansion
   var spec: ModelSpec
-  var pieces: [PieceID: BoundModel.Location] = [:]
+  var pieces: PieceTable
   var matched: [(expected: Expansion.Expected, number: Int)] = []
   var ignored: [Int] = []
   var ties: [[String]] = []
@@ -100,22 +100,24 @@ private struct Binder {
     self.inventory = inventory
     self.expansion = expansion
     spec = expansion.spec
+    pieces = PieceTable(sublayers: expansion.spec.sublayers.count)
     problems = expansion.problems
   }
 
-  mutating func bind(_ vocabulary: Vocabulary) {
+  mutating func bind() {
     // Without the whole list every tensor would look out of place.
     guard expansion.isComplete else { return }
-    var used: Set<Int> = []
+    var used = [Bool](repeating: false, count: inventory.infos.count)
+    matched.reserveCapacity(expansion.tensors.count)
     var headIsThere = false
     for expected in expansion.tensors {
       guard let number = inventory[expected.name] else {
         if expected.tied == nil { missing(expected) }
         continue
       }
-      used.insert(number)
-      let info = inventory.infos[number]
-      guard info.shape == expected.shape else {
+      used[number] = true
+      guard inventory.infos[number].shape == expected.shape else {
+        let info = inventory.infos[number]
         problems.append(
           Diagnostic(
             code: "layout.shape", subject: info.name.string,
@@ -133,7 +135,6 @@ private struct Binder {
     }
     decideTie(headIsThere)
     findStrays(used)
-    completePieces(vocabulary)
   }
 
   private mutating func missing(_ expected: Expansion.Expected) {
@@ -199,37 +200,30 @@ private struct Binder {
           help: "whole numbers may be a quantization or another type's bits; store the weights "
             + "themselves, as F32, F16 or BF16"))
     }
-    let rowShape = Array(info.shape.dims.dropFirst())
-    var row = 0
-    for segment in expected.segments {
-      let id = PieceID(expected.sublayer, segment.role)
-      var location =
-        pieces[id]
-        ?? BoundModel.Location(shape: Shape([0] + rowShape), dtype: info.dtype, runs: [])
-      if location.dtype != info.dtype {
+    for piece in expected.pieces {
+      let location = BoundModel.Location(
+        shape: piece.shape, dtype: info.dtype,
+        runs: piece.runs.map {
+          .init(
+            tensor: number, tensorRow: $0.tensorRow, pieceRow: $0.pieceRow, count: $0.count)
+        })
+      let id = PieceID(expected.sublayer, piece.role)
+      // Every tensor that holds a piece holds all of it; the first counts.
+      let first = pieces.insert(location, for: id)
+      if first.dtype != info.dtype {
         problems.append(
           Diagnostic(
             code: "layout.mixed-dtypes", subject: info.name.string,
             message:
-              "is \(info.dtype.rawValue), but another part of \(id) is \(location.dtype.rawValue)",
+              "is \(info.dtype.rawValue), but another part of \(id) is \(first.dtype.rawValue)",
             help: "convert the checkpoint to one type first"))
       }
-      let run = BoundModel.Location.Run(
-        tensor: number, tensorRow: row, pieceRow: segment.start, count: segment.count)
-      // A duplicated row is taken once; `completePieces` sorts and checks the cover.
-      if !location.runs.contains(where: {
-        $0.pieceRow <= run.pieceRow && run.pieceRow < $0.pieceRow + $0.count
-      }) {
-        location.runs.append(run)
-      }
-      pieces[id] = location
-      row += segment.count
     }
   }
 
-  private mutating func findStrays(_ used: Set<Int>) {
+  private mutating func findStrays(_ used: [Bool]) {
     let globs = layout.ignore.map { Glob($0.glob) }
-    for number in inventory.infos.indices where !used.contains(number) {
+    for number in inventory.infos.indices where !used[number] {
       let name = inventory.names[number]
       if globs.contains(where: { $0.matches(name) }) {
         ignored.append(number)
@@ -245,35 +239,6 @@ private struct Binder {
               "the config may belong to another checkpoint, or the model has parts that this layout does not know"
           ))
       }
-    }
-  }
-
-  /// Gives each piece its own shape and its runs in order.
-  private mutating func completePieces(_ vocabulary: Vocabulary) {
-    for (id, location) in pieces {
-      var location = location
-      location.runs.sort { $0.pieceRow < $1.pieceRow }
-      let rows = location.runs.reduce(0) { $0 + $1.count }
-      let kind =
-        id.sublayer.map { vocabulary.kinds[spec.sublayers[$0].kind]! } ?? vocabulary.model
-      var scope = Scope()
-      for (name, value) in spec.attributes { scope.values[name] = value }
-      if let sublayer = id.sublayer {
-        for (name, value) in spec.sublayers[sublayer].attributes { scope.values[name] = value }
-      } else if let first = spec.sublayers.first {
-        // A table for all layers has the shape that any of them gives it.
-        for (name, value) in first.attributes where scope.values[name] == nil {
-          scope.values[name] = value
-        }
-      }
-      if let shape = try? kind.piece(id.role)?.shape(in: scope),
-        shape.elementCount == Shape([rows] + location.shape.dims.dropFirst()).elementCount
-      {
-        location.shape = shape
-      } else {
-        location.shape.dims[0] = rows
-      }
-      pieces[id] = location
     }
   }
 }

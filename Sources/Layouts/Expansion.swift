@@ -9,12 +9,76 @@ public struct Expansion: Sendable {
     public var name: String
     /// The sub-layer that its pieces belong to; `nil` for the model's own.
     public var sublayer: Int?
+    /// What it is.
+    public var form: TensorForm
+
     /// The shape.
-    public var shape: Shape
+    public var shape: Shape { form.shape }
     /// Its rows, as runs of rows of pieces, in order.
-    public var segments: [RowSegment]
+    public var segments: [RowSegment] { form.segments }
+    /// The same by piece: each with its own shape, and where its rows lie in the tensor.
+    public var pieces: [HeldPiece] { form.pieces }
     /// For the head: what becomes of it when it is the embedding.
-    public var tied: Layout.Tied?
+    public var tied: Layout.Tied? { form.tied }
+  }
+
+  /// A tensor but for its name: the layers of a model have most of their forms in common.
+  public final class TensorForm: Sendable, Hashable {
+    /// The name, behind the prefixes of layer and mixer.
+    let name: NameTemplate
+    /// The shape.
+    public let shape: Shape
+    /// Its rows, as runs of rows of pieces, in order.
+    public let segments: [RowSegment]
+    /// The same by piece: each with its own shape, and where its rows lie in the tensor.
+    public let pieces: [HeldPiece]
+    /// The roles of the pieces.
+    public let roles: [String]
+    /// For the head: what becomes of it when it is the embedding.
+    public let tied: Layout.Tied?
+
+    init(
+      name: NameTemplate, shape: Shape, segments: [RowSegment], pieces: [HeldPiece],
+      tied: Layout.Tied?
+    ) {
+      self.name = name
+      self.shape = shape
+      self.segments = segments
+      self.pieces = pieces
+      roles = pieces.map(\.role)
+      self.tied = tied
+    }
+
+    /// Equal in everything but the name.
+    public static func == (a: TensorForm, b: TensorForm) -> Bool {
+      a === b || a.shape == b.shape && a.segments == b.segments && a.tied == b.tied
+    }
+
+    /// Hashes shape and segments.
+    public func hash(into hasher: inout Hasher) {
+      hasher.combine(shape)
+      hasher.combine(segments)
+    }
+  }
+
+  /// A piece as a tensor holds it; a tensor holds all rows of each of its pieces.
+  public struct HeldPiece: Sendable, Hashable {
+    /// Rows that stand together in both.
+    public struct Rows: Sendable, Hashable {
+      /// The first row in the tensor.
+      public var tensorRow: Int
+      /// The first row in the piece.
+      public var pieceRow: Int
+      /// How many.
+      public var count: Int
+    }
+
+    /// The role.
+    public var role: String
+    /// The piece's own shape.
+    public var shape: Shape
+    /// Its rows, in their order; a row that the tensor repeats is listed once.
+    public var runs: [Rows]
   }
 
   /// A buffer that carries no weight but that the framework wants in the file.
@@ -83,7 +147,14 @@ private struct Expander {
   var isDated = false
   /// Runs of rows of all tensors so far.
   var segmentCount = 0
+  private var knownForms: [OptionPlace: KnownForms]
   static let mostSegments = 1 << 22
+
+  init(layout: Layout, vocabulary: Vocabulary) {
+    self.layout = layout
+    self.vocabulary = vocabulary
+    knownForms = [:]
+  }
 
   /// A config asks for at most this many layers; more is a mistake or an attack.
   static let mostLayers = 10_000
@@ -208,42 +279,110 @@ private struct Expander {
       attributes[binding.name] = try binding.value.value(in: scope)
     }
     spec.attributes = try complete(attributes, vocabulary.model)
-    try addTensors(
-      layout.model.tensors, prefix: "", kind: vocabulary.model, sublayer: nil, scope: scope)
+    let inner = self.scope(for: [:], in: scope)
+    for form in try forms(layout.model.tensors, vocabulary.model, inner) {
+      try add(form, name: try form.name.expand(in: inner), sublayer: nil)
+    }
   }
 
   private mutating func expandLayers(_ outer: Scope) throws(Diagnostic) {
+    let shared = outer.nested
     for i in 0..<spec.layerCount {
-      var scope = outer
+      var scope = shared
       scope.values["i"] = .int(i)
       for binding in layout.layers.lets {
         scope.values[binding.name] = try binding.value.value(in: scope)
       }
       let prefix = try layout.layers.prefix.expand(in: scope)
-      for slot in layout.layers.slots {
+      for (number, slot) in layout.layers.slots.enumerated() {
         if let when = slot.when, try !when.bool(in: scope) { continue }
         guard let option = try choose(slot, scope) else {
           throw Diagnostic(
             code: "config.unsupported", subject: "layer \(i)",
             message: "is of a kind that \(layout.name) does not know")
         }
-        try addSublayer(option, layer: i, prefix: prefix, scope: scope)
+        try addSublayer(
+          slot.options[option], OptionPlace(slot: number, option: option), layer: i, prefix: prefix,
+          scope: scope)
       }
     }
   }
 
-  private func choose(_ slot: Layout.Slot, _ scope: Scope) throws(Diagnostic) -> Layout.Option? {
-    for option in slot.options {
-      guard let when = option.when else { return option }
-      if try when.bool(in: scope) { return option }
+  private func choose(_ slot: Layout.Slot, _ scope: Scope) throws(Diagnostic) -> Int? {
+    for (number, option) in slot.options.enumerated() {
+      guard let when = option.when else { return number }
+      if try when.bool(in: scope) { return number }
     }
     return nil
   }
 
   private mutating func addSublayer(
-    _ option: Layout.Option, layer: Int, prefix: String, scope: Scope
+    _ option: Layout.Option, _ place: OptionPlace, layer: Int, prefix: String, scope: Scope
   ) throws(Diagnostic) {
+    let form = try form(of: option, place, scope)
+    let index = spec.sublayers.count
+    spec.sublayers.append(
+      ModelSpec.Sublayer(layer: layer, kind: form.kind, attributes: form.attributes))
+    if let norm = option.norm {
+      let name = prefix + (try norm.expand(in: scope))
+      for tensor in form.norm {
+        try add(tensor, name: name + (try tensor.name.expand(in: scope)), sublayer: index)
+      }
+    }
+    let prefix = prefix + (try option.prefix.expand(in: scope))
+    var inner = scope
+    if form.tensors.contains(where: { $0.name.hasHoles }) {
+      inner = self.scope(for: form.attributes, in: scope)
+    }
+    for tensor in form.tensors {
+      try add(tensor, name: prefix + (try tensor.name.expand(in: inner)), sublayer: index)
+    }
+  }
+
+  // MARK: Forms
+
+  /// Where a layout offers a sub-layer: the slot's number and the option's within it.
+  private struct OptionPlace: Hashable {
+    var slot: Int
+    var option: Int
+  }
+
+  /// A sub-layer but for the layer that it stands in.
+  private struct SublayerForm {
+    var kind: String
+    var attributes: JSONObject
+    var norm: [Expansion.TensorForm]
+    var tensors: [Expansion.TensorForm]
+  }
+
+  /// The forms of an option that were met so far.
+  private struct KnownForms {
+    /// What may differ from layer to layer of what the form is made from.
+    var names: [String]
+    /// Forms by the values of these names.
+    var forms: [[JSONValue]: SublayerForm]
+  }
+
+  private static let normRules = [
+    Layout.Tensor(name: NameTemplate(literal: ".weight"), glue: .piece("norm.weight")),
+    Layout.Tensor(
+      name: NameTemplate(literal: ".bias"), glue: .piece("norm.bias"),
+      when: Expression(literal: "norm == 'layer'")),
+  ]
+
+  /// What the sub-layer is in the layer that `scope` is of. Most layers are like another but for
+  /// their number: what was made for one serves all that agree in what it was made from.
+  private mutating func form(
+    of option: Layout.Option, _ place: OptionPlace, _ scope: Scope
+  ) throws(Diagnostic) -> SublayerForm {
     let mixer = layout.mixers[option.mixer]!
+    var known =
+      knownForms.removeValue(forKey: place)
+      ?? KnownForms(
+        names: varyingNames(option, mixer), forms: [:])
+    defer { knownForms[place] = known }
+    let values = known.names.map { scope[$0] ?? .null }
+    if let form = known.forms[values] { return form }
     guard let kind = vocabulary.kinds[mixer.kind] else {
       throw Diagnostic(
         code: "layout.schema", subject: layout.name,
@@ -253,24 +392,37 @@ private struct Expander {
     for binding in layout.layers.attributes + mixer.attributes + option.attributes {
       attributes[binding.name] = try binding.value.value(in: scope)
     }
-    let index = spec.sublayers.count
-    spec.sublayers.append(
-      ModelSpec.Sublayer(
-        layer: layer, kind: mixer.kind, attributes: try complete(attributes, kind)))
-    if let norm = option.norm {
-      let name = prefix + (try norm.expand(in: scope))
-      try addTensors(
-        [
-          Layout.Tensor(
-            name: NameTemplate(parsing: "\(name).weight"), glue: .piece("norm.weight")),
-          Layout.Tensor(
-            name: NameTemplate(parsing: "\(name).bias"), glue: .piece("norm.bias"),
-            when: Expression(literal: "norm == 'layer'")),
-        ], prefix: "", kind: kind, sublayer: index, scope: scope)
+    attributes = try complete(attributes, kind)
+    let inner = self.scope(for: attributes, in: scope)
+    let form = SublayerForm(
+      kind: mixer.kind, attributes: attributes,
+      norm: option.norm == nil ? [] : try forms(Self.normRules, kind, inner),
+      tensors: try forms(mixer.tensors, kind, inner))
+    known.forms[values] = form
+    return form
+  }
+
+  /// The names that differ from layer to layer and that an option's expressions speak of.
+  private func varyingNames(_ option: Layout.Option, _ mixer: Layout.Mixer) -> [String] {
+    var names: Set<String> = []
+    for binding in layout.layers.attributes + mixer.attributes + option.attributes {
+      names.formUnion(binding.value.names)
     }
-    try addTensors(
-      mixer.tensors, prefix: prefix + (try option.prefix.expand(in: scope)), kind: kind,
-      sublayer: index, scope: scope)
+    for rule in mixer.tensors {
+      for expression in [rule.when].compactMap(\.self) + (rule.shape ?? []) + rule.glue.expressions
+      {
+        names.formUnion(expression.names)
+      }
+    }
+    return (["i"] + layout.layers.lets.map(\.name)).filter { names.contains($0) }
+  }
+
+  /// `outer` with the model's attributes and a sub-layer's.
+  private func scope(for attributes: JSONObject, in outer: Scope) -> Scope {
+    var scope = outer.nested
+    for (name, value) in spec.attributes { scope.values[name] = value }
+    for (name, value) in attributes { scope.values[name] = value }
+    return scope
   }
 
   /// `attributes` in the kind's order with its defaults; unknown and missing ones are the layout's
@@ -297,13 +449,12 @@ private struct Expander {
 
   // MARK: Tensors
 
-  private mutating func addTensors(
-    _ rules: [Layout.Tensor], prefix: String, kind: MixerKind, sublayer: Int?, scope outer: Scope
-  ) throws(Diagnostic) {
-    var scope = outer
-    let attributes = sublayer.map { spec.sublayers[$0].attributes } ?? spec.attributes
-    for (name, value) in spec.attributes { scope.values[name] = value }
-    for (name, value) in attributes { scope.values[name] = value }
+  /// The tensors of `rules` that are there.
+  private func forms(
+    _ rules: [Layout.Tensor], _ kind: MixerKind, _ scope: Scope
+  ) throws(Diagnostic) -> [Expansion.TensorForm] {
+    var forms: [Expansion.TensorForm] = []
+    var segmentCount = self.segmentCount
     for rule in rules {
       if let when = rule.when, try !when.bool(in: scope) { continue }
       var shapes: [String: Shape] = [:]
@@ -318,12 +469,7 @@ private struct Expander {
       let rows = shapes.mapValues { $0.dims.first ?? 1 }
       let segments = try rule.glue.segments(rows: rows, scope: scope)
       segmentCount += segments.count
-      guard segmentCount <= Expander.mostSegments else {
-        throw Diagnostic(
-          code: "config.value", subject: rule.name.text,
-          message: "is one of tensors that are glued from more than \(Expander.mostSegments) runs "
-            + "of rows together")
-      }
+      try afford(segmentCount, rule.name)
       var dims: [Int] = []
       if let explicit = rule.shape {
         for extent in explicit {
@@ -339,11 +485,58 @@ private struct Expander {
         dims = shapes[rule.glue.roles[0]]!.dims
         if !dims.isEmpty { dims[0] = segments.reduce(0) { $0 + $1.count } }
       }
-      tensors.append(
-        Expansion.Expected(
-          name: prefix + (try rule.name.expand(in: scope)), sublayer: sublayer,
-          shape: Shape(dims), segments: segments, tied: rule.tied))
+      forms.append(
+        Expansion.TensorForm(
+          name: rule.name, shape: Shape(dims), segments: segments,
+          pieces: held(segments, shapes, in: dims), tied: rule.tied))
     }
+    return forms
+  }
+
+  /// Where each piece's rows lie in a tensor of the extents `dims`.
+  private func held(
+    _ segments: [RowSegment], _ shapes: [String: Shape], in dims: [Int]
+  ) -> [Expansion.HeldPiece] {
+    var runs: OrderedDictionary<String, [Expansion.HeldPiece.Rows]> = [:]
+    var row = 0
+    for segment in segments {
+      runs[segment.role, default: []].append(
+        .init(tensorRow: row, pieceRow: segment.start, count: segment.count))
+      row += segment.count
+    }
+    return runs.map { role, all in
+      var own: [Expansion.HeldPiece.Rows] = []
+      // A stable order: of rows that the tensor repeats the first counts.
+      for run in all.enumerated().sorted(by: {
+        ($0.element.pieceRow, $0.offset) < ($1.element.pieceRow, $1.offset)
+      }).map(\.element) where run.pieceRow >= own.last.map({ $0.pieceRow + $0.count }) ?? 0 {
+        own.append(run)
+      }
+      // Where a tensor has other extents than its piece, as a convolution's (E, 1, K), the piece has
+      // its own if they are as many numbers.
+      let lying = Shape([own.reduce(0) { $0 + $1.count }] + dims.dropFirst())
+      let declared = shapes[role]!
+      return Expansion.HeldPiece(
+        role: role, shape: declared.elementCount == lying.elementCount ? declared : lying,
+        runs: own)
+    }
+  }
+
+  private func afford(_ segmentCount: Int, _ name: NameTemplate) throws(Diagnostic) {
+    guard segmentCount <= Expander.mostSegments else {
+      throw Diagnostic(
+        code: "config.value", subject: name.text,
+        message: "is one of tensors that are glued from more than \(Expander.mostSegments) runs "
+          + "of rows together")
+    }
+  }
+
+  private mutating func add(
+    _ form: Expansion.TensorForm, name: String, sublayer: Int?
+  ) throws(Diagnostic) {
+    segmentCount += form.segments.count
+    try afford(segmentCount, form.name)
+    tensors.append(Expansion.Expected(name: name, sublayer: sublayer, form: form))
   }
 
   private mutating func expandBuffers(_ outer: Scope) throws(Diagnostic) {

@@ -9,11 +9,32 @@ public struct Scope: Sendable {
   public var values: [String: JSONValue]
   /// Functions besides the built-in ones.
   public var functions: [String: Function]
+  /// Where names that are not among `values` are looked for.
+  private let outer: Outer?
 
   /// A scope.
   public init(_ values: [String: JSONValue] = [:], functions: [String: Function] = [:]) {
+    self.init(values, functions, nil)
+  }
+
+  private init(
+    _ values: [String: JSONValue], _ functions: [String: Function], _ outer: Outer?
+  ) {
     self.values = values
     self.functions = functions
+    self.outer = outer
+  }
+
+  /// The value of `name`, here or farther out.
+  public subscript(name: String) -> JSONValue? { values[name] ?? outer?.scope[name] }
+
+  /// What makes scopes without values of their own in this one: a model has thousands of layers that
+  /// differ in a number, and copying all values for each would be most of the work.
+  var nested: Scope { Scope([:], functions, Outer(self)) }
+
+  private final class Outer: Sendable {
+    let scope: Scope
+    init(_ scope: Scope) { self.scope = scope }
   }
 }
 
@@ -112,7 +133,7 @@ private struct Evaluator {
     switch node {
     case .literal(let value): return value
     case .name(let name):
-      guard let value = scope.values[name] else { throw error("nothing is called '\(name)'") }
+      guard let value = scope[name] else { throw error("nothing is called '\(name)'") }
       return value
     case .member(let base, let name):
       switch try value(base, &budget) {

@@ -23,6 +23,17 @@ public indirect enum Glue: Sendable, Hashable {
     case .rotaryPairs(let part, _), .duplicate(let part, _): part.roles
     }
   }
+
+  /// The expressions that say how.
+  var expressions: [Expression] {
+    switch self {
+    case .piece: []
+    case .concat(let parts): parts.flatMap(\.expressions)
+    case .interleave(let parts, let groups): parts.flatMap(\.expressions) + [groups]
+    case .rotaryPairs(let part, let count), .duplicate(let part, let count):
+      part.expressions + [count]
+    }
+  }
 }
 
 /// Some rows of a piece, standing next to each other.

@@ -1,3 +1,4 @@
+import Dispatch
 import Synchronization
 public import Tensors
 
@@ -32,8 +33,18 @@ public struct Inventory: Sendable {
     sameBytes: @escaping @Sendable (Int, Int) -> Bool
   ) throws(Diagnostic) {
     let names = infos.map { Inventory.unwrapped($0.name.string) }
+    let index = NameIndex(names)
+    let classes = Mutex(NameClasses([]))
+    // Both go through all names.
+    DispatchQueue.concurrentPerform(iterations: names.count > 1000 ? 2 : 1) { half in
+      if half == 1 || names.count <= 1000 { index.prepare() }
+      if half == 0 {
+        let all = NameClasses(names)
+        classes.withLock { $0 = all }
+      }
+    }
     self.init(
-      infos: infos, names: names, classes: NameClasses(names), values: values,
+      infos: infos, names: names, index: index, classes: classes.withLock { $0 }, values: values,
       sameBytes: sameBytes)
     guard index.count == infos.count else {
       var seen: Set<TensorName> = []
@@ -48,21 +59,21 @@ public struct Inventory: Sendable {
   }
 
   private init(
-    infos: [TensorInfo], names: [String], classes: NameClasses,
+    infos: [TensorInfo], names: [String], index: NameIndex, classes: NameClasses,
     values: @escaping @Sendable (Int) -> [Double]?,
     sameBytes: @escaping @Sendable (Int, Int) -> Bool
   ) {
     self.infos = infos
     self.names = names
     self.classes = classes
-    index = NameIndex(names)
+    self.index = index
     readValues = values
     compareBytes = sameBytes
   }
 
   /// An inventory of nothing, for configs that are read without a checkpoint.
   public static let empty = Inventory(
-    infos: [], names: [], classes: NameClasses([]), values: { _ in nil },
+    infos: [], names: [], index: NameIndex([]), classes: NameClasses([]), values: { _ in nil },
     sameBytes: { _, _ in false })
 
   /// The same tensors with one of `prefixes` taken off the front of each name that has it.
@@ -78,8 +89,8 @@ public struct Inventory: Sendable {
       }
       // Names that were of one kind still are.
       let inventory = Inventory(
-        infos: infos, names: names, classes: classes, values: readValues,
-        sameBytes: compareBytes)
+        infos: infos, names: names, index: NameIndex(names), classes: classes,
+        values: readValues, sameBytes: compareBytes)
       known[own] = inventory
       return inventory
     }
@@ -148,6 +159,9 @@ private final class NameIndex: Sendable {
   private let numbers = Mutex<[TensorName: Int]?>(nil)
 
   init(_ names: [String]) { self.names = names }
+
+  /// Puts them in order.
+  func prepare() { withNumbers { _ in } }
 
   /// How many different names there are.
   var count: Int { withNumbers { $0.count } }

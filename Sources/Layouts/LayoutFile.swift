@@ -127,14 +127,25 @@ extension LayoutFile.Front {
   /// - Throws: `layout.yaml`, `layout.schema`.
   init(of text: String, file: String) throws(Diagnostic) {
     let wanted = ["layout:", "framework:", "detect:"]
-    var kept = ""
-    var keeps = false
-    for line in text.split(separator: "\n", omittingEmptySubsequences: true) {
-      // A key of the file itself stands at the first column.
-      if let first = line.utf8.first, first != UInt8(ascii: " "), first != UInt8(ascii: "#") {
-        keeps = wanted.contains { line.utf8.starts(with: $0.utf8) }
+    var copy = text
+    let kept = copy.withUTF8 { bytes in
+      var kept: [UInt8] = []
+      var keeps = false
+      var start = 0
+      while start < bytes.count {
+        let rest = bytes[start...]
+        let end = rest.firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? bytes.count
+        let line = bytes[start..<end]
+        // A key of the file itself stands at the first column.
+        if line.first != UInt8(ascii: " "), line.first != UInt8(ascii: "#"),
+          line.first != UInt8(ascii: "\n")
+        {
+          keeps = wanted.contains { line.starts(with: $0.utf8) }
+        }
+        if keeps { kept += line }
+        start = end
       }
-      if keeps { kept += line + "\n" }
+      return String(decoding: kept, as: UTF8.self)
     }
     let root = try YAMLCursor(text: kept, file: file)
     let fields = try root.fields(["layout", "framework", "detect"])

@@ -84,7 +84,7 @@ public struct PieceID: Sendable, Hashable, Comparable, CustomStringConvertible {
   }
 
   /// `3.in_x.weight` or `embed.weight`.
-  public var description: String { sublayer.map { "\($0).\(role)" } ?? role }
+  public var description: String { sublayer.map { String($0) + "." + role } ?? role }
 
   /// Model pieces first, then by sub-layer, then by role.
   public static func < (a: PieceID, b: PieceID) -> Bool {

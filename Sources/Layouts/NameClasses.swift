@@ -11,22 +11,31 @@ struct NameClasses: Sendable {
     var members: [Int]
   }
 
+  /// What names of a class have in common; hashed at once, not byte after byte as arrays are.
+  private struct Key: Hashable {
+    var bytes: [UInt8] = []
+
+    func hash(into hasher: inout Hasher) {
+      bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    }
+  }
+
   /// In the order of their first names.
   let classes: [Class]
 
   init(_ names: [String]) {
     var classes: [Class] = []
-    var places: [[UInt8]: Int] = [:]
-    var key: [UInt8] = []
+    var places: [Key: Int] = [:]
+    var key = Key()
     for (number, name) in names.enumerated() {
-      key.removeAll(keepingCapacity: true)
+      key.bytes.removeAll(keepingCapacity: true)
       var name = name
       name.withUTF8 { bytes in
         var inNumber = false
         for byte in bytes {
           let isDigit = Self.isDigit(byte)
           // A NUL is in no name that a reader lets through, and a clash would only cost time.
-          if !isDigit { key.append(byte) } else if !inNumber { key.append(0) }
+          if !isDigit { key.bytes.append(byte) } else if !inNumber { key.bytes.append(0) }
           inNumber = isDigit
         }
       }

@@ -43,13 +43,25 @@ public struct NameTemplate: Sendable, Hashable, CustomStringConvertible {
     self.segments = segments
   }
 
+  /// A name without expressions.
+  init(literal text: String) {
+    self.text = text
+    segments = [.literal(text)]
+  }
+
   /// The text it was parsed from.
   public var description: String { text }
+
+  /// Whether it holds expressions.
+  var hasHoles: Bool {
+    segments.contains { if case .hole = $0 { true } else { false } }
+  }
 
   /// The name in `scope`.
   ///
   /// - Throws: `expression.value`.
   public func expand(in scope: Scope) throws(Diagnostic) -> String {
+    if segments.count == 1, case .literal(let text) = segments[0] { return text }
     var name = ""
     for segment in segments {
       switch segment {

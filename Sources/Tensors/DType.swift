@@ -53,3 +53,38 @@ public enum DType: String, Sendable, Hashable, CaseIterable, Codable {
     }
   }
 }
+
+extension DType {
+  /// Compares the cases: by default a type with texts behind it compares these.
+  public static func == (a: DType, b: DType) -> Bool { a.number == b.number }
+
+  /// Hashes the case.
+  public func hash(into hasher: inout Hasher) { hasher.combine(number) }
+
+  private var number: Int {
+    switch self {
+    case .bool: 0
+    case .f4: 1
+    case .f6E2M3: 2
+    case .f6E3M2: 3
+    case .u8: 4
+    case .i8: 5
+    case .f8E5M2: 6
+    case .f8E4M3: 7
+    case .f8E8M0: 8
+    case .f8E4M3FNUZ: 9
+    case .f8E5M2FNUZ: 10
+    case .i16: 11
+    case .u16: 12
+    case .f16: 13
+    case .bf16: 14
+    case .i32: 15
+    case .u32: 16
+    case .f32: 17
+    case .c64: 18
+    case .f64: 19
+    case .i64: 20
+    case .u64: 21
+    }
+  }
+}

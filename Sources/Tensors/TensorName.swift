@@ -1,3 +1,11 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 /// The name of a tensor, compared byte by byte.
 ///
 /// Swift's `String` equality calls canonically equivalent texts equal; two tensors of a file may
@@ -19,7 +27,11 @@ public struct TensorName: Sendable, ExpressibleByStringLiteral, CustomStringConv
 extension TensorName: Hashable {
   /// Equal in every byte of UTF-8.
   public static func == (a: TensorName, b: TensorName) -> Bool {
-    a.string.utf8.elementsEqual(b.string.utf8)
+    var (x, y) = (a.string, b.string)
+    guard x.utf8.count == y.utf8.count else { return false }
+    return x.withUTF8 { x in
+      y.withUTF8 { y in x.isEmpty || memcmp(x.baseAddress!, y.baseAddress!, x.count) == 0 }
+    }
   }
 
   /// Hashes the bytes of UTF-8.

@@ -1,4 +1,54 @@
 extension String {
+  /// Whether all of it is printable ASCII, so that each byte is a character.
+  public var isPrintableASCII: Bool {
+    var copy = self
+    return copy.withUTF8 { bytes in
+      // Without an exit from the loop, so that it takes many bytes at a time.
+      var odd: UInt8 = 0
+      for byte in bytes { odd |= byte &- 0x20 < 0x5F ? 0 : 1 }
+      return odd == 0
+    }
+  }
+
+  /// Whether the bytes show that nothing of it need be made visible; `false` where only the scalars
+  /// could tell.
+  ///
+  /// - Parameter lines: line breaks and tabs stay as they are.
+  public func isPlain(lines: Bool) -> Bool {
+    var copy = self
+    return copy.withUTF8 { bytes in
+      var start = 0
+      while start < bytes.count {
+        let end = min(start + 64, bytes.count)
+        var odd: UInt8 = 0
+        for byte in UnsafeBufferPointer(rebasing: bytes[start..<end]) {
+          odd |= byte &- 0x20 < 0x5F || lines && byte &- 0x09 < 2 ? 0 : 1
+        }
+        if odd != 0 {
+          for i in start..<end where !Self.isPlain(bytes, i, lines) { return false }
+        }
+        start = end
+      }
+      return true
+    }
+  }
+
+  /// Whether the byte at `i` neither is nor begins a scalar that is made visible. Beyond ASCII these
+  /// begin with C2 (controls), D8, and E2 80 or E2 81 (directions, separators); dashes, quotes and
+  /// the ellipsis are E2 80 90 to E2 80 A7.
+  private static func isPlain(_ bytes: UnsafeBufferPointer<UInt8>, _ i: Int, _ lines: Bool) -> Bool
+  {
+    switch bytes[i] {
+    case 0x20..<0x7F: true
+    case 0x09, 0x0A: lines
+    case 0x00..<0x20, 0x7F, 0xC2, 0xD8: false
+    case 0xE2:
+      i + 2 < bytes.count
+        && (bytes[i + 1] > 0x81 || bytes[i + 1] == 0x80 && 0x90...0xA7 ~= bytes[i + 2])
+    default: true
+    }
+  }
+
   /// The text for a terminal: characters that would move its cursor, change its colours or title, or
   /// turn the direction of what stands around them, as `\u001b`.
   ///
@@ -7,11 +57,8 @@ extension String {
   ///
   /// - Parameter lines: line breaks and tabs stay as they are.
   public func visible(lines: Bool) -> String {
-    // Nearly every text is printable ASCII, which its bytes tell.
-    let isPlain = utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7F || lines && ($0 == 0x09 || $0 == 0x0A) }
-    guard !isPlain, unicodeScalars.contains(where: { !$0.isPlain(lines: lines) }) else {
-      return self
-    }
+    guard !isPlain(lines: lines), unicodeScalars.contains(where: { !$0.isPlain(lines: lines) })
+    else { return self }
     var text = ""
     for scalar in unicodeScalars {
       if scalar.isPlain(lines: lines) {

@@ -61,24 +61,24 @@ extension Weighbridge {
     _ input: CheckpointInput, withStatistics: Bool = false, filter: String? = nil
   ) throws(Problems) -> Inspection {
     let loaded = try load(input)
-    var roles: [Int: (sublayer: Int?, roles: [String])] = [:]
     var byKind: OrderedDictionary<String, Int> = [:]
     var parameters = 0
+    // The layout's tensor that each tensor is.
+    var places = [Int?](repeating: nil, count: loaded.source.tensors.count)
     if let bound = loaded.bound {
-      for (expected, number) in bound.tensors {
-        let own = expected.segments.map(\.role).reduce(into: [String]()) {
-          if !$0.contains($1) { $0.append($1) }
-        }
-        roles[number] = (expected.sublayer, own)
-      }
+      for (place, tensor) in bound.tensors.enumerated() { places[tensor.number] = place }
+      var counts = [Int](repeating: 0, count: bound.spec.sublayers.count + 1)
       for (id, location) in bound.pieces {
-        let count = location.shape.elementCount ?? 0
         // torchscale's tables are buffers: they are computed, not learnt.
         if id.sublayer == nil, id.role.hasPrefix("rotary.") { continue }
+        counts[id.sublayer ?? counts.count - 1] += location.shape.elementCount ?? 0
+      }
+      for (number, count) in counts.enumerated() where count > 0 {
         parameters += count
-        byKind[
-          id.sublayer.map { bound.spec.sublayers[$0].kind } ?? "embedding and head", default: 0] +=
-          count
+        let kind =
+          number < bound.spec.sublayers.count
+          ? bound.spec.sublayers[number].kind : "embedding and head"
+        byKind[kind, default: 0] += count
       }
     } else {
       var seen: Set<TensorInfo.Extent> = []
@@ -89,6 +89,7 @@ extension Weighbridge {
     }
     byKind.sort { ($1.value, $0.key) < ($0.value, $1.key) }
     var tensors: [Inspection.Tensor] = []
+    tensors.reserveCapacity(filter == nil ? loaded.source.tensors.count : 0)
     let glob = filter.map { Glob($0) }
     let reader = PieceReader(source: loaded.source)
     let meter = Meter(total: loaded.source.tensors.reduce(0) { $0 + $1.byteCount }, progress)
@@ -101,13 +102,12 @@ extension Weighbridge {
         }
         meter?.add(info.byteCount, info.name.string)
       }
-      let held = roles[number]
+      let expected = places[number].map { loaded.bound!.tensors[$0].expected }
+      let roles = expected?.form.roles ?? []
       tensors.append(
         Inspection.Tensor(
-          info: info,
-          piece: held.map { held in
-            held.roles.map { PieceID(held.sublayer, $0).description }.joined(separator: "+")
-          }, sublayer: held?.sublayer, roles: held?.roles ?? [], stats: stats))
+          info: info, piece: expected.map { Self.text(of: roles, in: $0.sublayer) },
+          sublayer: expected?.sublayer, roles: roles, stats: stats))
     }
     var problems = loaded.problems
     if let filter, tensors.isEmpty {
@@ -127,13 +127,25 @@ extension Weighbridge {
       parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
   }
 
+  /// `3.in_x.weight+3.in_z.weight`.
+  private static func text(of roles: [String], in sublayer: Int?) -> String {
+    var text = ""
+    for role in roles {
+      if !text.isEmpty { text += "+" }
+      text += PieceID(sublayer, role).description
+    }
+    return text
+  }
+
   /// The model's attributes, and those of the mixers where all sub-layers that have them agree.
   private func canonicalConfig(_ spec: ModelSpec) -> JSONObject {
     var config: JSONObject = [:]
     for (name, value) in spec.attributes { config[name] = value }
     config["n_layer"] = .int(spec.layerCount)
     var values: OrderedDictionary<String, [JSONValue]> = [:]
-    for sublayer in spec.sublayers {
+    for (number, sublayer) in spec.sublayers.enumerated() {
+      // Most are as the one before.
+      if number > 0, sublayer.attributes == spec.sublayers[number - 1].attributes { continue }
       for (name, value) in sublayer.attributes where !(values[name] ?? []).contains(value) {
         values[name, default: []].append(value)
       }
@@ -145,12 +157,27 @@ extension Weighbridge {
   /// Names of one and the same tensor: by storage, and head and embedding by value.
   private func ties(_ loaded: LoadedCheckpoint) -> [[String]] {
     var groups = loaded.bound?.ties ?? []
-    var byExtent: OrderedDictionary<TensorInfo.Extent, [String]> = [:]
-    for info in loaded.source.tensors where info.byteCount > 0 {
-      if let extent = info.extent { byExtent[extent, default: []].append(info.name.string) }
+    // In the order of a file in which no two tensors share their bytes there is nothing to look for.
+    let extents = loaded.source.tensors.lazy.filter { $0.byteCount > 0 }.map(\.extent)
+    if zip(extents, extents.dropFirst()).allSatisfy({ a, b in
+      guard let a, let b else { return a == nil && b == nil }
+      return (a.file, a.offset) < (b.file, b.offset)
+    }) {
+      return groups
     }
-    for names in byExtent.values where names.count > 1 {
-      if !groups.contains(where: { Set($0) == Set(names) }) { groups.append(names) }
+    var firsts: [TensorInfo.Extent: Int] = [:]
+    var shared: OrderedDictionary<Int, [String]> = [:]
+    firsts.reserveCapacity(loaded.source.tensors.count)
+    for (number, info) in loaded.source.tensors.enumerated() where info.byteCount > 0 {
+      guard let extent = info.extent else { continue }
+      if let first = firsts.updateValue(number, forKey: extent) {
+        firsts[extent] = first
+        shared[first, default: [loaded.source.tensors[first].name.string]].append(info.name.string)
+      }
+    }
+    shared.sort { $0.key < $1.key }
+    for names in shared.values where !groups.contains(where: { Set($0) == Set(names) }) {
+      groups.append(names)
     }
     return groups
   }

@@ -136,6 +136,41 @@ struct BindingTests {
       ])
   }
 
+  @Test("layers that differ in what their shapes are made from have their own shapes and names")
+  func differentLayers() throws {
+    // Layers 0 and 2 agree, 1 differs by a name of the layer, 3 by its number.
+    var text = TinyLayout.text(
+      replacing: "prefix: \"blocks.{i}.\"",
+      with: "prefix: \"blocks.{i}.\"\n  let: {wide: \"i == 1\"}")
+    text = text.replacing("d_ff: inner", with: "d_ff: \"wide ? 2 * inner : i == 3 ? 1 : inner\"")
+    text = text.replacing("w2: down.weight", with: "\"w2_{d_ff}\": down.weight")
+    let layout = try TinyLayout.parsed(text)
+    let expansion = layout.expand(
+      config: ["width": 4, "depth": 4], vocabulary: .standard, inventory: nil)
+    #expect(expansion.problems == [])
+    let own = expansion.tensors.filter { $0.sublayer != nil }.map { "\($0.name) \($0.shape)" }
+    #expect(
+      own == [
+        "blocks.0.ln.weight [4]", "blocks.0.w1 [12, 4]", "blocks.0.w2_6 [4, 6]",
+        "blocks.1.ln.weight [4]", "blocks.1.w1 [24, 4]", "blocks.1.w2_12 [4, 12]",
+        "blocks.2.ln.weight [4]", "blocks.2.w1 [12, 4]", "blocks.2.w2_6 [4, 6]",
+        "blocks.3.ln.weight [4]", "blocks.3.w1 [2, 4]", "blocks.3.w2_1 [4, 1]",
+      ])
+    #expect(expansion.spec.sublayers.map { $0["d_ff"] } == [6, 12, 6, 1])
+  }
+
+  @Test("layers that agree share what they are made of")
+  func equalLayers() throws {
+    let expansion = try TinyLayout.parsed().expand(
+      config: ["width": 4, "depth": 3], vocabulary: .standard, inventory: nil)
+    let first = try #require(expansion.tensors.first { $0.name == "blocks.0.w1" })
+    let last = try #require(expansion.tensors.first { $0.name == "blocks.2.w1" })
+    #expect(first.form === last.form)
+    #expect(first.pieces.map(\.role) == ["gate.weight", "up.weight"])
+    #expect(first.pieces.map(\.shape) == [[6, 4], [6, 4]])
+    #expect(last.pieces[1].runs.map { [$0.tensorRow, $0.pieceRow, $0.count] } == [[6, 0, 6]])
+  }
+
   @Test("missing, unexpected and mis-shaped tensors are all told at once, by name")
   func tensors() throws {
     let bound = try TinyLayout.bound(

@@ -158,7 +158,7 @@ struct SafetensorsHeaderParser {
     var unknown: Set<String> = []
     if !scanner.accept(UInt8(ascii: "}")) {
       repeat {
-        let key = try scanner.string()
+        let key = try field(&scanner)
         try scanner.expect(UInt8(ascii: ":"))
         let twice: Bool
         switch key {
@@ -191,6 +191,14 @@ struct SafetensorsHeaderParser {
     if !missing.isEmpty {
       add("safetensors.field-missing", name, "lacks \(missing.joined(separator: ", "))")
     }
+  }
+
+  /// The name of a field: mostly one of three, which need not become texts to be told.
+  private func field(_ scanner: inout JSONScanner) throws(JSONError) -> String {
+    if scanner.accept(word: "\"dtype\"") { return "dtype" }
+    if scanner.accept(word: "\"shape\"") { return "shape" }
+    if scanner.accept(word: "\"data_offsets\"") { return "data_offsets" }
+    return try scanner.string()
   }
 
   private mutating func readType(

@@ -47,9 +47,19 @@ struct InspectionText {
   }
 
   private var dtypes: String {
-    var counts: OrderedDictionary<String, Int> = [:]
-    for tensor in inspection.tensors { counts[tensor.info.dtype.rawValue, default: 0] += 1 }
-    return counts.map { "\($0.value) x \($0.key)" }.joined(separator: ", ")
+    var counts: OrderedDictionary<DType, Int> = [:]
+    // Most tensors are of their neighbour's type.
+    var last: (dtype: DType, count: Int)?
+    for tensor in inspection.tensors {
+      if last?.dtype == tensor.info.dtype {
+        last!.count += 1
+      } else {
+        if let last { counts[last.dtype, default: 0] += last.count }
+        last = (tensor.info.dtype, 1)
+      }
+    }
+    if let last { counts[last.dtype, default: 0] += last.count }
+    return counts.map { "\($0.value) x \($0.key.rawValue)" }.joined(separator: ", ")
   }
 
   /// The sub-layers with repetitions folded: `12 x (mamba, mlp, attention[window 2048], mlp)`.
@@ -99,6 +109,7 @@ struct InspectionText {
       [
         ("tensor", .left), ("dtype", .left), ("shape", .left), ("bytes", .right), ("piece", .left),
       ], spare: [3, 1])
+    table.reserve(inspection.tensors.count)
     for tensor in inspection.tensors {
       table.add([
         tensor.info.name.string, tensor.info.dtype.rawValue, tensor.info.shape.description,

@@ -6,9 +6,9 @@ import WeighbridgeKit
 
 /// The JSON documents.
 enum JSONReport {
-  /// The text of a document.
+  /// The text of a document; JSON has no infinities, which become null.
   static func document(_ object: JSONObject) -> String {
-    strict(.object(object)).text(indent: 2)
+    JSONValue.object(object).text(indent: 2, strict: true)
   }
 
   /// Every problem with its five members.
@@ -37,14 +37,4 @@ enum JSONReport {
   }
 
   static func shape(_ shape: Shape) -> JSONValue { .array(shape.dims.map { .int($0) }) }
-
-  /// JSON has no infinities; they become null.
-  private static func strict(_ value: JSONValue) -> JSONValue {
-    switch value {
-    case .double(let number): number.isFinite ? value : .null
-    case .array(let values): .array(values.map(strict))
-    case .object(let object): .object(object.mapValues(strict))
-    default: value
-    }
-  }
 }

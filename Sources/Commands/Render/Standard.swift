@@ -20,6 +20,7 @@ enum Standard {
   /// `text` with what could take a terminal over made visible; our own colours stay.
   static func plain(_ text: String) -> String {
     // A search by characters would cost more than the rest of a long listing.
+    if text.isPlain(lines: true) { return text }
     guard text.utf8.contains(0x1B) else { return text.visible(lines: true) }
     let inked = text.split(separator: Ink.start, omittingEmptySubsequences: false)
     return inked.enumerated().map { number, part in

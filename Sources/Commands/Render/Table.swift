@@ -7,25 +7,50 @@ struct Table {
   private let columns: [(title: String, alignment: Alignment)]
   /// Columns that a narrow terminal does without, the first to go first.
   private let spare: [Int]
-  private var rows: [[String]] = []
+  /// Row after row; a table has tens of thousands.
+  private var cells: [Cell] = []
   private var inks: [Ink?] = []
+
+  private struct Cell {
+    var text: String
+    /// Characters.
+    var width: Int
+    /// Whether each of its bytes is a character.
+    var isPlain: Bool
+
+    init(_ text: String) {
+      isPlain = text.isPrintableASCII
+      self.text = isPlain ? text : text.visible(lines: false)
+      width = isPlain ? text.utf8.count : self.text.count
+    }
+  }
 
   init(_ columns: [(title: String, alignment: Alignment)], spare: [Int] = []) {
     self.columns = columns
     self.spare = spare
   }
 
+  /// Makes room for `count` rows.
+  mutating func reserve(_ count: Int) {
+    cells.reserveCapacity(count * columns.count)
+    inks.reserveCapacity(count)
+  }
+
   /// Adds a row; `ink` colours its last cell where the terminal takes colours.
   mutating func add(_ row: [String], ink: Ink? = nil) {
-    rows.append(row.map { $0.visible(lines: false) })
+    for i in columns.indices { cells.append(Cell(row[i])) }
     inks.append(ink)
   }
 
   /// The table, at most `width` characters wide where that is possible: spare columns go until the
   /// others can be read, then the widest columns of text give way.
   func text(width: Int, isColoured: Bool = false) -> String {
-    var widths = columns.enumerated().map { i, column in
-      max(column.title.width, rows.map { $0[i].width }.max() ?? 0)
+    let titles = columns.map { Cell($0.title) }
+    var widths = titles.map(\.width)
+    for row in inks.indices {
+      for i in columns.indices {
+        widths[i] = max(widths[i], cells[row * columns.count + i].width)
+      }
     }
     var shown = Array(columns.indices)
     func excess(_ widths: [Int]) -> Int {
@@ -49,64 +74,91 @@ struct Table {
         widths[widest] -= 1
       }
     }
-    var text = ""
-    text.reserveCapacity((rows.count + 1) * (shown.reduce(0) { $0 + widths[$1] + 2 }))
-    append(columns.map(\.title), ink: nil, shown, widths, to: &text)
-    for (row, ink) in zip(rows, inks) {
-      text += "\n"
-      append(row, ink: isColoured ? ink : nil, shown, widths, to: &text)
+    var text: [UInt8] = []
+    text.reserveCapacity((inks.count + 1) * shown.reduce(0) { $0 + widths[$1] + 4 })
+    append(titles[...], ink: nil, shown, widths, to: &text)
+    for (row, ink) in inks.enumerated() {
+      text.append(UInt8(ascii: "\n"))
+      append(
+        cells[row * columns.count..<(row + 1) * columns.count], ink: isColoured ? ink : nil, shown,
+        widths, to: &text)
     }
-    return text
+    return String(decoding: text, as: UTF8.self)
   }
 
   /// Adds a row: more than one line where a cell is folded.
   private func append(
-    _ row: [String], ink: Ink?, _ shown: [Int], _ widths: [Int], to text: inout String
+    _ row: ArraySlice<Cell>, ink: Ink?, _ shown: [Int], _ widths: [Int], to text: inout [UInt8]
   ) {
-    guard shown.contains(where: { columns[$0].alignment == .folded && row[$0].width > widths[$0] })
+    let first = row.startIndex
+    guard
+      shown.contains(where: {
+        columns[$0].alignment == .folded && row[first + $0].width > widths[$0]
+      })
     else { return line(row, ink: ink, shown, widths, to: &text) }
     let cells = row.enumerated().map { i, cell in
-      columns[i].alignment == .folded ? Paragraph.fold(cell, width: widths[i], indent: 0) : [cell]
+      columns[i].alignment == .folded
+        ? Paragraph.fold(cell.text, width: widths[i], indent: 0).map { Cell($0) } : [cell]
     }
     for number in 0..<(cells.map(\.count).max() ?? 0) {
-      if number > 0 { text += "\n" }
+      if number > 0 { text.append(UInt8(ascii: "\n")) }
       line(
-        cells.map { number < $0.count ? $0[number] : "" }, ink: number == 0 ? ink : nil, shown,
-        widths, to: &text)
+        cells.map { number < $0.count ? $0[number] : Cell("") }[...], ink: number == 0 ? ink : nil,
+        shown, widths, to: &text)
     }
   }
 
   /// Adds a line without spaces at its end.
   private func line(
-    _ row: [String], ink: Ink?, _ shown: [Int], _ widths: [Int], to text: inout String
+    _ row: ArraySlice<Cell>, ink: Ink?, _ shown: [Int], _ widths: [Int], to text: inout [UInt8]
   ) {
     // Spaces are owed until something stands behind them.
     var owed = 0
     for i in shown {
-      let cell = row[i]
-      let part = cell.width > widths[i] ? shorten(cell, widths[i]) : cell
-      let space = max(0, widths[i] - part.width)
+      let cell = row[row.startIndex + i]
+      let space = max(0, widths[i] - cell.width)
       if i != shown.first { owed += 2 }
       if columns[i].alignment == .right { owed += space }
-      if !part.isEmpty {
-        if owed > 0 { text += String(repeating: " ", count: owed) }
-        text += i == row.count - 1 ? ink?.paint(part) ?? part : part
+      if !cell.text.isEmpty {
+        for _ in 0..<owed { text.append(UInt8(ascii: " ")) }
+        if let ink, i == columns.count - 1 {
+          text += Array(ink.paint(shorten(cell, widths[i])).utf8)
+        } else {
+          add(cell, widths[i], to: &text)
+        }
         owed = 0
       }
       if columns[i].alignment != .right { owed += space }
     }
   }
 
-  private func shorten(_ text: String, _ width: Int) -> String {
-    // Names differ by their ends more than by their beginnings.
-    let head = (width - 1) / 3
-    return "\(text.prefix(head))…\(text.suffix(width - 1 - head))"
+  private func add(_ cell: Cell, _ width: Int, to text: inout [UInt8]) {
+    guard cell.isPlain else { return text += Array(shorten(cell, width).utf8) }
+    var copy = cell.text
+    copy.withUTF8 { bytes in
+      if bytes.count <= width {
+        text.append(contentsOf: bytes)
+      } else {
+        let (head, tail) = Self.ends(width)
+        text.append(contentsOf: bytes[..<head])
+        text.append(contentsOf: "…".utf8)
+        text.append(contentsOf: bytes[(bytes.count - tail)...])
+      }
+    }
   }
-}
 
-extension String {
-  /// Characters; a text of ASCII, as nearly all are, is not gone through one by one.
-  fileprivate var width: Int { utf8.allSatisfy { $0 < 0x80 && $0 != 13 } ? utf8.count : count }
+  private func shorten(_ cell: Cell, _ width: Int) -> String {
+    guard cell.width > width else { return cell.text }
+    let (head, tail) = Self.ends(width)
+    return "\(cell.text.prefix(head))…\(cell.text.suffix(tail))"
+  }
+
+  /// What is left of a text in `width` characters, one of them for what is left out: names differ by
+  /// their ends more than by their beginnings.
+  private static func ends(_ width: Int) -> (head: Int, tail: Int) {
+    let head = (width - 1) / 3
+    return (head, width - 1 - head)
+  }
 }
 
 /// Numbers for people.

@@ -6,6 +6,7 @@ import OrderedCollections
 public struct JSONWriter {
   private let indent: Int?
   private let ascii: Bool
+  private let strict: Bool
   private var out: [UInt8] = []
 
   /// A writer.
@@ -13,14 +14,18 @@ public struct JSONWriter {
   /// - Parameters:
   ///   - indent: spaces a level; `nil` for one line (`{"a": 1, "b": [1, 2]}`).
   ///   - ascii: whether other characters become `\uXXXX` (Python's `ensure_ascii`).
-  public init(indent: Int?, ascii: Bool = true) {
+  ///   - strict: whether infinities and NaN, for which JSON has no words, become `null`.
+  public init(indent: Int?, ascii: Bool = true, strict: Bool = false) {
     self.indent = indent
     self.ascii = ascii
+    self.strict = strict
   }
 
   /// The text of `value`, without a line break at the end.
-  public static func text(_ value: JSONValue, indent: Int?, ascii: Bool = true) -> String {
-    var writer = JSONWriter(indent: indent, ascii: ascii)
+  public static func text(
+    _ value: JSONValue, indent: Int?, ascii: Bool = true, strict: Bool = false
+  ) -> String {
+    var writer = JSONWriter(indent: indent, ascii: ascii, strict: strict)
     writer.write(value, level: 0)
     return String(decoding: writer.out, as: UTF8.self)
   }
@@ -30,7 +35,7 @@ public struct JSONWriter {
     case .null: put("null")
     case .bool(let value): put(value ? "true" : "false")
     case .int(let value): put(String(value))
-    case .double(let value): put(Self.text(of: value))
+    case .double(let value): put(strict && !value.isFinite ? "null" : Self.text(of: value))
     case .string(let value): write(string: value)
     case .array(let values):
       bracket("[", "]", count: values.count, level: level) { writer, i in
@@ -63,13 +68,29 @@ public struct JSONWriter {
   private mutating func newline(_ level: Int) {
     guard let indent else { return }
     put("\n")
-    out.append(contentsOf: repeatElement(UInt8(ascii: " "), count: indent * level))
+    for _ in 0..<indent * level { out.append(UInt8(ascii: " ")) }
   }
 
-  private mutating func put(_ text: String) { out.append(contentsOf: text.utf8) }
+  private mutating func put(_ text: String) {
+    var copy = text
+    copy.withUTF8 { out.append(contentsOf: $0) }
+  }
 
   private mutating func write(string: String) {
     out.append(UInt8(ascii: "\""))
+    defer { out.append(UInt8(ascii: "\"")) }
+    // Nearly every text stands as it is.
+    var copy = string
+    let isPlain = copy.withUTF8 { bytes in
+      var odd: UInt8 = 0
+      for byte in bytes {
+        odd |=
+          byte &- 0x20 < 0x5F && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\") ? 0 : 1
+      }
+      if odd == 0 { out.append(contentsOf: bytes) }
+      return odd == 0
+    }
+    guard !isPlain else { return }
     for scalar in string.unicodeScalars {
       switch scalar {
       case "\"": put("\\\"")
@@ -88,7 +109,6 @@ public struct JSONWriter {
       default: out.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
       }
     }
-    out.append(UInt8(ascii: "\""))
   }
 
   /// The shortest text of a double in Python's style: `1.0`, `1e-05`, `1.5e+16`, `NaN`, `-Infinity`.
@@ -139,7 +159,9 @@ extension JSONValue {
   /// The value as `json.dumps(value, indent=indent)` writes it; keys in order.
   ///
   ///     JSONValue.object(["eps": 1e-5]).text(indent: nil)  // {"eps": 1e-05}
-  public func text(indent: Int? = nil, ascii: Bool = true) -> String {
-    JSONWriter.text(self, indent: indent, ascii: ascii)
+  ///
+  /// - Parameter strict: infinities and NaN become `null`.
+  public func text(indent: Int? = nil, ascii: Bool = true, strict: Bool = false) -> String {
+    JSONWriter.text(self, indent: indent, ascii: ascii, strict: strict)
   }
 }

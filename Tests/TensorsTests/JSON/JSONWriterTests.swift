@@ -19,6 +19,12 @@ struct JSONWriterTests {
     #expect(JSONValue.double(value).text(indent: nil) == text)
   }
 
+  @Test("a strict text has null where JSON has no word, at any depth")
+  func strict() {
+    let value: JSONValue = ["a": [.double(.nan), 1.5], "b": ["c": .double(-.infinity)]]
+    #expect(value.text(strict: true) == #"{"a": [null, 1.5], "b": {"c": null}}"#)
+  }
+
   @Test("one line and indented texts are Python's")
   func layout() {
     let value: JSONValue = ["b": [1, 2.0], "a": ["x": nil], "e": [], "o": [:], "t": true]
