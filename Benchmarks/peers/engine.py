@@ -73,7 +73,9 @@ class Linear(torch.nn.Module):
             o = naive_recurrent_gla(q, k, v, gates)
         else:
             from fla.ops.retention.naive import naive_retention
-            o = naive_retention(q, k, v)
+            # This form has the heads before the tokens.
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            o = naive_retention(q, k, v).transpose(1, 2)
         o = (o[0] if isinstance(o, tuple) else o).reshape(*x.shape[:2], -1)
         x = x + m["o"](F.rms_norm(o, o.shape[-1:]) * F.silu(m["g"](n)))
         n = F.rms_norm(x, x.shape[-1:])
@@ -85,6 +87,23 @@ def linear(kind, layers, runs, all_layers):
     x = torch.randn(1, TOKENS, 1024)
     with torch.no_grad():
         yield f"prefill 512, {kind}", TOKENS / seconds(lambda: model(x), runs) * layers / all_layers
+
+
+def mixing(kind, runs):
+    """Milliseconds of the naive form alone, in one layer: what is no product of weights."""
+    heads, dk, dv = 4, *((128, 256) if kind == "gla" else (256, 512))
+    if kind == "gla":
+        from fla.ops.gla.naive import naive_recurrent_gla
+        q, k = torch.randn(2, 1, TOKENS, heads, dk)
+        v, gates = torch.randn(1, TOKENS, heads, dv), F.logsigmoid(torch.randn(1, TOKENS, heads, dk)) / 16
+        body = lambda: naive_recurrent_gla(q, k, v, gates)
+    else:
+        from fla.ops.retention.naive import naive_retention
+        q, k = torch.randn(2, 1, heads, TOKENS, dk)
+        v = torch.randn(1, heads, TOKENS, dv)
+        body = lambda: naive_retention(q, k, v)
+    with torch.no_grad():
+        return 1e3 * seconds(body, runs)
 
 
 def main():
@@ -99,8 +118,9 @@ def main():
         "retnet": lambda: linear("retnet", options.layers, options.runs, 22),
     }
     figures = {label: value for name in options.only.split(",") for label, value in peers[name]()}
+    alone = {name: mixing(name, options.runs) for name in options.only.split(",") if name in ("gla", "retnet")}
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(),
-                      "tokens_per_second": figures}, indent=2))
+                      "tokens_per_second": figures, "mixing_ms": alone}, indent=2))
 
 
 main()
