@@ -84,8 +84,8 @@ typedef int JOIN(N, f64, LEVEL) __attribute__((ext_vector_type(LANES)));
 const struct ck_kernels_f32 JOIN(ck, f32, LEVEL) = {
   JOIN(silu, f32, LEVEL), JOIN(gate, f32, LEVEL), JOIN(log_gate, f32, LEVEL),
   JOIN(softmax, f32, LEVEL), JOIN(widen, f32, LEVEL), JOIN(dot, f32, LEVEL),
-  JOIN(convolve, f32, LEVEL), JOIN(scan, f32, LEVEL)};
+  JOIN(dots, f32, LEVEL), JOIN(convolve, f32, LEVEL), JOIN(scan, f32, LEVEL)};
 const struct ck_kernels_f64 JOIN(ck, f64, LEVEL) = {
   JOIN(silu, f64, LEVEL), JOIN(gate, f64, LEVEL), JOIN(log_gate, f64, LEVEL),
   JOIN(softmax, f64, LEVEL), JOIN(widen, f64, LEVEL), JOIN(dot, f64, LEVEL),
-  JOIN(convolve, f64, LEVEL), JOIN(scan, f64, LEVEL)};
+  JOIN(dots, f64, LEVEL), JOIN(convolve, f64, LEVEL), JOIN(scan, f64, LEVEL)};

@@ -228,6 +228,16 @@ static REAL NAME(dot)(const void *w, int element, const REAL *x, long n) {
   return 0;
 }
 
+static void NAME(dots)(
+  const void *w, int element, long rows, long n, const REAL *x, long m, const REAL *bias, REAL *y,
+  long stride) {
+  static const long sizes[] = {[ck_f64] = 8, [ck_f32] = 4, [ck_f16] = 2, [ck_bf16] = 2};
+  const char *row = w;
+  for (long r = 0; r < rows; r++, row += n * sizes[element])
+    for (long j = 0; j < m; j++)
+      y[j * stride + r] = (bias ? bias[r] : 0) + NAME(dot)(row, element, x + j * n, n);
+}
+
 static void NAME(convolve)(
   const REAL *x, long tokens, long count, long stride, const REAL *w, const REAL *bias, long taps,
   const REAL *tail, REAL *y) {

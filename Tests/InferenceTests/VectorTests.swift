@@ -85,6 +85,48 @@ struct VectorTests {
     checkProducts(Kernels<Double>(level), level)
   }
 
+  private func checkRows<T: Real>(_ kernels: Kernels<T>, _ level: VectorLevel) {
+    for (rows, n, m) in [(1, 0, 1), (3, 1, 2), (5, 63, 1), (2, 64, 3), (7, 131, 7), (4, 257, 2)] {
+      let a = (0..<rows * n).map { Float($0 % 7) - 3 }
+      let x = (0..<m * n).map { T($0 % 5) - 1 }
+      let bias = (0..<rows).map { T($0) + 1 }
+      // Rows of the result lie apart, and what is between them stays.
+      let stride = rows + 2
+      func check<S>(_ values: [S], _ dtype: DType) {
+        values.withUnsafeBytes { bytes in
+          let shifted = [0] + [UInt8](bytes)
+          shifted.withUnsafeBytes { raw in
+            let start = raw.baseAddress! + 1
+            for isBiased in [true, false] {
+              var want = [T](repeating: 7, count: m * stride)
+              for j in 0..<m {
+                for r in 0..<rows {
+                  want[j * stride + r] = (0..<n).reduce(isBiased ? bias[r] : 0) {
+                    $0 + T(a[r * n + $1]) * x[j * n + $1]
+                  }
+                }
+              }
+              var out = [T](repeating: 7, count: m * stride)
+              kernels.dots(
+                start, dtype.element, rows, n, x, m, isBiased ? bias : nil, &out, stride)
+              #expect(out == want, "\(dtype) \(level) \(rows) \(n) \(m) \(isBiased)")
+            }
+          }
+        }
+      }
+      check(a.map { Double($0) }, .f64)
+      check(a, .f32)
+      check(a.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }, .bf16)
+      check(a.map { Float16($0).bitPattern }, .f16)
+    }
+  }
+
+  @Test("rows of dot products, with and without a bias", arguments: levels)
+  func rows(level: VectorLevel) {
+    checkRows(Kernels<Float>(level), level)
+    checkRows(Kernels<Double>(level), level)
+  }
+
   @Test("every half-precision number widens exactly", arguments: levels)
   func halves(level: VectorLevel) {
     let all = Array(UInt16.min...UInt16.max)

@@ -22,6 +22,11 @@ enum ck_level { ck_baseline, ck_avx2, ck_avx512 };
   void (*widen)(const void *from, int element, long n, REAL *out);                      \
   /* the sum of w[i] x[i], w of type `element` at any alignment */                                  \
   REAL (*dot)(const void *w, int element, const REAL *x, long n);                       \
+  /* y[j, r] = bias[r] + the same sum of row r of w [rows, n] and row j of x [m, n], rows of y      */ \
+  /* `stride` apart; bias may be 0.                                                               */ \
+  void (*dots)(                                                                                     \
+    const void *w, int element, long rows, long n, const REAL *x, long m, const REAL *bias,         \
+    REAL *y, long stride);                                                                          \
   /* y[t, c] = silu(bias[c] + sum over k of w[k, c] x[t - (taps - 1) + k, c]) for `count` channels */ \
   /* of rows `stride` apart; rows before the first are tail's [taps - 1, stride]; bias may be 0. */  \
   void (*convolve)(                                                                                 \

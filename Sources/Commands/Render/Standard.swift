@@ -12,7 +12,12 @@ import Tensors
 /// Standard output and standard error.
 enum Standard {
   /// Writes a text and a line break to standard output; a reader that went away is no error.
-  static func output(_ text: String) { write(plain(text) + "\n", to: STDOUT_FILENO) }
+  static func output(_ text: String) {
+    // A long listing is not copied for the sake of its last byte.
+    guard text.utf8.count > 65_536 else { return write(plain(text) + "\n", to: STDOUT_FILENO) }
+    write(plain(text), to: STDOUT_FILENO)
+    write("\n", to: STDOUT_FILENO)
+  }
 
   /// Writes a text and a line break to standard error.
   static func error(_ text: String) { write(plain(text) + "\n", to: STDERR_FILENO) }

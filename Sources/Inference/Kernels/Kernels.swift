@@ -37,6 +37,8 @@ public final class Kernels<T: Real>: @unchecked Sendable {
   package let widen: (UnsafeRawPointer, Int32, Int, Out) -> Void
   /// w, element, x, n: Σ w[i] x[i].
   package let dot: (UnsafeRawPointer, Int32, In, Int) -> T
+  /// w, element, rows, n, x, m, bias, into y, stride: y[j, r] = bias[r] + Σ w[r, i] x[j, i].
+  package let dots: (UnsafeRawPointer, Int32, Int, Int, In, Int, In?, Out, Int) -> Void
   /// x, tokens, count, stride, w, bias, taps, tail, into y: depthwise causal convolution and SiLU.
   package let convolve: (In, Int, Int, Int, In, In?, Int, In, Out) -> Void
   /// u, dt, a, b, c, d, z, tokens, width, n, count, state, scratch, into y: see `selectiveScan`.
@@ -47,11 +49,13 @@ public final class Kernels<T: Real>: @unchecked Sendable {
     logGate: @escaping (Out, Int, T, T) -> Void, softmax: @escaping (Out, Int) -> Void,
     widen: @escaping (UnsafeRawPointer, Int32, Int, Out) -> Void,
     dot: @escaping (UnsafeRawPointer, Int32, In, Int) -> T,
+    dots: @escaping (UnsafeRawPointer, Int32, Int, Int, In, Int, In?, Out, Int) -> Void,
     convolve: @escaping (In, Int, Int, Int, In, In?, Int, In, Out) -> Void,
     scan: @escaping (In, In, In, In, In, In, In?, Int, Int, Int, Int, Out, Out, Out) -> Void
   ) {
     (self.silu, self.gate, self.logGate, self.softmax) = (silu, gate, logGate, softmax)
-    (self.widen, self.dot, self.convolve, self.scan) = (widen, dot, convolve, scan)
+    (self.widen, self.dot, self.dots) = (widen, dot, dots)
+    (self.convolve, self.scan) = (convolve, scan)
   }
 }
 
@@ -64,7 +68,8 @@ extension Kernels<Float> {
     let table = ck_kernels_f32_for(ck_level(level.rawValue)).pointee
     self.init(
       silu: table.silu, gate: table.gate, logGate: table.log_gate, softmax: table.softmax,
-      widen: table.widen, dot: table.dot, convolve: table.convolve, scan: table.scan)
+      widen: table.widen, dot: table.dot, dots: table.dots,
+      convolve: table.convolve, scan: table.scan)
   }
 }
 
@@ -74,7 +79,8 @@ extension Kernels<Double> {
     let table = ck_kernels_f64_for(ck_level(level.rawValue)).pointee
     self.init(
       silu: table.silu, gate: table.gate, logGate: table.log_gate, softmax: table.softmax,
-      widen: table.widen, dot: table.dot, convolve: table.convolve, scan: table.scan)
+      widen: table.widen, dot: table.dot, dots: table.dots,
+      convolve: table.convolve, scan: table.scan)
   }
 }
 

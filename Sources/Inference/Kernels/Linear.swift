@@ -84,14 +84,16 @@ private func linearRows<T: Real>(
 ) {
   let (o, i) = (w.rows, w.columns)
   let size = i * w.dtype.bitWidth / 8
-  // About 64 KB of weights a piece of work; the result does not depend on it.
-  let rows = max(8, 65536 / max(1, size))
-  let (element, kernels) = (w.dtype.element, T.kernels)
-  run.workers.forEach((o + rows - 1) / rows) { piece, _ in
-    for row in piece * rows..<min(o, (piece + 1) * rows) {
-      let start = bias.map { $0[row] } ?? 0
-      let values = w.bytes + row * size
-      for j in 0..<m { y[j * o + row] = start + kernels.dot(values, element, x + j * i, i) }
+  // Pieces of work of 64 KB of weights, and of 256 KB where there are enough for all threads, since
+  // what a core reads ahead starts anew with each; the result does not depend on it.
+  let rows = max(8, min(262_144, max(65_536, o * size / 64)) / max(1, size))
+  let (bytes, element, dots) = (w.bytes, w.dtype.element, T.kernels.dots)
+  func work(_ bias: UnsafePointer<T>?) {
+    run.workers.forEach((o + rows - 1) / rows) { piece, _ in
+      let row = piece * rows
+      dots(
+        bytes + row * size, element, min(rows, o - row), i, x, m, bias.map { $0 + row }, y + row, o)
     }
   }
+  if let bias { bias.withUnsafeBufferPointer { work($0.baseAddress) } } else { work(nil) }
 }
