@@ -4,7 +4,7 @@ public import Tensors
 /// A layout under one config: the model that it describes, and every tensor that it expects.
 public struct Expansion: Sendable {
   /// A tensor that the layout expects.
-  public struct Expected: Sendable, Hashable {
+  public struct Expected: Sendable {
     /// The name.
     public var name: String
     /// The sub-layer that its pieces belong to; `nil` for the model's own.
@@ -23,7 +23,7 @@ public struct Expansion: Sendable {
   }
 
   /// A tensor but for its name: the layers of a model have most of their forms in common.
-  public final class TensorForm: Sendable, Hashable {
+  public final class TensorForm: Sendable {
     /// The name, behind the prefixes of layer and mixer.
     let name: NameTemplate
     /// The shape.
@@ -47,17 +47,6 @@ public struct Expansion: Sendable {
       self.pieces = pieces
       roles = pieces.map(\.role)
       self.tied = tied
-    }
-
-    /// Equal in everything but the name.
-    public static func == (a: TensorForm, b: TensorForm) -> Bool {
-      a === b || a.shape == b.shape && a.segments == b.segments && a.tied == b.tied
-    }
-
-    /// Hashes shape and segments.
-    public func hash(into hasher: inout Hasher) {
-      hasher.combine(shape)
-      hasher.combine(segments)
     }
   }
 
@@ -147,14 +136,8 @@ private struct Expander {
   var isDated = false
   /// Runs of rows of all tensors so far.
   var segmentCount = 0
-  private var knownForms: [OptionPlace: KnownForms]
+  var knownForms: [OptionPlace: KnownForms] = [:]
   static let mostSegments = 1 << 22
-
-  init(layout: Layout, vocabulary: Vocabulary) {
-    self.layout = layout
-    self.vocabulary = vocabulary
-    knownForms = [:]
-  }
 
   /// A config asks for at most this many layers; more is a mistake or an attack.
   static let mostLayers = 10_000
@@ -342,13 +325,13 @@ private struct Expander {
   // MARK: Forms
 
   /// Where a layout offers a sub-layer: the slot's number and the option's within it.
-  private struct OptionPlace: Hashable {
+  struct OptionPlace: Hashable {
     var slot: Int
     var option: Int
   }
 
   /// A sub-layer but for the layer that it stands in.
-  private struct SublayerForm {
+  struct SublayerForm {
     var kind: String
     var attributes: JSONObject
     var norm: [Expansion.TensorForm]
@@ -356,7 +339,7 @@ private struct Expander {
   }
 
   /// The forms of an option that were met so far.
-  private struct KnownForms {
+  struct KnownForms {
     /// What may differ from layer to layer of what the form is made from.
     var names: [String]
     /// Forms by the values of these names.
@@ -378,8 +361,7 @@ private struct Expander {
     let mixer = layout.mixers[option.mixer]!
     var known =
       knownForms.removeValue(forKey: place)
-      ?? KnownForms(
-        names: varyingNames(option, mixer), forms: [:])
+      ?? KnownForms(names: varyingNames(option, mixer), forms: [:])
     defer { knownForms[place] = known }
     let values = known.names.map { scope[$0] ?? .null }
     if let form = known.forms[values] { return form }

@@ -34,17 +34,10 @@ public struct Inventory: Sendable {
   ) throws(Diagnostic) {
     let names = infos.map { Inventory.unwrapped($0.name.string) }
     let index = NameIndex(names)
-    let classes = Mutex(NameClasses([]))
-    // Both go through all names.
-    DispatchQueue.concurrentPerform(iterations: names.count > 1000 ? 2 : 1) { half in
-      if half == 1 || names.count <= 1000 { index.prepare() }
-      if half == 0 {
-        let all = NameClasses(names)
-        classes.withLock { $0 = all }
-      }
-    }
+    // Both go through all names; who asks first waits.
+    if names.count > 1000 { DispatchQueue.global().async { index.prepare() } }
     self.init(
-      infos: infos, names: names, index: index, classes: classes.withLock { $0 }, values: values,
+      infos: infos, names: names, index: index, classes: NameClasses(names), values: values,
       sameBytes: sameBytes)
     guard index.count == infos.count else {
       var seen: Set<TensorName> = []

@@ -52,30 +52,30 @@ struct VectorTests {
     checkElementwise(Kernels<Double>(level), level)
   }
 
+  /// `values` in each float type, behind a first byte, so that nothing is aligned.
+  private func everyType(_ values: [Float], _ check: (UnsafeRawPointer, DType) -> Void) {
+    func pass<S>(_ values: [S], _ dtype: DType) {
+      let shifted = [0] + values.withUnsafeBytes { [UInt8]($0) }
+      shifted.withUnsafeBytes { check($0.baseAddress! + 1, dtype) }
+    }
+    pass(values.map { Double($0) }, .f64)
+    pass(values, .f32)
+    pass(values.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }, .bf16)
+    pass(values.map { Float16($0).bitPattern }, .f16)
+  }
+
   private func checkProducts<T: Real>(_ kernels: Kernels<T>, _ level: VectorLevel) {
     for n in 0..<140 {
       // Small whole numbers: every sum is exact in any order.
       let a = (0..<n).map { Float($0 % 7) - 3 }
       let x = (0..<n).map { T($0 % 5) - 1 }
       let want = zip(a, x).reduce(T(0)) { $0 + T($1.0) * $1.1 }
-      func check<S>(_ values: [S], _ dtype: DType) {
-        values.withUnsafeBytes { bytes in
-          // A first byte, so that nothing is aligned.
-          let shifted = [0] + [UInt8](bytes)
-          shifted.withUnsafeBytes { raw in
-            guard let start = raw.baseAddress else { return }
-            #expect(
-              kernels.dot(start + 1, dtype.element, x, n) == want, "\(dtype) \(level) \(n)")
-            var out = [T](repeating: 7, count: n + 1)
-            kernels.widen(start + 1, dtype.element, n, &out)
-            #expect(out == a.map { T($0) } + [7], "\(dtype) \(level) \(n)")
-          }
-        }
+      everyType(a) { start, dtype in
+        #expect(kernels.dot(start, dtype.element, x, n) == want, "\(dtype) \(level) \(n)")
+        var out = [T](repeating: 7, count: n + 1)
+        kernels.widen(start, dtype.element, n, &out)
+        #expect(out == a.map { T($0) } + [7], "\(dtype) \(level) \(n)")
       }
-      check(a.map { Double($0) }, .f64)
-      check(a, .f32)
-      check(a.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }, .bf16)
-      check(a.map { Float16($0).bitPattern }, .f16)
     }
   }
 
@@ -92,32 +92,21 @@ struct VectorTests {
       let bias = (0..<rows).map { T($0) + 1 }
       // Rows of the result lie apart, and what is between them stays.
       let stride = rows + 2
-      func check<S>(_ values: [S], _ dtype: DType) {
-        values.withUnsafeBytes { bytes in
-          let shifted = [0] + [UInt8](bytes)
-          shifted.withUnsafeBytes { raw in
-            let start = raw.baseAddress! + 1
-            for isBiased in [true, false] {
-              var want = [T](repeating: 7, count: m * stride)
-              for j in 0..<m {
-                for r in 0..<rows {
-                  want[j * stride + r] = (0..<n).reduce(isBiased ? bias[r] : 0) {
-                    $0 + T(a[r * n + $1]) * x[j * n + $1]
-                  }
-                }
+      everyType(a) { start, dtype in
+        for isBiased in [true, false] {
+          var want = [T](repeating: 7, count: m * stride)
+          for j in 0..<m {
+            for r in 0..<rows {
+              want[j * stride + r] = (0..<n).reduce(isBiased ? bias[r] : 0) {
+                $0 + T(a[r * n + $1]) * x[j * n + $1]
               }
-              var out = [T](repeating: 7, count: m * stride)
-              kernels.dots(
-                start, dtype.element, rows, n, x, m, isBiased ? bias : nil, &out, stride)
-              #expect(out == want, "\(dtype) \(level) \(rows) \(n) \(m) \(isBiased)")
             }
           }
+          var out = [T](repeating: 7, count: m * stride)
+          kernels.dots(start, dtype.element, rows, n, x, m, isBiased ? bias : nil, &out, stride)
+          #expect(out == want, "\(dtype) \(level) \(rows) \(n) \(m) \(isBiased)")
         }
       }
-      check(a.map { Double($0) }, .f64)
-      check(a, .f32)
-      check(a.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }, .bf16)
-      check(a.map { Float16($0).bitPattern }, .f16)
     }
   }
 

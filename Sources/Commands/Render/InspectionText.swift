@@ -48,17 +48,7 @@ struct InspectionText {
 
   private var dtypes: String {
     var counts: OrderedDictionary<DType, Int> = [:]
-    // Most tensors are of their neighbour's type.
-    var last: (dtype: DType, count: Int)?
-    for tensor in inspection.tensors {
-      if last?.dtype == tensor.info.dtype {
-        last!.count += 1
-      } else {
-        if let last { counts[last.dtype, default: 0] += last.count }
-        last = (tensor.info.dtype, 1)
-      }
-    }
-    if let last { counts[last.dtype, default: 0] += last.count }
+    for tensor in inspection.tensors { counts[tensor.info.dtype, default: 0] += 1 }
     return counts.map { "\($0.value) x \($0.key.rawValue)" }.joined(separator: ", ")
   }
 
