@@ -222,8 +222,10 @@ def pandas(file):
     table = file.create_group("runs")
     table["table"] = np.zeros(3, [("index", "<i8"), ("values_block_0", "<f8", (2,))])
     index = table.create_group("_i_table")
-    index.attrs["CLASS"] = fixed("TINDEX")
     index["index/sorted"] = np.arange(4)
+    # The same frame, copied by a program that leaves attributes behind.
+    for part in ["axis0", "axis1", "block0_items", "block0_values"]:
+        file[part] = log[part][:]
     file.create_dataset("objects", (1,), h5py.vlen_dtype("u1"))
 
 

@@ -358,7 +358,6 @@ static herr_t chdf5_rehearse_object(hid_t root, const char *name, const chdf5_ob
     } else {
       if (H5Aexists(object, "weighbridge.tensor-name") > 0)
         chdf5_rehearse_attribute(object, "weighbridge.tensor-name");
-      if (H5Aexists(object, "CLASS") > 0) chdf5_rehearse_attribute(object, "CLASS");
       if (H5Aexists(object, "pandas_type") > 0) chdf5_rehearse_attribute(object, "pandas_type");
     }
   }

@@ -72,7 +72,7 @@ struct HDF5HostileTests {
     "a fault of many datasets is told once, with their number and the first of them",
     arguments: [
       ("hdf5.filter__twenty_datasets", 20, #"is packed with filter 6 ("scaleoffset")"#, "/w14"),
-      ("hdf5.dtype__eight_of_one_kind", 8, "has elements of type float", "/w7"),
+      ("hdf5.dtype__eight_of_one_kind", 8, "has elements of type 128-bit float", "/w7"),
     ])
   func grouped(file: String, count: Int, message: String, last: String) throws {
     let found = problems { () throws(Problems) in

@@ -191,8 +191,10 @@ struct HDF5ReaderTests {
         ]
       ),
       (
-        "pandas", 4,
+        "pandas", 8,
         [
+          "/axis0 (part of a pandas table)", "/axis1 (part of a pandas table)",
+          "/block0_items (part of a pandas table)", "/block0_values (part of a pandas table)",
           "/log (pandas table)", "/objects (lists of varying length)",
           "/runs/_i_table (index of a PyTables table)", "/runs/table (table)",
         ]

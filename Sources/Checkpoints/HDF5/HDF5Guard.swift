@@ -98,6 +98,11 @@ enum HDF5Guard {
     if case .opaque(2, _) = type {
       help = "if it is bfloat16, say so as Keras does: an attribute `dtype` with the text bfloat16"
     }
+    if case .compound = type {
+      help =
+        "of complex numbers only those of two 32-bit floats are read; store it as complex64, or "
+        + "remove it"
+    }
     throw .hdf5(
       code, file, path: path, "has elements of type \(type), which no tensor type matches",
       help: help)

@@ -593,10 +593,10 @@ struct HDF5Session {
     let dense = H5Tget_precision(type) == size * 8 && H5Tget_offset(type) == 0
     switch H5Tget_class(type) {
     case H5T_INTEGER:
-      guard dense else { return .unsupported("integer with padding bits") }
+      guard dense else { return .unsupported("\(size * 8)-bit integer with padding bits") }
       return .integer(bytes: size, signed: H5Tget_sign(type) == H5T_SGN_2, order: order)
     case H5T_FLOAT:
-      guard dense else { return .unsupported("float with padding bits") }
+      guard dense else { return .unsupported("\(size * 8)-bit float with padding bits") }
       var fields = (sign: 0, exponent: 0, exponentBits: 0, mantissa: 0, mantissaBits: 0)
       _ = try check(
         H5Tget_fields(

@@ -94,6 +94,7 @@ struct HDF5Walk {
           help: "remove the attribute"))
       return
     }
+    let isFrame = Self.isFrame(links)
     for link in links {
       guard let linkName = link.name else {
         note(
@@ -114,6 +115,10 @@ struct HDF5Walk {
       }
       let linkPath = "\(path)/\(linkName)"
       do throws(Diagnostic) {
+        if isFrame, Self.isPartOfFrame(linkName) {
+          company.add(linkPath, "part of a pandas table")
+          continue
+        }
         if link.kind == .soft, try leadsNowhere(group, linkName, path: linkPath) {
           company.add(linkPath, "soft link that leads nowhere")
           continue
@@ -122,6 +127,22 @@ struct HDF5Walk {
         try visit(group, linkName, path: linkPath, name: name, depth: depth)
       } catch { note(error, path: linkPath) }
     }
+  }
+
+  /// Whether a group holds a frame as pandas takes it apart, whoever copied it without its mark.
+  private static func isFrame(_ links: [HDF5Link]) -> Bool {
+    links.contains { $0.name == "block0_items" } && links.contains { $0.name == "block0_values" }
+  }
+
+  /// `axis0`, `block12_items`, `block12_values`.
+  private static func isPartOfFrame(_ name: String) -> Bool {
+    for (start, ends) in [("axis", [""]), ("block", ["_items", "_values"])]
+    where name.hasPrefix(start) {
+      let rest = name.dropFirst(start.count)
+      let digits = rest.prefix { $0.isASCII && $0.isNumber }
+      return !digits.isEmpty && ends.contains(String(rest.dropFirst(digits.count)))
+    }
+    return false
   }
 
   /// Whether the path of a soft link ends at a name that is not there, or goes on behind a dataset.
@@ -226,12 +247,13 @@ struct HDF5Walk {
     _ handle: HDF5Session.Handle, _ object: HDF5Object, path: String
   ) throws(Diagnostic) -> String? {
     if isMATLAB, path == "/#refs#" || path == "/#subsystem#" { return "group of MATLAB's" }
+    // PyTables keeps such names for itself: `_i_` and a table's name is that table's index.
+    let name = path.split(separator: "/").last ?? ""
+    if name.hasPrefix("_i_") { return "index of a PyTables table" }
+    if name.hasPrefix("_p_") { return "group of PyTables's own" }
     guard object.attributeCount > 0 else { return nil }
     do throws(HDF5Failure) {
-      if try text(handle, "pandas_type") != nil { return "pandas table" }
-      // PyTables calls the groups beside its tables `_i_` and their names.
-      if try text(handle, "CLASS") == "TINDEX" { return "index of a PyTables table" }
-      return nil
+      return try text(handle, "pandas_type") == nil ? nil : "pandas table"
     } catch { throw error.diagnostic(file.name, path: path) }
   }
 
