@@ -172,6 +172,8 @@ def company(name, fill, **options):
 def texts(file):
     file["config_json"] = json.dumps(CONFIG)
     file["fixed"] = np.array([b"ab", b"cd"])
+    # Its name would be a tensor's.
+    file["layers/0.norm.weight"] = "the first norm"
     file["tokens"] = ["<s>", "</s>", "ü"]
     file.create_dataset("tokenizer/vocabulary", (3,), h5py.string_dtype(), compression="gzip")
 
@@ -234,6 +236,9 @@ def matlab(file):
         file[tensor].attrs["MATLAB_class"] = fixed("single")
     file["name"] = np.array([[109], [97]], "<u2")
     file["name"].attrs["MATLAB_class"] = fixed("char")
+    file["nothing"] = np.array([0, 0], "<u8")
+    file["nothing"].attrs["MATLAB_class"] = fixed("double")
+    file["nothing"].attrs["MATLAB_empty"] = np.uint8(1)
     file["#refs#/a"] = np.zeros((2, 2))
     file.create_dataset("cells", (1, 1), h5py.ref_dtype)[0, 0] = file["#refs#/a"].ref
     file["cells"].attrs["MATLAB_class"] = fixed("cell")

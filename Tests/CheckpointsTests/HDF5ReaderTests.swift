@@ -169,9 +169,10 @@ struct HDF5ReaderTests {
     "what stands beside the weights and can be none is passed over with one warning",
     arguments: [
       (
-        "texts", 4,
+        "texts", 5,
         [
-          "/config_json (text)", "/fixed (text)", "/tokenizer/vocabulary (text)", "/tokens (text)",
+          "/config_json (text)", "/fixed (text)", "/layers/0.norm.weight (text)",
+          "/tokenizer/vocabulary (text)", "/tokens (text)",
         ]
       ),
       (
@@ -200,8 +201,11 @@ struct HDF5ReaderTests {
         ]
       ),
       (
-        "matlab", 3,
-        ["/#refs# (group of MATLAB's)", "/cells (references)", "/name (text of MATLAB's)"]
+        "matlab", 4,
+        [
+          "/#refs# (group of MATLAB's)", "/cells (references)", "/name (text of MATLAB's)",
+          "/nothing (empty array of MATLAB's)",
+        ]
       ),
     ])
   func company(file: String, count: Int, first: [String]) throws {

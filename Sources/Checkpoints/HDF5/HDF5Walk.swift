@@ -273,6 +273,16 @@ struct HDF5Walk {
     let dotted = path.utf8.dropFirst().map { $0 == slash ? dot : $0 }
     let name = name ?? TensorName(String(decoding: dotted, as: UTF8.self))
     if let first = pathsByName[name] {
+      // A text takes no tensor's name.
+      if datasetsByKey[object.key] == nil {
+        do throws(HDF5Failure) {
+          if case .company(let kind) = try examine(handle, object, path: path) {
+            company.add(path, kind)
+            datasetsByKey[object.key] = .some(nil)
+            return
+          }
+        } catch { throw error.diagnostic(file.name, path: path) }
+      }
       throw .hdf5(
         "duplicate", file.name, path: path,
         "has the tensor name \(HDF5Text.quoted(name.string)), and so has "
@@ -334,6 +344,10 @@ struct HDF5Walk {
       if let kind = try text(handle, "MATLAB_class") {
         isMATLAB = true
         if kind == "char" { return .company("text of MATLAB's") }
+        // What is stored are its extents.
+        if session.hasAttribute(handle, "MATLAB_empty") {
+          return .company("empty array of MATLAB's")
+        }
       }
       if let name = try text(handle, "dtype") { type = type.named(name) }
     }
