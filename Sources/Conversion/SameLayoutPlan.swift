@@ -12,14 +12,16 @@ enum SameLayoutPlan {
     var tensors: [ConversionPlan.Tensor] = []
     let inventory = bound.inventory
     var byExtent: [TensorInfo.Extent: Int] = [:]
-    if let i = inventory.names.indices.first(where: {
-      inventory.names[$0] != inventory.infos[$0].name.string
-    }) {
+    if let first = inventory.renamings.first {
       draft.note(
         .bitwise,
-        "prefixes of wrappers are taken off the names: \(inventory.infos[i].name) becomes \(inventory.names[i])"
+        "prefixes of wrappers are taken off the names: \(first.from) becomes \(first.to)"
       )
     }
+    if let base = inventory.base {
+      draft.note(.bitwise, "the names of a base model get its head class's prefix \(base)")
+    }
+    let places = Dictionary(grouping: bound.tensors, by: \.number)
     let roles = roles(of: bound, vocabulary)
     for (number, info) in inventory.infos.enumerated() {
       var value = stored(number, info)
@@ -42,9 +44,26 @@ enum SameLayoutPlan {
             ? "\(info.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
             : "\(info.dtype.rawValue) is rounded to \(dtype.rawValue), to nearest even")
       }
-      let shape = value.shape.elementCount == info.shape.elementCount ? info.shape : value.shape
+      // The layout's own shape, where the file has another of the same elements.
+      let expected = (places[number] ?? []).map(\.expected)
+      let own = expected.first?.shape ?? info.shape
+      let shape = value.shape.elementCount == info.shape.elementCount ? own : value.shape
+      if own != info.shape {
+        draft.note(
+          .bitwise, "convolutions get the framework's own shape; the numbers stay in order")
+      }
+      // A head that stood for the embedding has two names.
+      var names = expected.filter { $0.tied != .absent || expected.count == 1 }.map(\.name)
+      if names.count > 1 {
+        draft.note(
+          .bitwise, "the tied head and embedding are both written, from the one in the file")
+      } else if let name = names.first, name != inventory.names[number] {
+        draft.note(
+          .bitwise, "\(inventory.names[number]) is written as \(name), to which it is tied")
+      }
+      if names.isEmpty { names = [inventory.names[number]] }
       var output = OutputTensor(
-        name: TensorName(inventory.names[number]), dtype: dtype, shape: shape,
+        name: TensorName(names[0]), dtype: dtype, shape: shape,
         byteCount: shape.byteCount(of: dtype) ?? info.byteCount)
       var parts = [
         ConversionPlan.Part(piece: id, value: value, start: 0, count: value.shape.rows)
@@ -60,6 +79,15 @@ enum SameLayoutPlan {
         }
       }
       tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
+      for name in names.dropFirst() {
+        var twin = ConversionPlan.Tensor(output: output, parts: parts)
+        twin.output.name = TensorName(name)
+        if sharesStorage(options.container) {
+          twin.output.sharesStorageWith = output.sharesStorageWith ?? tensors.count - 1
+          twin.parts = []
+        }
+        tensors.append(twin)
+      }
     }
     shareTiedHead(bound, &tensors, roles, options)
     var config = bound.config

@@ -63,6 +63,9 @@ public struct BoundModel: Sendable {
   public var ties: [[String]]
   /// Whether it is of an older form that the framework's present version does not load.
   public var isDated: Bool
+  /// Whether the config describes another model than the tensors are, so that `spec` says nothing of
+  /// them: it asks for what is not supported, or for other sizes.
+  public var isOfOtherModel: Bool
   /// Everything noticed; errors here mean that the pieces are not complete.
   public var problems: [Diagnostic]
 
@@ -80,7 +83,8 @@ extension Layout {
     return BoundModel(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
-      isDated: expansion.isDated, problems: binder.problems)
+      isDated: expansion.isDated, isOfOtherModel: binder.isOfOtherModel,
+      problems: binder.problems)
   }
 }
 
@@ -93,7 +97,16 @@ private struct Binder {
   var matched: [(expected: Expansion.Expected, number: Int)] = []
   var ignored: [Int] = []
   var ties: [[String]] = []
+  var isOfOtherModel = false
   var problems: [Diagnostic]
+  /// Tensors that are missing, of another shape or without a place.
+  private var misfits: [Diagnostic] = []
+  /// Their names without prefixes.
+  private var misfitNames: [String] = []
+  /// How many of them are of another shape.
+  private var misshapen = 0
+  /// Tensors in another shape of the same elements.
+  private var reshaped: [Int] = []
 
   init(layout: Layout, inventory: Inventory, expansion: Expansion) {
     self.layout = layout
@@ -111,14 +124,18 @@ private struct Binder {
     matched.reserveCapacity(expansion.tensors.count)
     var headIsThere = false
     for expected in expansion.tensors {
-      guard let number = inventory[expected.name] else {
+      guard let number = inventory[expected.name] ?? standIn(for: expected) else {
         if expected.tied == nil { missing(expected) }
         continue
       }
       used[number] = true
-      guard inventory.infos[number].shape == expected.shape else {
+      let shape = inventory.infos[number].shape
+      if shape != expected.shape, shape == expected.form.alternative { reshaped.append(number) }
+      guard shape == expected.shape || shape == expected.form.alternative else {
         let info = inventory.infos[number]
-        problems.append(
+        misshapen += 1
+        misfit(
+          expected.name,
           Diagnostic(
             code: "layout.shape", subject: info.name.string,
             message: "has the shape \(info.shape), but the config asks for \(expected.shape)",
@@ -133,13 +150,84 @@ private struct Binder {
       if expected.tied != nil { headIsThere = true }
       add(expected, number)
     }
-    decideTie(headIsThere)
     findStrays(used)
+    if let cause = misfitsCause() {
+      // What follows from it would only blame the wrong thing.
+      isOfOtherModel = true
+      problems = expansion.problems + cause
+      return
+    }
+    problems += misfits
+    decideTie(headIsThere)
+    noteReshaped()
+  }
+
+  /// The head in place of an embedding that the file does not hold, where the config ties the two.
+  private mutating func standIn(for expected: Expansion.Expected) -> Int? {
+    guard expected.sublayer == nil, expected.form.roles == ["embed.weight"],
+      spec["tied"].bool == true,
+      let head = expansion.tensors.first(where: { $0.tied != nil }),
+      head.shape == expected.shape, let number = inventory[head.name]
+    else { return nil }
+    problems.append(
+      Diagnostic(
+        .note, code: "layout.embedding-absent", subject: expected.name,
+        message: "is not in the checkpoint; the config ties it to \(head.name), which is"))
+    return number
+  }
+
+  /// Why the tensors do not fit, when that is plain: the config asks for what is not supported, or
+  /// its sizes are not those of the tensors.
+  private func misfitsCause() -> [Diagnostic]? {
+    guard !misfits.isEmpty else { return nil }
+    if expansion.problems.contains(where: {
+      $0.severity == .error && $0.code == "config.unsupported"
+    }) {
+      return []
+    }
+    let sizes = ConfigSizes(expansion, layout, inventory)
+    // One odd tensor is a fault of its own: most of them have to be of another size, or all that
+    // does not fit be layers that the other side does not have.
+    guard sizes.differ,
+      misshapen > matched.count || misfitNames.allSatisfy({ sizes.isOfSurplusLayer($0) })
+    else { return nil }
+    return [
+      Diagnostic(
+        code: "config.mismatch", subject: "config",
+        message: "is not of this checkpoint: it asks for \(sizes.asked); the tensors have "
+          + sizes.found,
+        notes: [
+          "so \(misfits.count) \(misfits.count == 1 ? "tensor does" : "tensors do") not fit, such as "
+            + misfits.prefix(3).map(\.subject).joined(separator: ", ")
+        ],
+        help: sizes.lacksLayersOnly
+          ? "give the config that belongs to this checkpoint with --config, or the whole checkpoint"
+          : "give the config that belongs to this checkpoint with --config")
+    ]
+  }
+
+  private mutating func noteReshaped() {
+    guard let first = reshaped.first else { return }
+    let info = inventory.infos[first]
+    let own = matched.first { $0.number == first }!.expected.shape
+    problems.append(
+      Diagnostic(
+        .note, code: "layout.reshaped", subject: info.name.string,
+        message: reshaped.count == 1
+          ? "has the shape \(info.shape), which holds the same numbers in the same order as \(own)"
+          : "has the shape \(info.shape), as \(reshaped.count - 1) more do; it holds the same "
+            + "numbers in the same order as \(own)",
+        notes: ["MLX keeps convolutions in this form"]))
+  }
+
+  private mutating func misfit(_ name: String, _ problem: Diagnostic) {
+    misfits.append(problem)
+    misfitNames.append(name)
   }
 
   private mutating func missing(_ expected: Expansion.Expected) {
-    // A config that does not fit asks for everything under other names; the first few tell enough.
-    problems.append(
+    misfit(
+      expected.name,
       Diagnostic(
         code: "layout.missing-tensor", subject: expected.name,
         message:
@@ -155,7 +243,7 @@ private struct Binder {
   }
 
   private func isTied(head: Int) -> Bool {
-    embedding().map { inventory.isSame($0, head) } ?? false
+    embedding().map { $0 == head || inventory.isSame($0, head) } ?? false
   }
 
   /// Absent: tied. Present and equal: tied. Present and different: untied, which the config must
@@ -167,11 +255,20 @@ private struct Binder {
     let tied = headPiece == nil
     spec.attributes["tied"] = .bool(tied)
     if tied, let embedding = embedding() {
-      if headIsThere {
+      if headIsThere, let number = inventory[head.name] {
+        // The head may stand for both.
+        guard number != embedding else { return }
         ties.append([
           inventory.infos[embedding].name.string,
-          inventory.infos[inventory[head.name]!].name.string,
+          inventory.infos[number].name.string,
         ])
+      } else if !configured, inventory.base != nil {
+        problems.append(
+          Diagnostic(
+            code: "layout.base-model", subject: head.name,
+            message: "is not in the checkpoint, which holds a base model without its head, and the "
+              + "config does not tie the head to the embedding",
+            help: "save the model with its head, or correct the config if the two are tied"))
       } else if !configured {
         problems.append(
           Diagnostic(
@@ -223,12 +320,16 @@ private struct Binder {
 
   private mutating func findStrays(_ used: [Bool]) {
     let globs = layout.ignore.map { Glob($0.glob) }
+    var outside: [Int] = []
     for number in inventory.infos.indices where !used[number] {
       let name = inventory.names[number]
       if globs.contains(where: { $0.matches(name) }) {
         ignored.append(number)
+      } else if inventory.outside.contains(number) {
+        outside.append(number)
       } else {
-        problems.append(
+        misfit(
+          name,
           Diagnostic(
             code: "layout.unexpected-tensor", subject: inventory.infos[number].name.string,
             message: "has no place in \(layout.name) under this config",
@@ -240,5 +341,23 @@ private struct Binder {
           ))
       }
     }
+    guard let first = outside.first else { return }
+    let prefix = inventory.renamings.first { !$0.dropped.isEmpty }?.dropped ?? ""
+    misfit(
+      inventory.names[first],
+      Diagnostic(
+        code: "layout.outside-prefix", subject: inventory.infos[first].name.string,
+        message: outside.count == 1
+          ? "lies outside '\(prefix)', with which the names of the \(layout.name) model begin"
+          : "and \(outside.count - 1) more lie outside '\(prefix)', with which the names of the "
+            + "\(layout.name) model begin",
+        notes: outside.count == 1
+          ? []
+          : [
+            "such as "
+              + outside.prefix(4).map { inventory.infos[$0].name.string }.joined(separator: ", ")
+          ],
+        help: "whether they belong to the model is not known here; save the model alone: "
+          + "{k: v for k, v in state_dict.items() if k.startswith('\(prefix)')}"))
   }
 }

@@ -28,6 +28,8 @@ public struct Expansion: Sendable {
     let name: NameTemplate
     /// The shape.
     public let shape: Shape
+    /// Another shape of the same elements in the same order, in which the file may have it.
+    public let alternative: Shape?
     /// Its rows, as runs of rows of pieces, in order.
     public let segments: [RowSegment]
     /// The same by piece: each with its own shape, and where its rows lie in the tensor.
@@ -38,11 +40,12 @@ public struct Expansion: Sendable {
     public let tied: Layout.Tied?
 
     init(
-      name: NameTemplate, shape: Shape, segments: [RowSegment], pieces: [HeldPiece],
-      tied: Layout.Tied?
+      name: NameTemplate, shape: Shape, alternative: Shape?, segments: [RowSegment],
+      pieces: [HeldPiece], tied: Layout.Tied?
     ) {
       self.name = name
       self.shape = shape
+      self.alternative = alternative
       self.segments = segments
       self.pieces = pieces
       roles = pieces.map(\.role)
@@ -391,7 +394,8 @@ private struct Expander {
       names.formUnion(binding.value.names)
     }
     for rule in mixer.tensors {
-      for expression in [rule.when].compactMap(\.self) + (rule.shape ?? []) + rule.glue.expressions
+      for expression in [rule.when].compactMap(\.self) + (rule.shape ?? [])
+        + (rule.alternative ?? []) + rule.glue.expressions
       {
         names.formUnion(expression.names)
       }
@@ -454,25 +458,47 @@ private struct Expander {
       try afford(segmentCount, rule.name)
       var dims: [Int] = []
       if let explicit = rule.shape {
-        for extent in explicit {
-          let dim = try extent.int(in: scope)
-          guard (0...MixerKind.mostExtent).contains(dim) else {
-            throw Diagnostic(
-              code: "config.value", subject: rule.name.text,
-              message: "would have the extent \(dim)")
-          }
-          dims.append(dim)
-        }
+        dims = try extents(explicit, of: rule, scope)
       } else {
         dims = shapes[rule.glue.roles[0]]!.dims
         if !dims.isEmpty { dims[0] = segments.reduce(0) { $0 + $1.count } }
       }
       forms.append(
         Expansion.TensorForm(
-          name: rule.name, shape: Shape(dims), segments: segments,
+          name: rule.name, shape: Shape(dims),
+          alternative: try alternative(of: rule, to: Shape(dims), scope), segments: segments,
           pieces: held(segments, shapes, in: dims), tied: rule.tied))
     }
     return forms
+  }
+
+  private func extents(
+    _ expressions: [Expression], of rule: Layout.Tensor, _ scope: Scope
+  ) throws(Diagnostic) -> [Int] {
+    var dims: [Int] = []
+    for extent in expressions {
+      let dim = try extent.int(in: scope)
+      guard (0...MixerKind.mostExtent).contains(dim) else {
+        throw Diagnostic(
+          code: "config.value", subject: rule.name.text, message: "would have the extent \(dim)")
+      }
+      dims.append(dim)
+    }
+    return dims
+  }
+
+  /// The rule's other shape, which must be a view of the same elements: the rows stay rows.
+  private func alternative(
+    of rule: Layout.Tensor, to shape: Shape, _ scope: Scope
+  ) throws(Diagnostic) -> Shape? {
+    guard let expressions = rule.alternative else { return nil }
+    let other = Shape(try extents(expressions, of: rule, scope))
+    guard other.dims.first == shape.dims.first, other.elementCount == shape.elementCount else {
+      throw Diagnostic(
+        code: "layout.schema", subject: layout.name,
+        message: "\(rule.name) is \(shape) or \(other), which are not the same elements")
+    }
+    return other
   }
 
   /// Where each piece's rows lie in a tensor of the extents `dims`.

@@ -63,6 +63,26 @@ public struct Layout: Sendable {
     public var strip: [String]
     /// What must hold of the raw config, when there is one.
     public var config: Expression?
+    /// The `model_type`s that this layout reads; `nil` when its configs need not have one.
+    public var modelTypes: [String]?
+    /// What the names of the head class begin with and those of its base model lack.
+    public var base: String?
+    /// The head's name and the embedding's: a file of a tied model may hold either alone.
+    public var tied: TiedNames?
+
+    /// The two names of a tied tensor.
+    public struct TiedNames: Sendable, Hashable {
+      /// The head's.
+      public var head: String
+      /// The embedding's.
+      public var embedding: String
+
+      /// Two names.
+      public init(head: String, embedding: String) {
+        self.head = head
+        self.embedding = embedding
+      }
+    }
   }
 
   /// The config's keys.
@@ -101,6 +121,8 @@ public struct Layout: Sendable {
     public var glue: Glue
     /// The shape, where it is not simply the pieces' own.
     public var shape: [Expression]?
+    /// Other extents of the same elements in the same order, which some tools write.
+    public var alternative: [Expression]?
     /// When it is there; `nil` for always.
     public var when: Expression?
     /// For the head: what becomes of it when it is the embedding.

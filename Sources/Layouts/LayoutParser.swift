@@ -64,11 +64,20 @@ extension Layout.Files {
 
 extension Layout.Detect {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
-    let fields = try cursor.fields(["tensors", "absent", "strip", "config"])
+    let fields = try cursor.fields([
+      "tensors", "absent", "strip", "config", "model_types", "base", "tied",
+    ])
     tensors = try fields["tensors"]?.strings() ?? []
     absent = try fields["absent"]?.strings() ?? []
     strip = try fields["strip"]?.strings() ?? []
     config = try fields["config"].map { (c) throws(Diagnostic) in try c.expression() }
+    modelTypes = try fields["model_types"]?.strings()
+    base = try fields["base"]?.string()
+    if let cursor = fields["tied"] {
+      let members = try cursor.members()
+      guard members.count == 1 else { throw cursor.error("should be {head: embedding}") }
+      tied = TiedNames(head: members[0].key, embedding: try members[0].value.string())
+    }
   }
 }
 
@@ -194,13 +203,15 @@ extension Layout.Tensor {
       glue = .piece(try cursor.string())
       return
     }
-    let fields = try cursor.fields(Glue.keys + ["shape", "when", "tied"])
+    let fields = try cursor.fields(Glue.keys + ["shape", "or", "when", "tied"])
     glue = try Glue(fields, at: cursor)
-    if let shape = fields["shape"] {
+    func extents(_ cursor: YAMLCursor) throws(Diagnostic) -> [Expression] {
       var extents: [Expression] = []
-      for element in try shape.elements() { extents.append(try element.expression()) }
-      self.shape = extents
+      for element in try cursor.elements() { extents.append(try element.expression()) }
+      return extents
     }
+    shape = try fields["shape"].map(extents)
+    alternative = try fields["or"].map(extents)
     when = try fields["when"].map { (c) throws(Diagnostic) in try c.expression() }
     if let value = fields["tied"] {
       guard let choice = Layout.Tied(rawValue: try value.string()) else {

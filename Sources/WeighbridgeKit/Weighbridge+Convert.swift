@@ -79,6 +79,13 @@ extension Weighbridge {
     let errors = loaded.problems.filter { $0.severity == .error }
     guard var bound = loaded.bound else { throw Problems(errors) }
     if errors.isEmpty { return bound }
+    // Its tensors are not those of a layout: they cannot even be copied with confidence.
+    if bound.isOfOtherModel {
+      if errors.allSatisfy({ $0.code == "config.unsupported" || $0.code == "config.unknown-key" }) {
+        throw Refusal(layout: targets[0], problems: errors)
+      }
+      throw Problems(errors)
+    }
     let harmless = ["config.unknown-key", "config.unsupported"]
     guard targets.contains(where: { $0.name == bound.layout.name }),
       errors.allSatisfy({ harmless.contains($0.code) })

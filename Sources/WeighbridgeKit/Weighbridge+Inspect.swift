@@ -61,11 +61,13 @@ extension Weighbridge {
     _ input: CheckpointInput, withStatistics: Bool = false, filter: String? = nil
   ) throws(Problems) -> Inspection {
     let loaded = try load(input)
+    // A config of another model says nothing of what these tensors are.
+    let described = loaded.bound.flatMap { $0.isOfOtherModel ? nil : $0 }
     var byKind: OrderedDictionary<String, Int> = [:]
     var parameters = 0
     // The layout's tensor that each tensor is.
     var places = [Int?](repeating: nil, count: loaded.source.tensors.count)
-    if let bound = loaded.bound {
+    if let bound = described {
       for (place, tensor) in bound.tensors.enumerated() { places[tensor.number] = place }
       var counts = [Int](repeating: 0, count: bound.spec.sublayers.count + 1)
       for (id, location) in bound.pieces {
@@ -102,7 +104,7 @@ extension Weighbridge {
         }
         meter?.add(info.byteCount, info.name.string)
       }
-      let expected = places[number].map { loaded.bound!.tensors[$0].expected }
+      let expected = places[number].map { described!.tensors[$0].expected }
       let roles = expected?.form.roles ?? []
       tensors.append(
         Inspection.Tensor(
@@ -123,7 +125,7 @@ extension Weighbridge {
       framework: loaded.bound?.layout.framework, layoutName: loaded.bound?.layout.name,
       family: loaded.bound?.spec.family, parameters: parameters,
       bytes: loaded.source.tensors.reduce(0) { $0 + $1.byteCount },
-      config: loaded.bound.map { canonicalConfig($0.spec) } ?? [:], spec: loaded.bound?.spec,
+      config: described.map { canonicalConfig($0.spec) } ?? [:], spec: described?.spec,
       parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
   }
 
