@@ -56,13 +56,18 @@ struct Convert: Command {
       "Close a shard before it is larger than this: 5GB, 500MiB, 1000000.", valueName: "size"))
   var maxShardSize: ByteSize?
 
+  @Flag(
+    help: "Convert also where something is lost: rows of the vocabulary, values beyond the type.")
+  var allowLossy = false
+
   @Flag(help: "Decide everything, write nothing.")
   var dryRun = false
 
   @Flag(help: "Replace the destination if it exists.")
   var force = false
 
-  @Flag(help: "Read back what was written and compare it with the source before it appears.")
+  @Flag(
+    help: "Read back what was written, and compare its bytes and what it computes with the source.")
   var verify = false
 
   @Flag(name: .customLong("no-fsync"), help: "Do not wait until the bytes are on the disk.")
@@ -99,6 +104,8 @@ struct Convert: Command {
     request.dtype = dtype.value
     request.castsAll = castAll
     request.vocabularyRows = vocabSize
+    request.allowsLossy = allowLossy
+    request.verifies = verify
     request.maxShardBytes = maxShardSize?.bytes
     request.force = force
     request.sync = !noFsync
@@ -116,16 +123,10 @@ struct Convert: Command {
     Interruption.arm(document: lastWord)
     let line = progressOptions.line
     defer { line?.clear() }
-    var check: ((String, LoadedCheckpoint) throws -> Void)?
-    if verify {
-      check = { (path: String, source: LoadedCheckpoint) in
-        try weighbridge.verify(written: path, against: source)
-      }
-    }
     var progress: (@Sendable (Executor.Progress) -> Void)?
     if let line { progress = line.handler }
     let result = try weighbridge.convert(
-      request, dryRun: dryRun, check: check, progress: progress)
+      request, dryRun: dryRun, progress: progress)
     line?.clear()
     Standard.problems(result.problems)
     if output.json {

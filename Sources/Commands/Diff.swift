@@ -69,6 +69,7 @@ struct Diff: Command {
           case .cast(let from, let to):
             object["from"] = .string(from.rawValue)
             object["to"] = .string(to.rawValue)
+          case .rounded(let narrow): object["to"] = .string(narrow.rawValue)
           case .shapes(let x, let y):
             object["shapes"] = [JSONReport.shape(x), JSONReport.shape(y)]
           default: break
@@ -92,6 +93,7 @@ struct Diff: Command {
     switch status {
     case .equal: "equal"
     case .cast: "cast"
+    case .rounded: "rounded"
     case .differs, .shapes: "differs"
     case .onlyInA: "only in a"
     case .onlyInB: "only in b"
@@ -112,7 +114,7 @@ struct Diff: Command {
       case .equal, .neutral: continue
       case .cast(let from, let to):
         told = "\(from.rawValue) against \(to.rawValue), equal when rounded"
-      case .differs: told = piece.status.words
+      case .differs, .rounded: told = piece.status.words
       case .shapes(let x, let y): told = "\(x) against \(y)"
       case .onlyInA: told = "only in a"
       case .onlyInB: told = "only in b"

@@ -85,8 +85,8 @@ struct ParityCheck: Command {
       throw ValidationError("a trace has its own tokens: --tokens and --random do not go with it")
     }
     if generate < 0 { throw ValidationError("--generate should not be negative") }
-    for bound in [atol, rtol].compactMap({ $0 }) where !(bound >= 0) {
-      throw ValidationError("bounds should not be negative")
+    for bound in [atol, rtol].compactMap({ $0 }) where !(bound >= 0 && bound.isFinite) {
+      throw ValidationError("bounds should be finite numbers, not negative")
     }
   }
 

@@ -101,12 +101,13 @@ struct Assembler {
       draft.note(
         .rounding, "changed weights are rounded to \(dtype.rawValue), as the others are stored")
     }
-    if dtype != natural {
+    // Parts of several types become one: each is told for itself.
+    for own in parts.map(\.value) where !own.isNew && own.dtype != dtype {
       draft.note(
-        SameLayoutPlan.isWider(dtype, than: natural) ? .exact : .rounding,
-        SameLayoutPlan.isWider(dtype, than: natural)
-          ? "\(natural.rawValue) is widened to \(dtype.rawValue); the values stay"
-          : "\(natural.rawValue) is rounded to \(dtype.rawValue), to nearest even")
+        SameLayoutPlan.isWider(dtype, than: own.dtype) ? .exact : .rounding,
+        SameLayoutPlan.isWider(dtype, than: own.dtype)
+          ? "\(own.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
+          : "\(own.dtype.rawValue) is rounded to \(dtype.rawValue), to nearest even")
     }
     guard let bytes = shape.byteCount(of: dtype) else {
       problems.append(
@@ -180,7 +181,7 @@ struct Assembler {
         // The file's float32 table and the formula differ by its rounding.
         let same =
           numbers.count == value.shape.elementCount
-          ? try reader.all(value) { abs($1 - numbers[$0]) <= 2e-6 * abs(numbers[$0]) + 1e-8 }
+          ? try reader.all(value) { Neutral.isSame($1, numbers[$0]) }
           : false
         if same {
           draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")

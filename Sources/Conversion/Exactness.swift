@@ -6,6 +6,8 @@ public enum Exactness: String, Sendable, Hashable, Comparable, Codable {
   case exact
   /// A stated rounding.
   case rounding
+  /// Something of the source is lost: rows of the vocabulary, values too large for the type.
+  case lossy
 
   /// From the most to the least exact.
   public static func < (a: Exactness, b: Exactness) -> Bool { a.rank < b.rank }
@@ -15,6 +17,7 @@ public enum Exactness: String, Sendable, Hashable, Comparable, Codable {
     case .bitwise: 0
     case .exact: 1
     case .rounding: 2
+    case .lossy: 3
     }
   }
 }

@@ -1,4 +1,4 @@
-import Layouts
+package import Layouts
 import Tensors
 
 #if canImport(Glibc)
@@ -10,9 +10,9 @@ import Tensors
 #endif
 
 /// Tables that some frameworks keep in the file and others compute.
-enum Neutral {
+package enum Neutral {
   /// The values that a framework without the table computes; `nil` for what is no such table.
-  static func table(_ role: String, _ spec: ModelSpec) -> [Double]? {
+  package static func table(_ role: String, _ spec: ModelSpec) -> [Double]? {
     guard let retention = spec.sublayers.first(where: { $0.kind == "retention" }) else {
       return nil
     }
@@ -27,5 +27,11 @@ enum Neutral {
       return (0..<heads).map { log1p(-exp2(-5 - Double($0))) }
     default: return nil
     }
+  }
+
+  /// Whether `number`, from a file's table, is `computed`: the two differ by the roundings of float32
+  /// in which frameworks compute the table.
+  package static func isSame(_ number: Double, _ computed: Double) -> Bool {
+    abs(number - computed) <= 2e-6 * abs(computed) + 1e-8
   }
 }

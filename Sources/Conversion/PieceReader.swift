@@ -17,19 +17,19 @@ public struct PieceReader: Sendable {
   ///
   /// Moves copy bytes; arithmetic is done in float64 and rounded once, to `dtype`.
   ///
-  /// - Returns: how many finite values became infinite.
+  /// - Returns: what the cast did to values; nothing for moves, which are not looked at.
   /// - Throws: what reading throws.
   @discardableResult
   public func read(
     _ value: PieceValue, rows: Range<Int>, as dtype: DType,
     into buffer: UnsafeMutableRawBufferPointer
-  ) throws(Diagnostic) -> Int {
-    guard !rows.isEmpty, buffer.count > 0 else { return 0 }
+  ) throws(Diagnostic) -> CastCounts {
+    guard !rows.isEmpty, buffer.count > 0 else { return CastCounts() }
     if value.isMove {
       let natural = value.dtype
       if natural == dtype {
         try move(value, rows, into: buffer)
-        return 0
+        return CastCounts()
       }
       try Self.checkFloat(natural)
       let elements = rows.count * value.shape.rowElements
@@ -37,16 +37,16 @@ public struct PieceReader: Sendable {
         byteCount: elements * natural.bitWidth / 8, alignment: 16)
       defer { scratch.deallocate() }
       try move(value, rows, into: scratch)
-      return DType.convert(
+      return DType.cast(
         from: natural, to: dtype, source: UnsafeRawBufferPointer(scratch), destination: buffer)
     }
     let numbers = try doubles(value, rows: rows)
     return numbers.withUnsafeBytes {
       guard dtype != .f64 else {
         buffer.copyMemory(from: $0)
-        return 0
+        return CastCounts(notFinite: numbers.count { !$0.isFinite })
       }
-      return DType.convert(from: .f64, to: dtype, source: $0, destination: buffer)
+      return DType.cast(from: .f64, to: dtype, source: $0, destination: buffer)
     }
   }
 

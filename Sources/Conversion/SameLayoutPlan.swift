@@ -100,6 +100,12 @@ enum SameLayoutPlan {
       for key in ["vocab_size", "padded_vocab_size"] where known.contains(key) {
         config[key] = .int(rows)
       }
+      // A framework that tells tokens and rows apart keeps knowing its tokens.
+      if known.contains("padded_vocab_size"), config["vocab_size"] != nil,
+        let tokens = draft.spec["vocab_size"].int
+      {
+        config["vocab_size"] = .int(min(tokens, rows))
+      }
       if known.contains("pad_vocab_size_multiple") { config["pad_vocab_size_multiple"] = 1 }
     }
     return ConversionPlan(

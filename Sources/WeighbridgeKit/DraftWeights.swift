@@ -9,19 +9,25 @@ struct DraftWeights: WeightSource {
   private let pieces: [PieceID: PieceValue]
   private let reader: PieceReader
   private let meter: Meter?
+  /// Whether what is new is read in float64, as what is computed is.
+  private let isExact: Bool
 
   init(_ draft: Draft, reader: PieceReader, meter: Meter? = nil) {
     self.init(draft.pieces, reader: reader, meter: meter)
   }
 
-  init(_ pieces: [PieceID: PieceValue], reader: PieceReader, meter: Meter? = nil) {
+  init(
+    _ pieces: [PieceID: PieceValue], reader: PieceReader, meter: Meter? = nil,
+    isExact: Bool = false
+  ) {
     self.pieces = pieces
+    self.isExact = isExact
     self.reader = reader
     self.meter = meter
   }
 
   func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)? {
-    pieces[piece].map { ($0.shape, $0.isMove || $0.isNew ? $0.dtype : .f64) }
+    pieces[piece].map { ($0.shape, $0.isMove || $0.isNew && !isExact ? $0.dtype : .f64) }
   }
 
   func read(

@@ -22,6 +22,12 @@ public struct ConversionRequest: Sendable {
   public var vocabularyRows: Int?
   /// Bytes at which a shard is closed; `nil` for one file.
   public var maxShardBytes: Int?
+  /// Whether a conversion may lose something of the source: rows of the vocabulary, values that are too
+  /// large for the type.
+  public var allowsLossy = false
+  /// Whether what was written is read back and compared with the plan and with the source before it
+  /// appears.
+  public var verifies = false
   /// Whether an existing destination is replaced.
   public var force = false
   /// Whether the bytes are brought to the disk before the destination appears.
@@ -70,7 +76,19 @@ extension Weighbridge {
       options: ConversionOptions(
         dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
         container: container), reader: PieceReader(source: loaded.source))
+    if plan.exactness == .lossy, !request.allowsLossy {
+      throw Refusal(layout: plan.to, problems: [Self.lossy(plan, request)])
+    }
     return (loaded, plan)
+  }
+
+  private static func lossy(_ plan: ConversionPlan, _ request: ConversionRequest) -> Diagnostic {
+    let lost = plan.reasons.filter { $0.exactness == .lossy }.map(\.text)
+    return Diagnostic(
+      code: "convert.lossy", subject: request.input.path,
+      message: lost.first ?? "something of the source would be lost",
+      notes: Array(lost.dropFirst()),
+      help: "--allow-lossy does it all the same, and the report says lossy")
   }
 
   /// The source's model. A config key that changes the mathematics and is not understood matters
@@ -122,7 +140,8 @@ extension Weighbridge {
     check: ((_ directory: String, _ source: LoadedCheckpoint) throws -> Void)? = nil,
     progress: (@Sendable (Executor.Progress) -> Void)? = nil
   ) throws -> ConversionResult {
-    let (loaded, plan) = try plan(request)
+    let (loaded, decided) = try plan(request)
+    var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
     let name = plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
     var problems = loaded.problems.filter { $0.severity != .error } + plan.warnings
@@ -163,6 +182,19 @@ extension Weighbridge {
         written = try writer.run()
       }
       problems += written.problems
+      let casts = CastReport(plan, written.counts)
+      if casts.overflows > 0, !request.allowsLossy {
+        throw Refusal(
+          layout: plan.to,
+          problems: casts.diagnostics(overflow: .error).filter { $0.severity == .error })
+      }
+      problems += casts.diagnostics(overflow: .warning)
+      if casts.overflows > 0 {
+        plan.reasons.append(
+          Reason(
+            .lossy, "\(casts.overflows) finite values became infinite: the type cannot hold them"))
+        plan.exactness = .lossy
+      }
       try TextFile.write(
         JSONValue.object(plan.config).text(indent: 2) + "\n",
         to: "\(directory.path)/\(plan.to.files.config)")
@@ -170,6 +202,10 @@ extension Weighbridge {
       let digests = try sources?.value()
       for file in loaded.source.files { try file.checkUnchanged() }
       if let digests { try writeManifest(plan, digests, written, in: directory.path) }
+      if request.verifies {
+        try verify(
+          written: directory.path, plan: plan, against: loaded, castsAll: request.castsAll)
+      }
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }
       problems += try directory.commit(sync: request.sync)

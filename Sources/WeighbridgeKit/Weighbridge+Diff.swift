@@ -11,6 +11,8 @@ public struct CheckpointDiff: Sendable {
     case equal
     /// One is the other in another type: `from` rounded (or widened) to `to`, bit for bit.
     case cast(from: DType, to: DType)
+    /// The same type; B's values are A's rounded to a narrower one, and widened again.
+    case rounded(to: DType)
     /// Some values differ.
     case differs(maxAbs: Double, count: Int, of: Int)
     /// The shapes differ.

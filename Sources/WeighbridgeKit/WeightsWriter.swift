@@ -28,6 +28,8 @@ struct WeightsWriter {
   /// What was written.
   struct Result {
     var problems: [Diagnostic] = []
+    /// What casts did to values, by tensor of the plan.
+    var counts: [Int: CastCounts] = [:]
     /// By tensor of the plan, when digests were asked for.
     var digests: [String] = []
     /// The file or index to open.
@@ -41,7 +43,7 @@ struct WeightsWriter {
       maxShardBytes: maxShardBytes)
     var result = Result(weights: FileName.last(of: sink.outputs.last ?? fileName))
     let recorder = wantsDigests ? DigestingSink(sink, tensors: manifest.tensors) : nil
-    result.problems = try Executor().run(
+    result.counts = try Executor().run(
       plan, from: source, to: recorder ?? sink, progress: progress)
     try sink.finish(sync: sync)
     if let recorder {
@@ -89,6 +91,10 @@ struct WeightsWriter {
       let sub = plan.part(part)
       let own: [String]
       if let entry = finished[part.name], try isWhole(part.name, entry, &result) {
+        // What the interrupted run's casts did to values was not noted.
+        for (number, counts) in try Executor().counts(sub, from: source) {
+          result.counts[part.members[number]] = counts
+        }
         own =
           wantsDigests
           ? try read(
@@ -159,9 +165,10 @@ struct WeightsWriter {
     let recorder = wantsDigests ? DigestingSink(sink, tensors: part.manifest.tensors) : nil
     let total = plan.byteCount
     let told = progress
-    result.problems += try Executor().run(sub, from: source, to: recorder ?? sink) { step in
+    let counts = try Executor().run(sub, from: source, to: recorder ?? sink) { step in
       told?(Executor.Progress(done: done + step.done, total: total, tensor: step.tensor))
     }
+    for (number, own) in counts { result.counts[part.members[number]] = own }
     try sink.finish(sync: sync)
     let file = try RandomAccessFile(path: directory + "/" + part.name)
     try journal.add(
