@@ -22,7 +22,8 @@ public struct ConversionRequest: Sendable {
   public var vocabularyRows: Int?
   /// Bytes at which a shard is closed; `nil` for one file.
   public var maxShardBytes: Int?
-  /// Whether an existing destination is replaced.
+  /// Whether files in an existing destination are replaced: those of the names that are written, and
+  /// those that an earlier conversion's manifest lists. Others stay.
   public var force = false
   /// Whether the bytes are brought to the disk before the destination appears.
   public var sync = true
@@ -115,7 +116,8 @@ extension Weighbridge {
     check: ((_ directory: String, _ source: LoadedCheckpoint) throws -> Void)? = nil,
     progress: (@Sendable (Executor.Progress) -> Void)? = nil
   ) throws -> ConversionResult {
-    let (loaded, plan) = try plan(request)
+    try checkName(request.destination)
+    let (loaded, plan) = try planAsking(request)
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
     let name = plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
     var problems = loaded.problems.filter { $0.severity != .error } + plan.warnings
@@ -127,16 +129,21 @@ extension Weighbridge {
         plan: plan, outputs: [name, plan.to.files.config].map { "\(request.destination)/\($0)" },
         problems: problems)
     }
-    let directory = try OutputDirectory(
-      destination: request.destination,
-      sources: sources(request, loaded), force: request.force,
-      resumable: request.resumes)
+    let manifest = manifest(loaded, plan, container)
+    let names = names(request, loaded, plan, manifest, name, container)
+    let directory: OutputDirectory
+    do throws(Diagnostic) {
+      directory = try OutputDirectory(
+        destination: request.destination, sources: sources(request, loaded), force: request.force,
+        resumable: request.resumes, names: names
+      ) { written(in: $0, besides: names) }
+    } catch { throw explain(error, request, plan) }
     problems += directory.notes
     do {
       let sources = request.writesDigests ? sourceDigests(loaded) : nil
       let writer = WeightsWriter(
         plan: plan, source: loaded.source, container: container,
-        manifest: manifest(loaded, plan, container), directory: directory.path, fileName: name,
+        manifest: manifest, directory: directory.path, fileName: name,
         maxShardBytes: request.maxShardBytes, sync: request.sync,
         wantsDigests: request.writesDigests, progress: progress)
       let written: WeightsWriter.Result
@@ -177,7 +184,7 @@ extension Weighbridge {
       }
       // Only what an I/O error cut short is worth keeping.
       if let code = (error as? Diagnostic)?.code,
-        code.hasPrefix("io.") || code == "convert.interrupted"
+        code.hasPrefix("io.") || code == "convert.interrupted" || code == "resume.foreign"
       {
         directory.discard()
       } else {
