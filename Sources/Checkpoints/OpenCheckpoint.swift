@@ -30,6 +30,7 @@ public func openCheckpoint(
   switch location.weights {
   case .file(let path): return try open(path)
   case .index(let path): return try ShardedReader(indexPath: path, open: open)
+  case .shards(let paths): return try ShardedReader(shards: paths, open: open)
   }
 }
 

@@ -12,8 +12,13 @@ struct Convert: Command {
     commandName: "convert",
     abstract: "Convert a checkpoint to another framework's layout, container or type.",
     discussion: """
-      DST is a directory that the framework loads as it is. It appears whole or not at all. What the \
-      target cannot express is refused, by name.
+      DST is a directory that the framework loads as it is. It appears whole or not at all; an empty \
+      directory may stand there, and missing parents are created. What the target cannot express is \
+      refused, by name.
+
+      With --force, files of the names that are written are replaced, and so are those that the \
+      directory's weighbridge.json lists. Every other file and directory stays. Weights that would be \
+      read instead of the new ones are an error that names them.
 
       Examples:
         weighbridge convert iter-100000-ckpt.pth samba-fla --to fla
@@ -63,7 +68,7 @@ struct Convert: Command {
   @Flag(help: "Decide everything, write nothing.")
   var dryRun = false
 
-  @Flag(help: "Replace the destination if it exists.")
+  @Flag(help: "Replace what a conversion writes in an existing destination; the rest stays.")
   var force = false
 
   @Flag(

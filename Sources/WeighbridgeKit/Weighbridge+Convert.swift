@@ -28,7 +28,8 @@ public struct ConversionRequest: Sendable {
   /// Whether what was written is read back and compared with the plan and with the source before it
   /// appears.
   public var verifies = false
-  /// Whether an existing destination is replaced.
+  /// Whether files in an existing destination are replaced: those of the names that are written, and
+  /// those that an earlier conversion's manifest lists. Others stay.
   public var force = false
   /// Whether the bytes are brought to the disk before the destination appears.
   public var sync = true
@@ -140,7 +141,8 @@ extension Weighbridge {
     check: ((_ directory: String, _ source: LoadedCheckpoint) throws -> Void)? = nil,
     progress: (@Sendable (Executor.Progress) -> Void)? = nil
   ) throws -> ConversionResult {
-    let (loaded, decided) = try plan(request)
+    try checkName(request.destination)
+    let (loaded, decided) = try planAsking(request)
     var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
     let name = plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
@@ -153,16 +155,21 @@ extension Weighbridge {
         plan: plan, outputs: [name, plan.to.files.config].map { "\(request.destination)/\($0)" },
         problems: problems)
     }
-    let directory = try OutputDirectory(
-      destination: request.destination,
-      sources: sources(request, loaded), force: request.force,
-      resumable: request.resumes)
+    let manifest = manifest(loaded, plan, container)
+    let names = names(request, loaded, plan, manifest, name, container)
+    let directory: OutputDirectory
+    do throws(Diagnostic) {
+      directory = try OutputDirectory(
+        destination: request.destination, sources: sources(request, loaded), force: request.force,
+        resumable: request.resumes, names: names
+      ) { written(in: $0, besides: names) }
+    } catch { throw explain(error, request, plan) }
     problems += directory.notes
     do {
       let sources = request.writesDigests ? sourceDigests(loaded) : nil
       let writer = WeightsWriter(
         plan: plan, source: loaded.source, container: container,
-        manifest: manifest(loaded, plan, container), directory: directory.path, fileName: name,
+        manifest: manifest, directory: directory.path, fileName: name,
         maxShardBytes: request.maxShardBytes, sync: request.sync,
         wantsDigests: request.writesDigests, progress: progress)
       let written: WeightsWriter.Result
@@ -220,7 +227,7 @@ extension Weighbridge {
       }
       // Only what an I/O error cut short is worth keeping.
       if let code = (error as? Diagnostic)?.code,
-        code.hasPrefix("io.") || code == "convert.interrupted"
+        code.hasPrefix("io.") || code == "convert.interrupted" || code == "resume.foreign"
       {
         directory.discard()
       } else {

@@ -129,8 +129,13 @@ struct WeightsWriter {
   ) throws {
     for name in try TextFile.names(in: directory)
     where name != Journal.fileName && (finished[name] == nil || !names.contains(name)) {
-      // A folder too: what is left may be the old directory, exchanged and not quite removed.
-      OutputDirectory.removeTree(directory + "/" + name)
+      // Only files are written here. A folder is somebody's, and would become part of the checkpoint.
+      guard unlink(directory + "/" + name) == 0 else {
+        throw Diagnostic(
+          code: "resume.foreign", subject: directory + "/" + name,
+          message: "lies in the interrupted run's temporary and cannot be removed; no run wrote it",
+          help: "look at it, and move it away")
+      }
     }
   }
 
