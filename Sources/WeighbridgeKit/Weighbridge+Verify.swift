@@ -8,7 +8,7 @@ extension Weighbridge {
   ///
   /// - Throws: `Refusal` when the two do not compute the same; what reading throws.
   public func verify(written path: String, against source: LoadedCheckpoint) throws {
-    let written = try load(CheckpointInput(path: path))
+    let written = try load(CheckpointInput(path: path, inertKeys: source.inertKeys))
     let result = try parity(
       source, written, tokens: .random(batch: 1, length: 24, seed: 0), ParityRequest())
     guard !result.passes, let layout = written.bound?.layout else { return }
