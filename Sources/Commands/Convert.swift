@@ -98,6 +98,8 @@ struct Convert: Command {
   }
 
   func validate() throws {
+    try LayoutName.check(to, option: "--to", layoutFiles: input.layoutFile)
+    try LayoutName.check(from, option: "--from", layoutFiles: input.layoutFile)
     if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
   }
 
@@ -133,12 +135,8 @@ struct Convert: Command {
     let result = try weighbridge.convert(
       request, dryRun: dryRun, progress: progress)
     line?.clear()
-    Standard.problems(result.problems)
-    if output.json {
-      Standard.output(JSONReport.document(document(result)))
-    } else {
-      Standard.output(text(result))
-    }
+    output.problems(result.problems)
+    try output.result(document(result), text: text(result))
     return .yes
   }
 
@@ -191,6 +189,18 @@ struct Convert: Command {
 /// What `--dtype` takes.
 enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
   case keep, float32, float16, bfloat16
+
+  /// Also as frameworks and people call them: `bf16`, `torch.float16`, `half`.
+  init?(argument: String) {
+    var name = argument.lowercased()
+    if name.hasPrefix("torch.") { name.removeFirst("torch.".count) }
+    switch name {
+    case "bf16": self = .bfloat16
+    case "fp16", "f16", "half": self = .float16
+    case "fp32", "f32", "float": self = .float32
+    default: self.init(rawValue: name)
+    }
+  }
 
   var value: DType? {
     switch self {

@@ -35,7 +35,8 @@ struct Diff: Command {
 
   func work() throws -> Outcome {
     let place = try report.place()
-    var second = CheckpointInput(path: b, configPath: configB, compat: input.compat)
+    var second = CheckpointInput(
+      path: b, configPath: configB, compat: input.compat, inertKeys: input.inert)
     second.preset = nil
     var weighbridge = try input.weighbridge()
     let line = progressOptions.line
@@ -44,12 +45,8 @@ struct Diff: Command {
     let diff = try weighbridge.diff(input.input(a), second)
     line?.clear()
     try place?.write(HTMLDiff(diff: diff, a: a, b: b).text(command: ReportOptions.command))
-    Standard.problems(diff.problems)
-    if output.json {
-      Standard.output(JSONReport.document(document(diff)))
-    } else {
-      Standard.output(text(diff))
-    }
+    output.problems(diff.problems)
+    try output.result(document(diff), text: text(diff))
     return diff.isEqual ? .yes : .no
   }
 

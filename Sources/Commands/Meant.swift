@@ -17,6 +17,17 @@ struct Meant {
       text = Suggestion.nearest(first, names).map { "Did you mean 'weighbridge \($0)'?" }
       return
     }
+    // A container by the ending of its files.
+    for (i, argument) in arguments.enumerated() {
+      let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
+      guard parts.first == "--container" else { continue }
+      let value = parts.count > 1 ? parts[1] : i + 1 < arguments.count ? arguments[i + 1] : ""
+      let plain = value.lowercased().filter { $0.isLetter || $0.isNumber }
+      if let container = LayoutName.containers[plain] {
+        text = "Did you mean '--container \(container)'?"
+        return
+      }
+    }
     // The options are what the help shows.
     var options: [String] = []
     for line in Tool.helpMessage(for: command).split(separator: "\n") {

@@ -34,7 +34,8 @@ struct ParityCheck: Command {
   var configB: String?
 
   @Option(
-    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    help: ArgumentHelp(
+      "Tokens: a JSON array of arrays, a trace, or - for a pipe.", valueName: "file"),
     completion: .file())
   var tokens: String?
 
@@ -110,7 +111,8 @@ struct ParityCheck: Command {
     if let trace {
       result = try weighbridge.parity(first, trace: trace, request)
     } else {
-      let second = CheckpointInput(path: b!, configPath: configB, compat: input.compat)
+      let second = CheckpointInput(
+        path: b!, configPath: configB, compat: input.compat, inertKeys: input.inert)
       let source: TokenInput
       if let tokens {
         source = .file(tokens)
@@ -123,12 +125,9 @@ struct ParityCheck: Command {
     try place?.write(
       HTMLParity(result: result, a: a, b: b ?? trace ?? "", isTrace: trace != nil)
         .text(command: ReportOptions.command))
-    Standard.problems(result.problems)
-    if output.json {
-      Standard.output(JSONReport.document(ParityText.document(result)))
-    } else {
-      Standard.output(ParityText.text(result, a: a, b: b ?? trace ?? ""))
-    }
+    output.problems(result.problems)
+    try output.result(
+      ParityText.document(result), text: ParityText.text(result, a: a, b: b ?? trace ?? ""))
     return result.passes ? .yes : .no
   }
 }

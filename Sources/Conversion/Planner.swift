@@ -161,6 +161,7 @@ public struct Planner: Sendable {
       from: bound.layout, to: target, spec: expansion.spec,
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings)
+      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings
+        + ConfigWriter.warnings(config))
   }
 }

@@ -90,7 +90,7 @@ enum SameLayoutPlan {
       }
     }
     shareTiedHead(bound, &tensors, roles, options)
-    var config = bound.config
+    var config = ConfigWriter.plain(bound.config, for: bound.layout)
     for key in ["dtype", "torch_dtype"] where config[key] != nil && options.dtype != nil {
       config[key] = .string(dtypeName(draft, options))
     }
@@ -112,7 +112,8 @@ enum SameLayoutPlan {
       from: bound.layout, to: bound.layout, spec: draft.spec,
       exactness: draft.reasons.map(\.exactness).max() ?? .bitwise, reasons: draft.reasons,
       config: config, tensors: tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + draft.warnings)
+      warnings: bound.problems.filter { $0.severity == .warning } + draft.warnings
+        + ConfigWriter.warnings(config))
   }
 
   /// A head that equals the embedding byte for byte shares its storage where the framework's own

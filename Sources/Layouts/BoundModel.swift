@@ -75,9 +75,14 @@ public struct BoundModel: Sendable {
 
 extension Layout {
   /// Binds a checkpoint to this layout: evaluates the config and matches every tensor.
-  public func bind(_ whole: Inventory, config: JSONObject, vocabulary: Vocabulary) -> BoundModel {
+  ///
+  /// - Parameter inertKeys: keys of the config that the layout does not know and that change nothing.
+  public func bind(
+    _ whole: Inventory, config: JSONObject, vocabulary: Vocabulary, inertKeys: Set<String> = []
+  ) -> BoundModel {
     let inventory = whole.stripping(detect.strip)
-    let expansion = expand(config: config, vocabulary: vocabulary, inventory: inventory)
+    let expansion = expand(
+      config: config, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
     var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
     binder.bind()
     return BoundModel(
@@ -297,6 +302,13 @@ private struct Binder {
           help: "whole numbers may be a quantization or another type's bits; store the weights "
             + "themselves, as F32, F16 or BF16"))
     }
+    if info.dtype == .c64 {
+      problems.append(
+        Diagnostic(
+          code: "layout.dtype", subject: info.name.string,
+          message: "holds \(info.dtype.rawValue), complex numbers, where weights are expected",
+          help: "no layout has complex weights; store the real weights, as F32, F16 or BF16"))
+    }
     for piece in expected.pieces {
       let location = BoundModel.Location(
         shape: piece.shape, dtype: info.dtype,
@@ -318,6 +330,18 @@ private struct Binder {
     }
   }
 
+  /// A note for a tensor that has another's name behind a prefix: `ema.backbone.norm_f.weight`.
+  private func mirrored(_ name: String) -> [String] {
+    var rest = Substring(name)
+    while let dot = rest.firstIndex(of: ".") {
+      rest = rest[rest.index(after: dot)...]
+      guard inventory[String(rest)] != nil else { continue }
+      let prefix = name.dropLast(rest.count)
+      return ["what is under \(prefix) mirrors the model: an EMA or another copy of it?"]
+    }
+    return []
+  }
+
   private mutating func findStrays(_ used: [Bool]) {
     let globs = layout.ignore.map { Glob($0.glob) }
     var outside: [Int] = []
@@ -335,7 +359,7 @@ private struct Binder {
             message: "has no place in \(layout.name) under this config",
             notes: [
               "found \(inventory.infos[number].dtype.rawValue) \(inventory.infos[number].shape)"
-            ],
+            ] + mirrored(name),
             help:
               "the config may belong to another checkpoint, or the model has parts that this layout does not know"
           ))

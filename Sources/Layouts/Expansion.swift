@@ -103,10 +103,13 @@ extension Layout {
   ///   - vocabulary: the mixers' declarations.
   ///   - inventory: the tensors at hand, for layouts whose config leaves something open; `nil` when
   ///     a config is tried out before there are any.
+  ///   - inertKeys: keys that the layout does not know and that the user says change nothing; a key of
+  ///     a mapping has the mapping's name and a dot before it.
   public func expand(
-    config raw: JSONObject, vocabulary: Vocabulary, inventory: Inventory?
+    config raw: JSONObject, vocabulary: Vocabulary, inventory: Inventory?,
+    inertKeys: Set<String> = []
   ) -> Expansion {
-    var builder = Expander(layout: self, vocabulary: vocabulary)
+    var builder = Expander(layout: self, vocabulary: vocabulary, inertKeys: inertKeys)
     builder.expand(raw, inventory)
     return Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
@@ -119,6 +122,9 @@ extension Layout.Config {
   /// The name under which a config holds a key: its own or an alias.
   func written(_ key: String, in raw: JSONObject) -> String {
     guard raw[key] == nil else { return key }
+    if let dot = key.firstIndex(of: ".") {
+      return written(String(key[..<dot]), in: raw) + key[dot...]
+    }
     return keys.first { $0.name == key }?.aliases.first { raw[$0] != nil } ?? key
   }
 }
@@ -131,6 +137,7 @@ extension Inventory {
 private struct Expander {
   let layout: Layout
   let vocabulary: Vocabulary
+  let inertKeys: Set<String>
   var spec = ModelSpec(family: "", attributes: [:], layerCount: 0, sublayers: [])
   var tensors: [Expansion.Expected] = []
   var buffers: [Expansion.Buffer] = []
@@ -156,7 +163,7 @@ private struct Expander {
       }
       for requirement in layout.config.requirements {
         if try !requirement.that.bool(in: scope) {
-          let found = raw[requirement.key] ?? scope.values[requirement.key] ?? .null
+          let found = found(requirement.key, raw, scope)
           problems.append(
             Diagnostic(
               code: "config.unsupported", subject: layout.config.written(requirement.key, in: raw),
@@ -173,6 +180,14 @@ private struct Expander {
     } catch {
       problems.append(error)
     }
+  }
+
+  /// What a config says for a key, `ssm_cfg.layer` of a mapping, or what stands for it.
+  private func found(_ key: String, _ raw: JSONObject, _ scope: Scope) -> JSONValue {
+    let path = key.split(separator: ".").map(String.init)
+    guard path.count > 1 else { return raw[key] ?? scope.values[key] ?? .null }
+    let whole = raw[layout.config.written(path[0], in: raw)] ?? scope.values[path[0]] ?? .null
+    return path.dropFirst().reduce(whole) { $0[$1] ?? .null }
   }
 
   // MARK: Config
@@ -214,16 +229,78 @@ private struct Expander {
     for (key, value) in raw
     where !known.contains(key) && !inert.contains(where: { $0.matches(key) }) {
       // A key that is switched off cannot change the mathematics, whatever it means.
-      let off = [.null, .bool(false), .int(0), .array([]), .string("")].contains(value)
-      problems.append(
-        Diagnostic(
-          off ? .warning : .error, code: "config.unknown-key", subject: key,
-          message: "is \(value.brief), and \(layout.name) does not know this key",
-          help: off
-            ? nil : "if it changes nothing in the forward pass, remove it from the config"))
+      unknown(
+        key, value,
+        isOff: [.null, .bool(false), .int(0), .array([]), .string("")].contains(value))
     }
+    for key in layout.config.keys {
+      guard let members = key.members, let value = scope.values[key.name] else { continue }
+      check(value, of: layout.config.written(key.name, in: raw), members)
+    }
+    for key in inertKeys.sorted() where known.contains(key) { notInert(key) }
     scope.functions = Expander.functions(inventory)
     return complete ? scope : nil
+  }
+
+  /// A key that the layout does not know.
+  private mutating func unknown(_ key: String, _ value: JSONValue, isOff: Bool) {
+    if inertKeys.contains(key) {
+      problems.append(
+        Diagnostic(
+          .note, code: "config.inert-key", subject: key,
+          message: "is \(value.brief); as --inert says, it changes nothing"))
+      return
+    }
+    problems.append(
+      Diagnostic(
+        isOff ? .warning : .error, code: "config.unknown-key", subject: key,
+        message: "is \(value.brief), and \(layout.name) does not know this key",
+        help: isOff
+          ? nil : "if it changes nothing in the forward pass, say --inert \(key)"))
+  }
+
+  private mutating func notInert(_ key: String) {
+    problems.append(
+      Diagnostic(
+        code: "config.inert", subject: key,
+        message: "is a key that \(layout.name) computes with",
+        help: "--inert is for keys that the layout does not know"))
+  }
+
+  /// Looks at every key of a mapping, or of each mapping of a list.
+  private mutating func check(
+    _ value: JSONValue, of path: String, _ members: Layout.Config.Members
+  ) {
+    if let list = value.array {
+      var seen: Set<String> = []
+      // Mappings of a list are alike; what is wrong in many is said once.
+      for element in list {
+        guard let object = element.object else { continue }
+        check(.object(object.filter { seen.insert($0.key).inserted }), of: path, members)
+      }
+      return
+    }
+    guard let object = value.object else { return }
+    let inert = members.inert.map { Glob($0) }
+    for (key, value) in object {
+      let name = "\(path).\(key)"
+      if let only = members.only.first(where: { $0.name == key }) {
+        if inertKeys.contains(name) { notInert(name) }
+        guard !only.values.contains(where: { $0.isSame(as: value) }) else { continue }
+        problems.append(
+          Diagnostic(
+            code: "config.unsupported", subject: name,
+            message: "is \(value.brief): only "
+              + "\(only.values.map(\.brief).joined(separator: " and ")) "
+              + "\(only.values.count == 1 ? "is" : "are") supported",
+            help: "this changes the mathematics; no layout here expresses it"))
+      } else if members.known.contains(key) {
+        if inertKeys.contains(name) { notInert(name) }
+      } else if !inert.contains(where: { $0.matches(key) }) {
+        // Where a switch stands that nobody knows, off may not be its default.
+        unknown(name, value, isOff: value == .null)
+      }
+    }
   }
 
   /// `exists`, `rows`, `columns` and `values` of a tensor; without tensors none exists.

@@ -85,7 +85,7 @@ extension JSONValue {
   }
 
   /// Equality in which `1` equals `1.0`.
-  func isSame(as other: JSONValue) -> Bool {
+  package func isSame(as other: JSONValue) -> Bool {
     if let a = double, let b = other.double { return a == b }
     if let a = array, let b = other.array {
       return a.count == b.count && zip(a, b).allSatisfy { $0.isSame(as: $1) }

@@ -95,6 +95,25 @@ public struct Layout: Sendable {
       public var initial: JSONValue?
       /// Older names of the same key.
       public var aliases: [String]
+      /// What its value may hold, where that is a mapping or a list of mappings; `nil` when the
+      /// layout's expressions see to it.
+      public var members: Members?
+    }
+    /// What a mapping of the config may hold.
+    public struct Members: Sendable {
+      /// A key of which only some values are supported.
+      public struct Only: Sendable {
+        /// The key.
+        public var name: String
+        /// The values: the framework's default, and those that mean the same.
+        public var values: [JSONValue]
+      }
+      /// Keys that the expressions speak of.
+      public var known: [String]
+      /// Globs of keys that change nothing in the forward pass.
+      public var inert: [String]
+      /// Keys that must have their default.
+      public var only: [Only]
     }
     /// A fact that must hold for the engine and the transforms to be right.
     public struct Requirement: Sendable {
@@ -285,6 +304,9 @@ public struct Layout: Sendable {
     public var lets: [Binding]
     /// The config.
     public var config: [Entry]
+    /// The number that stands for infinity in the config of a framework that reads plain JSON; `nil`
+    /// for frameworks of transformers, which has a form of its own.
+    public var infinity: Double?
     /// Keys of the source's config that are copied when it has them.
     public var carry: [String]
     /// Exact rewrites of the model that the target needs, by name.

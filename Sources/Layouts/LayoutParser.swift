@@ -86,14 +86,15 @@ extension Layout.Config {
     let fields = try cursor.fields(["keys", "inert", "require"])
     var keys: [Key] = []
     for (name, value) in try fields["keys"]?.members() ?? [] {
-      let key = try value.fields(["default", "required", "aliases"])
+      let key = try value.fields(["default", "required", "aliases", "members"])
       if key["default"] == nil, key["required"] == nil {
         throw value.error("needs 'default' or 'required: true'")
       }
       keys.append(
         Key(
           name: name, initial: try key["default"]?.json(),
-          aliases: try key["aliases"]?.strings() ?? []))
+          aliases: try key["aliases"]?.strings() ?? [],
+          members: try key["members"].map { (c) throws(Diagnostic) in try Members(c) }))
     }
     self.keys = keys
     var inert: [String] = []
@@ -118,6 +119,21 @@ extension Layout.Config {
         Requirement(that: try that.expression(), key: try key.string(), why: try why.string()))
     }
     self.requirements = requirements
+  }
+}
+
+extension Layout.Config.Members {
+  init(_ cursor: YAMLCursor) throws(Diagnostic) {
+    let fields = try cursor.fields(["known", "inert", "only"])
+    known = try fields["known"]?.strings() ?? []
+    inert = try fields["inert"]?.strings() ?? []
+    var only: [Only] = []
+    for (name, values) in try fields["only"]?.members() ?? [] {
+      var all: [JSONValue] = []
+      for element in try values.elements() { all.append(try element.json()) }
+      only.append(Only(name: name, values: all))
+    }
+    self.only = only
   }
 }
 
@@ -287,7 +303,8 @@ extension Layout.Ignored {
 extension Layout.Write {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
     let fields = try cursor.fields([
-      "when", "dated", "patterns", "let", "config", "carry", "rewrites", "pad", "accept",
+      "when", "dated", "patterns", "let", "config", "infinity", "carry", "rewrites", "pad",
+      "accept",
     ])
     guard let patterns = fields["patterns"], let config = fields["config"] else {
       throw cursor.error("needs patterns and config")
@@ -309,6 +326,10 @@ extension Layout.Write {
     self.patterns = list
     lets = try fields["let"]?.bindings() ?? []
     self.config = try Layout.Write.entries(config)
+    if let number = fields["infinity"] {
+      guard let value = try number.json().double else { throw number.error("should be a number") }
+      infinity = value
+    }
     carry = try fields["carry"]?.strings() ?? []
     rewrites = try fields["rewrites"]?.strings() ?? []
     var paddings: [Padding] = []

@@ -21,9 +21,9 @@ extension Scope {
     "int": { (v) throws(Diagnostic) in try whole(number(v, 0).rounded(.towardZero)) },
     // number(x): x, or what transformers writes for a float that JSON has no word for.
     "number": { (v) throws(Diagnostic) in
-      switch v.first?["__float__"]?.string {
-      case "Infinity": return .double(.infinity)
-      case "-Infinity": return .double(-.infinity)
+      switch v.first?["__float__"]?.string ?? v.first?.string {
+      case "Infinity", "inf": return .double(.infinity)
+      case "-Infinity", "-inf": return .double(-.infinity)
       case "NaN": return .double(.nan)
       default: return .double(try number(v, 0))
       }

@@ -14,7 +14,9 @@ struct ConfigFinder {
     if let path = input.configPath { return try read(path) }
     if let name = input.preset { return try preset(name) }
     // An HDF5 file carries its own.
-    if let own = source.attachments["config"]?.object, source.container == .hdf5 { return own }
+    if let own = source.attachments["config"]?.object, source.container == .hdf5 {
+      return JSONValue.object(own).resolvingFloatTags.object
+    }
     if let path = location.config { return try read(path) }
     return try attached(source.attachments)
   }
@@ -29,7 +31,8 @@ struct ConfigFinder {
     if path.hasSuffix(".yaml") || path.hasSuffix(".yml") {
       return try YAMLConfig.parse(String(decoding: bytes, as: UTF8.self), file: path)
     }
-    guard let config = try JSONParser.parse(bytes, file: path, mode: .python).object else {
+    let value = try JSONParser.parse(bytes, file: path, mode: .python).resolvingFloatTags
+    guard let config = value.object else {
       throw Diagnostic(code: "config.not-an-object", subject: path, message: "holds no object")
     }
     return config

@@ -60,7 +60,12 @@ extension Weighbridge {
   public func inspect(
     _ input: CheckpointInput, withStatistics: Bool = false, filter: String? = nil
   ) throws(Problems) -> Inspection {
-    let loaded = try load(input)
+    var loaded = try load(input)
+    // What it is goes by the names all the same; that a model cannot be used is for others to say.
+    for (number, problem) in loaded.problems.enumerated()
+    where ["layout.unknown", "config.missing"].contains(problem.code) {
+      loaded.problems[number].severity = .warning
+    }
     // A config of another model says nothing of what these tensors are.
     let described = loaded.bound.flatMap { $0.isOfOtherModel ? nil : $0 }
     var byKind: OrderedDictionary<String, Int> = [:]

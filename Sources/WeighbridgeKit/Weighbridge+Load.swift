@@ -37,7 +37,7 @@ extension Weighbridge {
       values: { SourceFacts.values($0, reader) }, sameBytes: { SourceFacts.isSame($0, $1, source) })
     var loaded = LoadedCheckpoint(
       location: location, source: source, config: config, bound: nil, closest: [],
-      problems: location.notes + source.warnings)
+      problems: location.notes + source.warnings, inertKeys: input.inertKeys)
     // An architecture that nobody here knows may still have another's names, as Bamba has Llama's.
     let architecture = config.flatMap { library.foreignArchitecture(of: $0) }
     var fitting = library.fitting(inventory, config: config, framework: input.framework)
@@ -71,7 +71,8 @@ extension Weighbridge {
       return loaded
     }
     let bounds = fitting.prefix(while: { $0.matches == first.matches }).map {
-      $0.layout.bind($0.inventory, config: config, vocabulary: vocabulary)
+      $0.layout.bind(
+        $0.inventory, config: config, vocabulary: vocabulary, inertKeys: Set(input.inertKeys))
     }
     // Where names fit several layouts, the one whose every tensor fits.
     let bound = bounds.first(where: \.isSound) ?? bounds[0]

@@ -9,7 +9,7 @@ extension Weighbridge {
   /// - Throws: `Refusal` when the two do not compute the same; what reading throws.
   public func verify(written path: String, against source: LoadedCheckpoint) throws {
     try verifyFunction(
-      load(CheckpointInput(path: path)), against: source, ParityRequest())
+      load(CheckpointInput(path: path, inertKeys: source.inertKeys)), against: source, ParityRequest())
   }
 
   /// Reads back what was written: its bytes should be those that the plan gives, and it should compute
@@ -26,7 +26,7 @@ extension Weighbridge {
     written path: String, plan: ConversionPlan, against source: LoadedCheckpoint,
     castsAll: Bool = false
   ) throws {
-    let written = try load(CheckpointInput(path: path))
+    let written = try load(CheckpointInput(path: path, inertKeys: source.inertKeys))
     let problems = try WrittenComparison(plan, from: source.source).problems(of: written.source)
     guard problems.isEmpty else { throw Refusal(layout: plan.to, problems: problems) }
     var request = ParityRequest()

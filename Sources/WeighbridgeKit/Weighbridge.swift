@@ -43,17 +43,21 @@ public struct CheckpointInput: Sendable {
   public var framework: String?
   /// Whether safetensors is read as its implementation does, not as its specification says.
   public var compat: Bool
+  /// Keys of the config that change nothing in the forward pass, where the layout does not know them;
+  /// a key of a mapping is `ssm_cfg.key`.
+  public var inertKeys: [String]
 
   /// A checkpoint.
   public init(
     path: String, configPath: String? = nil, preset: String? = nil, framework: String? = nil,
-    compat: Bool = false
+    compat: Bool = false, inertKeys: [String] = []
   ) {
     self.path = path
     self.configPath = configPath
     self.preset = preset
     self.framework = framework
     self.compat = compat
+    self.inertKeys = inertKeys
   }
 }
 
@@ -71,6 +75,8 @@ public struct LoadedCheckpoint: Sendable {
   public var closest: [LayoutLibrary.Candidate]
   /// Everything noticed.
   public var problems: [Diagnostic]
+  /// The config keys that were said to change nothing.
+  public var inertKeys: [String] = []
 
   /// The bound model, which must be sound.
   ///

@@ -67,10 +67,19 @@ struct ExitTests {
       status: 2,
       arguments: ["convert", path("gla-base/fla"), Fixtures.path("generate"), "--to", "fla"],
       code: "output.exists"),
+    Run(status: 64, arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "flo"], code: "usage"),
     Run(
-      status: 2, arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "flo"],
-      code: "layout.unknown-name"),
-    Run(status: 2, arguments: ["layouts", "samba-flo"], code: "layout.unknown-name"),
+      status: 64,
+      arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "fla", "--from", "transformers"],
+      code: "usage"),
+    Run(
+      status: 64, arguments: ["inspect", path("gla-base/fla"), "--layout", "berlin"], code: "usage"),
+    Run(status: 64, arguments: ["layouts", "samba-flo"], code: "usage"),
+    Run(status: 0, arguments: ["layouts", "mamba"]),
+    Run(
+      status: 1,
+      arguments: ["convert", path("lit-llama-full/lit_gpt"), "OUT", "--to", "litgpt"],
+      code: "convert.read-only"),
     Run(
       status: 2, arguments: ["inspect", path("gla-base/fla"), "--config", "/no/such.json"],
       code: "io.open"),

@@ -37,7 +37,7 @@ struct LayoutPage {
     var keys = Table([("key", .left), ("default", .folded), ("also called", .folded)])
     for key in layout.config.keys {
       keys.add([
-        key.name, key.initial.map { $0.text() } ?? "required", key.aliases.joined(separator: ", "),
+        key.name, key.initial.map(\.brief) ?? "required", key.aliases.joined(separator: ", "),
       ])
     }
     lines.append(keys.text(width: width))
