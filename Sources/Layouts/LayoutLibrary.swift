@@ -137,8 +137,10 @@ extension LayoutLibrary {
       .compactMap { file in
         guard asBase else { return candidate(file, inventory, config, embeddings) }
         let detect = file.front.detect
-        return detect.base
-          .flatMap { inventory.stripping(detect.strip).adding(base: $0, head: detect.tied?.head) }
+        guard let base = detect.base, detect.mayBeBase(inventory.stripping(detect.strip)) else {
+          return nil
+        }
+        return inventory.stripping(detect.strip).adding(base: base, head: detect.tied?.head)
           .map { candidate(file, $0, config, embeddings) }
       }
       .sorted {
@@ -206,5 +208,17 @@ extension LayoutLibrary {
       }
     }
     return Candidate(file: file, inventory: whole, obstacles: obstacles, matches: matches)
+  }
+}
+
+extension Layout.Detect {
+  /// Whether names without `base` may be this layout's, by its patterns without it: the names of a
+  /// large checkpoint are not made anew for every layout that they are not.
+  fileprivate func mayBeBase(_ inventory: Inventory) -> Bool {
+    guard let base else { return false }
+    return tensors.allSatisfy { glob in
+      guard glob.hasPrefix(base) else { return true }
+      return inventory.first(Glob(String(glob.dropFirst(base.count)))) != nil
+    }
   }
 }

@@ -250,6 +250,9 @@ extension Weighbridge {
   ) -> OutputManifest {
     var metadata = loaded.source.metadata
     metadata["config"] = nil
+    // safetensors' save_model notes which name it dropped for which; here every name has its tensor.
+    let names = Set(loaded.source.tensors.map(\.name.string))
+    metadata = metadata.filter { !names.contains($0.value) }
     metadata["format"] = container == .safetensors ? "pt" : nil
     return OutputManifest(
       tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config))

@@ -240,6 +240,25 @@ struct TiedNameTests {
         == ["layout.missing-tensor \(tiedNames(fixture).embedding)"])
   }
 
+  @Test("the note of a dropped name is not carried to a file that has the name")
+  func alias() throws {
+    let fixture = ModelFixture.named("mamba-tied/hf")
+    let directory = try headOnly(fixture, tied: true)
+    let bytes = Files.read(directory.file("in/model.safetensors"))
+    let length = bytes[..<8].enumerated().reduce(0) { $0 | Int($1.1) << (8 * $1.0) }
+    let header =
+      "{\"__metadata__\":{\"backbone.embeddings.weight\":\"lm_head.weight\",\"author\":\"x\"},"
+    Files.write(
+      SafetensorsBuilder.file(
+        header: header + String(decoding: bytes[9..<8 + length], as: UTF8.self),
+        data: Array(bytes[(8 + length)...])), to: directory.file("in/model.safetensors"))
+    let hop = try Converted(directory.file("in"), to: "hf")
+    #expect(hop.checkpoint.metadata == ["author": "x", "format": "pt"])
+    #expect(
+      hop.checkpoint["backbone.embeddings.weight"]
+        == (try stored(fixture))["backbone.embeddings.weight"])
+  }
+
   @Test("a base model of a tied Mamba gives mamba_ssm both names")
   func baseElsewhere() throws {
     let fixture = ModelFixture.named("mamba-tied/hf")
