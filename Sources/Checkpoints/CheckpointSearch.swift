@@ -95,7 +95,9 @@ enum CheckpointSearch {
       }
       guard CheckpointLocation.weightsEnding(of: name) != nil, !isTrainingState(name),
         !name.hasPrefix("adapter_model."), !name.hasSuffix("_model_states.pt"),
-        FilePath.kind(CheckpointLocation.join(directory, name)) != .directory
+        // A directory in the place of the file that everybody reads is told of, not passed over.
+        Choice(name, .file).rank < 2
+          || FilePath.kind(CheckpointLocation.join(directory, name)) != .directory
       else { continue }
       if let shard = ShardName(name), shard.count > 1 {
         if shard.indexes.first(where: all.contains) == nil { loose.append(name) }

@@ -56,7 +56,10 @@ extension Weighbridge {
   func explain(
     _ problem: Diagnostic, _ request: ConversionRequest, _ plan: ConversionPlan
   ) -> Diagnostic {
-    guard problem.code == "output.exists", !request.force else { return problem }
+    // `.` is told of whatever it holds.
+    guard problem.code == "output.exists", !request.force,
+      ![".", ".."].contains(FileName.last(of: request.destination))
+    else { return problem }
     var problem = problem
     var info = stat()
     guard stat(request.destination, &info) == 0 else { return problem }

@@ -115,6 +115,15 @@ struct DestinationCommandTests {
     #expect(Files.names(in: home.path) == [])
   }
 
+  @Test("the working directory is no destination, empty or not", arguments: [".", "./", "sub/.."])
+  func workingDirectory(name: String) throws {
+    Files.makeDirectory(home.file("sub"))
+    let run = try convert(source, name, "fla")
+    #expect(run.status == 2)
+    #expect(run.error.contains("is no name for a new directory"), "\(run.error)")
+    #expect(Files.names(in: home.path) == ["sub"])
+  }
+
   @Test("an existing file is never replaced")
   func file() throws {
     for name in ["x.safetensors", "notes"] {
