@@ -1,5 +1,5 @@
 public import ArgumentParser
-public import Checkpoints
+import Checkpoints
 import Conversion
 import OrderedCollections
 import Tensors

@@ -1,4 +1,4 @@
-public import Checkpoints
+import Checkpoints
 import Layouts
 public import Tensors
 

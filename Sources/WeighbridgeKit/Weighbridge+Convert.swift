@@ -1,4 +1,4 @@
-public import Checkpoints
+import Checkpoints
 public import Conversion
 import Layouts
 import OrderedCollections

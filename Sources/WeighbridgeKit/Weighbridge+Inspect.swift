@@ -1,4 +1,4 @@
-public import Checkpoints
+import Checkpoints
 import Conversion
 public import Layouts
 public import OrderedCollections
