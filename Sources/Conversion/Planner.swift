@@ -1,4 +1,5 @@
 import Checkpoints
+public import Hub
 public import Layouts
 import OrderedCollections
 import Tensors

@@ -1,3 +1,4 @@
+public import Hub
 import Layouts
 public import Tensors
 

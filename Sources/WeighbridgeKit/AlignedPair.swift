@@ -1,6 +1,7 @@
 import Checkpoints
 import Conversion
 import Dispatch
+import Hub
 import Layouts
 import OrderedCollections
 import Synchronization

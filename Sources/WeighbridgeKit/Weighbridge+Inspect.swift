@@ -1,6 +1,7 @@
 import Checkpoints
 import Conversion
-public import Layouts
+public import Hub
+import Layouts
 public import OrderedCollections
 public import Tensors
 

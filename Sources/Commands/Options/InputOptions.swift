@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import WeighbridgeKit
 
 /// Options of every command that reads a checkpoint.

@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 public import Tensors
 
 /// A model that runs, in one precision: embedding, residual sub-layers, final norm, head.

@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension Vocabulary {

@@ -1,5 +1,3 @@
-import Checkpoints
-import Layouts
 public import Tensors
 
 /// Computes rows of pieces from a source's bytes.

@@ -30,7 +30,7 @@ public struct Scope: Sendable {
 
   /// What makes scopes without values of their own in this one: a model has thousands of layers that
   /// differ in a number, and copying all values for each would be most of the work.
-  var nested: Scope { Scope([:], functions, Outer(self)) }
+  package var nested: Scope { Scope([:], functions, Outer(self)) }
 
   private final class Outer: Sendable {
     let scope: Scope
@@ -85,7 +85,7 @@ extension JSONValue {
   }
 
   /// Equality in which `1` equals `1.0`.
-  func isSame(as other: JSONValue) -> Bool {
+  package func isSame(as other: JSONValue) -> Bool {
     if let a = double, let b = other.double { return a == b }
     if let a = array, let b = other.array {
       return a.count == b.count && zip(a, b).allSatisfy { $0.isSame(as: $1) }
