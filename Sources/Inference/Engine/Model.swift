@@ -127,7 +127,7 @@ struct Block<T: Real> {
 
   init(_ loader: PieceLoader<T>) {
     norm = Norm(loader, "norm", eps: "norm_eps")
-    guard let mixer = makeMixer(loader) else {
+    guard let mixer = MixerDefinition.make(loader) else {
       loader.refuse("model.kind", "the engine does not run this kind of sub-layer")
       self.mixer = NothingMixer(loader)
       return
