@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Hub
 import OrderedCollections
 import Tensors
 import WeighbridgeKit

@@ -1,6 +1,7 @@
 public import ArgumentParser
-public import Checkpoints
+import Checkpoints
 import Conversion
+import Hub
 import OrderedCollections
 import Tensors
 import WeighbridgeKit

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import WeighbridgeKit
 
 /// The command or option that somebody meant who wrote another.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import Inference
 import OrderedCollections
 import Parity

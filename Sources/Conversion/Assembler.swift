@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -130,7 +131,7 @@ struct Assembler {
     id.sublayer.flatMap { vocabulary.kinds[draft.spec.sublayers[$0].kind] } ?? vocabulary.model
   }
 
-  /// What the target's piece is made of: the model's own, or the neutral value of one it lacks.
+  /// What the target's piece is made of: the model's own, or the identity of one it lacks.
   private mutating func value(of id: PieceID, for tensor: String) throws(Diagnostic) -> PieceValue?
   {
     if let value = draft.pieces[id] { return value }
@@ -139,11 +140,11 @@ struct Assembler {
       missing(id, tensor)
       return nil
     }
-    if let numbers = Neutral.table(id.role, draft.spec) {
+    if let numbers = piece.computed?(draft.spec) {
       draft.note(.exact, "\(tensor) is written from the formula that the source computes it by")
       return .table(numbers, Shape([numbers.count]))
     }
-    switch piece.neutral {
+    switch piece.identity {
     case .zero:
       draft.note(.exact, "\(id.role) is written as zeros where the source has none")
       return .constant(0, shape)
@@ -177,11 +178,11 @@ struct Assembler {
   private mutating func checkLeftovers() throws(Diagnostic) {
     for (id, value) in draft.pieces.sorted(by: { $0.key < $1.key }) where !used.contains(id) {
       if id == PieceID(nil, "head.weight"), draft.spec["tied"].bool == true { continue }
-      if let numbers = Neutral.table(id.role, draft.spec) {
+      if let numbers = kind(of: id).piece(id.role)?.computed?(draft.spec) {
         // The file's float32 table and the formula differ by its rounding.
         let same =
           numbers.count == value.shape.elementCount
-          ? try reader.all(value) { Neutral.isSame($1, numbers[$0]) }
+          ? try reader.all(value) { MixerKind.Piece.isSame($1, computed: numbers[$0]) }
           : false
         if same {
           draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
@@ -195,7 +196,7 @@ struct Assembler {
             help: "a target that keeps them in the file can hold them: torchscale"))
         continue
       }
-      switch kind(of: id).piece(id.role)?.neutral {
+      switch kind(of: id).piece(id.role)?.identity {
       case .zero? where try reader.all(value) { $1 == 0 }:
         draft.note(.exact, "\(id.role) is left out: it is zero")
       case .one? where try reader.all(value) { $1 == 1 }:

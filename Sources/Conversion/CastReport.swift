@@ -1,3 +1,4 @@
+import Hub
 public import Tensors
 
 /// What the casts of a conversion did to values, told once for each cause.

@@ -1,4 +1,5 @@
-public import Checkpoints
+import Checkpoints
+public import Hub
 public import Layouts
 public import OrderedCollections
 public import Tensors

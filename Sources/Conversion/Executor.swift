@@ -1,5 +1,6 @@
-public import Checkpoints
+import Checkpoints
 import Dispatch
+import Hub
 import Synchronization
 public import Tensors
 

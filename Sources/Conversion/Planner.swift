@@ -1,4 +1,5 @@
 import Checkpoints
+public import Hub
 public import Layouts
 import OrderedCollections
 import Tensors
@@ -79,7 +80,7 @@ public struct Planner: Sendable {
     // shape of layers.
     var drafts = [draft]
     if write.rewrites.contains("drop_zero_mlp"),
-      let fewer = try ZeroMLP.dropped(from: draft, reader: reader)
+      let fewer = try ZeroSublayers.dropped(from: draft, vocabulary, reader: reader)
     {
       drafts.insert(fewer, at: 0)
     }
@@ -134,7 +135,9 @@ public struct Planner: Sendable {
     var changed = false
     for name in write.rewrites {
       guard let rewrite = Rewrite.all[name] else { continue }
-      if try rewrite.apply(&draft, expansion.spec, reader) { changed = true }
+      let context = RewriteContext(
+        target: expansion.spec, vocabulary: vocabulary, reader: reader)
+      if try rewrite.apply(&draft, context) { changed = true }
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }

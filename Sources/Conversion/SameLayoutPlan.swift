@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -153,7 +154,7 @@ enum SameLayoutPlan {
 
   private static func stored(_ number: Int, _ info: TensorInfo) -> PieceValue {
     .stored(
-      BoundModel.Location(
+      PieceLocation(
         shape: info.shape, dtype: info.dtype,
         runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
   }

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Tensors
 
 /// A plan cut into pieces of work that may be done in any order, by any thread.

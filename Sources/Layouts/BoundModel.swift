@@ -1,50 +1,9 @@
+public import Hub
 public import OrderedCollections
 public import Tensors
 
 /// A checkpoint seen through a layout: the model that it is, and where each piece lies.
 public struct BoundModel: Sendable {
-  /// Where a piece lies: runs of rows of tensors.
-  public struct Location: Sendable, Hashable {
-    /// Some rows of a piece, as they stand together in a tensor.
-    public struct Run: Sendable, Hashable {
-      /// The tensor's number in the checkpoint.
-      public var tensor: Int
-      /// The first row in the tensor.
-      public var tensorRow: Int
-      /// The first row in the piece.
-      public var pieceRow: Int
-      /// How many rows.
-      public var count: Int
-
-      /// A run.
-      public init(tensor: Int, tensorRow: Int, pieceRow: Int, count: Int) {
-        self.tensor = tensor
-        self.tensorRow = tensorRow
-        self.pieceRow = pieceRow
-        self.count = count
-      }
-    }
-
-    /// The shape of the piece.
-    public var shape: Shape
-    /// The element type.
-    public var dtype: DType
-    /// The runs, in the order of the piece's rows; they cover all of them.
-    public var runs: [Run]
-
-    /// A place.
-    public init(shape: Shape, dtype: DType, runs: [Run]) {
-      self.shape = shape
-      self.dtype = dtype
-      self.runs = runs
-    }
-
-    /// Bytes of a row: everything behind the first extent.
-    public var rowBytes: Int {
-      shape.dims.dropFirst().reduce(1, *) * dtype.bitWidth / 8
-    }
-  }
-
   /// The layout.
   public var layout: Layout
   /// The framework's own config.
@@ -310,7 +269,7 @@ private struct Binder {
           help: "no layout has complex weights; store the real weights, as F32, F16 or BF16"))
     }
     for piece in expected.pieces {
-      let location = BoundModel.Location(
+      let location = PieceLocation(
         shape: piece.shape, dtype: info.dtype,
         runs: piece.runs.map {
           .init(
@@ -383,5 +342,14 @@ private struct Binder {
           ],
         help: "whether they belong to the model is not known here; save the model alone: "
           + "{k: v for k, v in state_dict.items() if k.startswith('\(prefix)')}"))
+  }
+}
+
+extension Draft {
+  /// The model as it was read.
+  public init(_ bound: BoundModel) {
+    self.init(
+      spec: bound.spec,
+      pieces: Dictionary(uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) }))
   }
 }

@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// The sizes that a config asks for beside those that the tensors have.

@@ -1,3 +1,4 @@
+public import Hub
 public import OrderedCollections
 public import Tensors
 

@@ -1,3 +1,4 @@
+public import Hub
 public import Tensors
 
 /// How a tensor is put together from pieces, along its rows (axis 0). Every glue is a bijection of

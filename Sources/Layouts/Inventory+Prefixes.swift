@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// What wrappers around a model put in front of its names, and what a base model's names lack.

@@ -1,4 +1,5 @@
 import Dispatch
+import Hub
 import Synchronization
 public import Tensors
 

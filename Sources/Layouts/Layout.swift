@@ -1,3 +1,4 @@
+public import Hub
 public import Tensors
 
 /// One framework's way to name, glue and configure one family of models: a file of `formats/`.

@@ -1,5 +1,5 @@
+public import Hub
 import Inference
-public import Layouts
 import Tensors
 
 /// Runs each sub-layer of the side under test on the reference's own input, so that a fault shows in

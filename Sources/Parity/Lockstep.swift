@@ -1,5 +1,5 @@
+public import Hub
 public import Inference
-public import Layouts
 import Tensors
 
 /// A model to be run: what it computes and its weights.

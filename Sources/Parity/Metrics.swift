@@ -1,3 +1,4 @@
+import Hub
 public import Inference
 
 /// How far two stages are apart.

@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 
 /// What a parity check found.
 public struct ParityReport: Sendable {

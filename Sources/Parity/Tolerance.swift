@@ -1,3 +1,5 @@
+import Hub
+
 /// How far a stage may be off.
 ///
 /// It is measured: the reference runs in float32 and float64, and what lies between the two is the

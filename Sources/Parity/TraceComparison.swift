@@ -1,5 +1,5 @@
+public import Hub
 public import Inference
-public import Layouts
 public import Tensors
 
 /// The stages that a framework itself computed.

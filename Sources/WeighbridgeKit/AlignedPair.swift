@@ -1,6 +1,7 @@
 import Checkpoints
 import Conversion
 import Dispatch
+import Hub
 import Layouts
 import OrderedCollections
 import Synchronization
@@ -76,8 +77,8 @@ struct AlignedPair {
     problems = (loadedA.problems + loadedB.problems).filter { $0.severity != .error }
     func kinds(_ member: Member) -> [String] { member.draft.spec.sublayers.map(\.kind) }
     if kinds(a) != kinds(b) {
-      a.draft = try ZeroMLP.dropped(from: a.draft, reader: a.reader) ?? a.draft
-      b.draft = try ZeroMLP.dropped(from: b.draft, reader: b.reader) ?? b.draft
+      a.draft = try ZeroSublayers.dropped(from: a.draft, vocabulary, reader: a.reader) ?? a.draft
+      b.draft = try ZeroSublayers.dropped(from: b.draft, vocabulary, reader: b.reader) ?? b.draft
     }
     guard kinds(a) == kinds(b) else {
       throw Diagnostic(
@@ -350,18 +351,19 @@ struct AlignedPair {
   private func isNeutral(_ id: PieceID, _ side: Member) throws(Diagnostic) -> Bool {
     // A head written beside the embedding that it is.
     if id == PieceID(nil, "head.weight") { return false }
-    if id.sublayer == nil, id.role.hasPrefix("rotary.") {
-      // A table in the file where the other side computes it.
-      guard let value = side.draft.pieces[id], let table = Neutral.table(id.role, side.draft.spec)
-      else { return false }
-      return value.shape.elementCount == table.count
-        ? try side.reader.all(value) { Neutral.isSame($1, table[$0]) } : false
-    }
     let kind =
       id.sublayer.flatMap { vocabulary.kinds[side.draft.spec.sublayers[$0].kind] }
       ?? vocabulary.model
+    if let computed = kind.piece(id.role)?.computed {
+      // A table in the file where the other side computes it.
+      guard let value = side.draft.pieces[id], let table = computed(side.draft.spec) else {
+        return false
+      }
+      return value.shape.elementCount == table.count
+        ? try side.reader.all(value) { MixerKind.Piece.isSame($1, computed: table[$0]) } : false
+    }
     guard let value = side.draft.pieces[id] else { return false }
-    switch kind.piece(id.role)?.neutral {
+    switch kind.piece(id.role)?.identity {
     case .zero: return try side.reader.all(value) { $1 == 0 }
     case .one: return try side.reader.all(value) { $1 == 1 }
     case nil: return false

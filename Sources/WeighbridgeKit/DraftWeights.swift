@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import Inference
 import Layouts
 import Tensors
@@ -73,7 +74,7 @@ extension Draft {
 extension TensorSource {
   /// Where a piece's bytes lie, when they lie together in a file and as they are used.
   func stretch(
-    _ location: BoundModel.Location
+    _ location: PieceLocation
   ) -> (file: RandomAccessFile, bytes: Range<Int>)? {
     guard location.runs.count == 1, let run = location.runs.first,
       let extent = tensors[run.tensor].extent

@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Inference
 import Layouts
 import Parity
@@ -44,7 +45,7 @@ struct PlannedValues {
     }
     func kinds(_ spec: ModelSpec) -> [String] { spec.sublayers.map(\.kind) }
     if kinds(draft.spec) != kinds(b.draft.spec) {
-      draft = try ZeroMLP.dropped(from: draft, reader: a.reader) ?? draft
+      draft = try ZeroSublayers.dropped(from: draft, vocabulary, reader: a.reader) ?? draft
     }
     guard kinds(draft.spec) == kinds(b.draft.spec) else { return nil }
     var rounded: Set<PieceID> = []

@@ -1,5 +1,6 @@
 import Checkpoints
-public import Layouts
+public import Hub
+import Layouts
 import Parity
 import Tensors
 

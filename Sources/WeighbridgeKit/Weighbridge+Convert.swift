@@ -1,5 +1,6 @@
-public import Checkpoints
+import Checkpoints
 public import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 public import Tensors

@@ -1,5 +1,6 @@
 import Conversion
-public import Layouts
+public import Hub
+import Layouts
 import OrderedCollections
 public import Tensors
 

@@ -1,6 +1,7 @@
-public import Checkpoints
+import Checkpoints
 import Conversion
-public import Layouts
+public import Hub
+import Layouts
 public import OrderedCollections
 public import Tensors
 

@@ -1,6 +1,7 @@
 import Conversion
+public import Hub
 public import Inference
-public import Layouts
+import Layouts
 import OrderedCollections
 public import Parity
 public import Tensors

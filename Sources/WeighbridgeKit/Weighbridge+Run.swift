@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 public import Inference
 import Layouts
 import OrderedCollections

@@ -1,4 +1,5 @@
 public import Conversion
+import Hub
 import Layouts
 import Parity
 import Tensors

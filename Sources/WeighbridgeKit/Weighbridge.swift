@@ -1,4 +1,5 @@
 public import Checkpoints
+public import Hub
 import Inference
 public import Layouts
 public import OrderedCollections

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Layouts
 import OrderedCollections
 import TestSupport

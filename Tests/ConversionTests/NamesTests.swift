@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 import TestSupport

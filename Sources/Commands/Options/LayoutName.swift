@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import WeighbridgeKit
 
 /// Names of layouts as they are given on the command line.

@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors

@@ -1,3 +1,4 @@
+import Hub
 public import Tensors
 
 /// How the next token is chosen from logits.

@@ -1,3 +1,5 @@
+import Hub
+
 /// The selective state space that Mamba-1 and S6-Mega share: dt, B and C from the input, then the
 /// scan with its skip connection.
 struct SelectiveSSM<T: Real> {

@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 import Tensors
 
 // Attributes of the sub-layer (of the model, for the model's own loader), with the vocabulary's

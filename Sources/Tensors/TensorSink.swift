@@ -1,5 +1,3 @@
-public import Tensors
-
 /// A tensor to be written.
 public struct OutputTensor: Sendable, Hashable {
   /// The name in the file.

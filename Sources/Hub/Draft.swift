@@ -1,4 +1,3 @@
-public import Layouts
 public import Tensors
 
 /// A model on its way from one layout to another: its spec, what each piece is made of, and what was
@@ -15,12 +14,11 @@ public struct Draft: Sendable {
   /// What the user should know.
   public var warnings: [Diagnostic] = []
 
-  /// The model as it was read.
-  public init(_ bound: BoundModel) {
-    spec = bound.spec
+  /// A model of these pieces.
+  public init(spec: ModelSpec, pieces: [PieceID: PieceValue]) {
+    self.spec = spec
     slots = []
-    pieces = Dictionary(
-      uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) })
+    self.pieces = pieces
   }
 
   /// Notes what was done, once.
@@ -30,7 +28,7 @@ public struct Draft: Sendable {
   }
 
   /// Takes out the sub-layers for which `isOut` holds, and renumbers the pieces of the others.
-  mutating func removeSublayers(where isOut: (Int) -> Bool) {
+  package mutating func removeSublayers(where isOut: (Int) -> Bool) {
     var kept: [ModelSpec.Sublayer] = []
     var pieces: [PieceID: PieceValue] = self.pieces.filter { $0.key.sublayer == nil }
     for (old, sublayer) in spec.sublayers.enumerated() where !isOut(old) {
@@ -44,7 +42,7 @@ public struct Draft: Sendable {
   }
 
   /// Puts `sublayer` with its pieces before number `place`.
-  mutating func insert(
+  package mutating func insert(
     _ sublayer: ModelSpec.Sublayer, pieces new: [String: PieceValue], at place: Int
   ) {
     var pieces: [PieceID: PieceValue] = [:]
@@ -58,7 +56,7 @@ public struct Draft: Sendable {
   }
 
   /// The numbers of the sub-layers of a kind.
-  func sublayers(_ kind: String) -> [Int] {
+  package func sublayers(_ kind: String) -> [Int] {
     spec.sublayers.indices.filter { spec.sublayers[$0].kind == kind }
   }
 }

@@ -1,3 +1,4 @@
+public import OrderedCollections
 public import Tensors
 
 /// What may be said of a model: the kinds of sub-layers with their attributes and pieces.
@@ -35,8 +36,8 @@ public struct MixerKind: Sendable {
     }
   }
 
-  /// The value of a piece under which it has no effect, so that it may be left out or filled in.
-  public enum Neutral: Sendable, Hashable {
+  /// The value under which a piece has no effect, so that it may be left out or filled in.
+  public enum Identity: Sendable, Hashable {
     /// Zeros: a bias.
     case zero
     /// Ones: the weight of a norm.
@@ -50,24 +51,34 @@ public struct MixerKind: Sendable {
     /// The shape: an expression for each extent over the kind's and the model's attributes.
     public var shape: [Expression]
     /// The value that stands for its absence, if there is one.
-    public var neutral: Neutral?
+    public var identity: Identity?
     /// Whether it stays float32 when the rest is cast down (`A_log`, `D`, dt biases).
     public var keepsFloat32: Bool
-    /// Whether it is computed from sizes, not trained: never cast down, as a framework would not.
-    public var isTable: Bool
+    /// For a table: the values that a framework computes which does not keep it in the file; `nil`
+    /// where the model computes none.
+    public var computed: (@Sendable (ModelSpec) -> [Double]?)?
     /// What it is, in a few words.
     public var summary: String
 
+    /// Whether the framework computes it from sizes: never cast down, as a framework would not.
+    public var isTable: Bool { computed != nil }
+
+    /// Whether `number`, from a file's table, is `computed`: the two differ by the roundings of float32
+    /// in which frameworks compute the table.
+    package static func isSame(_ number: Double, computed: Double) -> Bool {
+      abs(number - computed) <= 2e-6 * abs(computed) + 1e-8
+    }
+
     /// A piece; each extent is written as an expression, `"2 * d_inner"`.
     public init(
-      _ role: String, _ shape: [String], neutral: Neutral? = nil, keepsFloat32: Bool = false,
-      isTable: Bool = false, _ summary: String
+      _ role: String, _ shape: [String], identity: Identity? = nil, keepsFloat32: Bool = false,
+      computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, _ summary: String
     ) {
       self.role = role
       self.shape = shape.map { Expression(literal: $0) }
-      self.neutral = neutral
-      self.keepsFloat32 = keepsFloat32 || isTable
-      self.isTable = isTable
+      self.identity = identity
+      self.keepsFloat32 = keepsFloat32 || computed != nil
+      self.computed = computed
       self.summary = summary
     }
   }
@@ -80,15 +91,23 @@ public struct MixerKind: Sendable {
   public var attributes: [Attribute]
   /// The pieces, in the order in which they are shown.
   public var pieces: [Piece]
+  /// The pieces of the output projection: where all of them are zero, the sub-layer adds exactly
+  /// nothing to the residual stream. Empty where that is not so.
+  public var outputPieces: [String]
+  /// Attributes of a sub-layer of zeros in a model that has no other of its kind.
+  public var blank: JSONObject
 
   /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`.
   public init(
-    name: String, summary: String, attributes: [Attribute], pieces: [Piece], hasNorm: Bool = true
+    name: String, summary: String, attributes: [Attribute], pieces: [Piece],
+    outputPieces: [String] = [], blank: JSONObject = [:], hasNorm: Bool = true
   ) {
     self.name = name
     self.summary = summary
     self.attributes = (hasNorm ? MixerKind.normAttributes : []) + attributes
     self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
+    self.outputPieces = outputPieces
+    self.blank = blank
   }
 
   /// The piece called `role`.
@@ -102,7 +121,7 @@ public struct MixerKind: Sendable {
   ]
 
   private static let normPieces: [Piece] = [
-    Piece("norm.weight", ["d_model"], neutral: .one, "weight of the norm before the mixer"),
-    Piece("norm.bias", ["d_model"], neutral: .zero, "its bias (LayerNorm)"),
+    Piece("norm.weight", ["d_model"], identity: .one, "weight of the norm before the mixer"),
+    Piece("norm.bias", ["d_model"], identity: .zero, "its bias (LayerNorm)"),
   ]
 }

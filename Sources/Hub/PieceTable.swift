@@ -4,18 +4,18 @@
 /// where a search costs less than a hash.
 public struct PieceTable: Sendable, Sequence {
   /// A piece and its place.
-  public typealias Element = (key: PieceID, value: BoundModel.Location)
+  public typealias Element = (key: PieceID, value: PieceLocation)
 
   /// The model's own pieces, then those of each sub-layer.
-  private var lists: [[(role: String, location: BoundModel.Location)]]
+  private var lists: [[(role: String, location: PieceLocation)]]
   /// How many pieces there are.
   public private(set) var count = 0
 
   /// A table without pieces for a model of so many sub-layers.
-  init(sublayers: Int) { lists = Array(repeating: [], count: sublayers + 1) }
+  package init(sublayers: Int) { lists = Array(repeating: [], count: sublayers + 1) }
 
   /// Where a piece lies; `nil` when the model does not have it.
-  public subscript(id: PieceID) -> BoundModel.Location? {
+  public subscript(id: PieceID) -> PieceLocation? {
     let number = (id.sublayer ?? -1) + 1
     guard lists.indices.contains(number) else { return nil }
     return lists[number].first { $0.role == id.role }?.location
@@ -24,7 +24,7 @@ public struct PieceTable: Sendable, Sequence {
   /// Adds a piece, unless the table has it.
   ///
   /// - Returns: where the table has it.
-  mutating func insert(_ location: BoundModel.Location, for id: PieceID) -> BoundModel.Location {
+  package mutating func insert(_ location: PieceLocation, for id: PieceID) -> PieceLocation {
     let number = (id.sublayer ?? -1) + 1
     if let old = lists[number].first(where: { $0.role == id.role }) { return old.location }
     lists[number].append((id.role, location))

@@ -1,5 +1,3 @@
-public import Inference
-public import Layouts
 public import Tensors
 
 /// A model's weights with some pieces exchanged for another's.

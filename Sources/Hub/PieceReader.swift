@@ -1,5 +1,3 @@
-public import Checkpoints
-import Layouts
 public import Tensors
 
 /// Computes rows of pieces from a source's bytes.

@@ -1,4 +1,3 @@
-public import Layouts
 public import Tensors
 
 /// Where a model's weights come from: the hub's pieces, by name.

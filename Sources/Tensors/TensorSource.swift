@@ -1,5 +1,3 @@
-public import Tensors
-
 /// A checkpoint that can be read: its tensors' names, types and shapes at once, their bytes on call.
 ///
 /// Opening reads headers only. Reading is safe from several threads.

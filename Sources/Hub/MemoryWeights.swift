@@ -1,4 +1,3 @@
-public import Layouts
 public import Tensors
 
 /// Weights kept in memory, for tests and for pieces that stand in for others.

@@ -30,7 +30,7 @@ public struct Scope: Sendable {
 
   /// What makes scopes without values of their own in this one: a model has thousands of layers that
   /// differ in a number, and copying all values for each would be most of the work.
-  var nested: Scope { Scope([:], functions, Outer(self)) }
+  package var nested: Scope { Scope([:], functions, Outer(self)) }
 
   private final class Outer: Sendable {
     let scope: Scope

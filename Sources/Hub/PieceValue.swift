@@ -1,10 +1,9 @@
-public import Layouts
 public import Tensors
 
 /// What a piece of the target is made of, in terms of the source's bytes. Rows are the first extent.
 public indirect enum PieceValue: Sendable, Hashable {
   /// Rows of the source's tensors as they are.
-  case stored(BoundModel.Location)
+  case stored(PieceLocation)
   /// One value everywhere.
   case constant(Double, Shape)
   /// Given values: a rotary table.
@@ -65,7 +64,7 @@ public indirect enum PieceValue: Sendable, Hashable {
   }
 
   /// Where it comes from in the source; `nil` for what is new.
-  var origin: BoundModel.Location? {
+  package var origin: PieceLocation? {
     switch self {
     case .stored(let location): location
     case .constant, .table: nil
@@ -93,5 +92,5 @@ extension Shape {
   public var rowElements: Int { dims.dropFirst().reduce(1, *) }
 
   /// The same shape with another number of rows.
-  func withRows(_ rows: Int) -> Shape { Shape([rows] + dims.dropFirst()) }
+  package func withRows(_ rows: Int) -> Shape { Shape([rows] + dims.dropFirst()) }
 }
