@@ -157,9 +157,27 @@ extension Weighbridge {
     let common = beyond == nil ? nil : rows
     // Values that a conversion computes and rounds: that they are computed rightly is seen before the
     // rounding; behind it, the reference has them rounded too.
-    if let planned = try PlannedValues(
+    let forward = try PlannedValues(
       from: pair.a, to: pair.b, unexplained: weights.differing, rows: common, vocabulary)
+    // A may be what came of converting B.
+    let backward =
+      forward?.differing.isEmpty == true
+      ? nil
+      : try PlannedValues(
+        from: pair.b, to: pair.a, unexplained: weights.differing, rows: common, vocabulary)
+    if let planned = backward,
+      planned.differing.count < (forward?.differing ?? weights.differing).count
     {
+      // B rewritten, before the rounding, stands for A; what is not explained is A's own.
+      let own = Set(pair.a.draft.pieces.keys).subtracting(planned.rounded)
+      reference = Side(
+        spec: planned.side.spec,
+        weights: OverlayWeights(
+          OverlayWeights(planned.side.weights, with: sideA.weights, exchanged: own),
+          with: sideB.weights, exchanged: weights.deliberate.union(weights.tables)))
+      weights.differing = planned.differing
+      pair.problems.append(planned.note(pair.a, of: "B"))
+    } else if let planned = forward {
       func withTables(_ side: Side) -> Side {
         Side(
           spec: side.spec,
@@ -180,20 +198,6 @@ extension Weighbridge {
             exchanged: weights.deliberate.union(weights.tables)))
         pair.problems.append(planned.note(pair.b, of: "A"))
       }
-    } else if let planned = try PlannedValues(
-      from: pair.b, to: pair.a, unexplained: weights.differing, rows: common, vocabulary),
-      planned.differing.count < weights.differing.count
-    {
-      // A is what came of converting B: B rewritten, before the rounding, stands for A.
-      let own = Set(pair.a.draft.pieces.keys).subtracting(planned.rounded)
-      let spec = planned.side.spec
-      reference = Side(
-        spec: spec,
-        weights: OverlayWeights(
-          OverlayWeights(planned.side.weights, with: sideA.weights, exchanged: own),
-          with: sideB.weights, exchanged: weights.deliberate.union(weights.tables)))
-      weights.differing = planned.differing
-      pair.problems.append(planned.note(pair.a, of: "B"))
     }
     tolerance.isTight = request.precision == .float64
     var lockstep = Lockstep(
@@ -446,7 +450,7 @@ extension Weighbridge {
       guard let member = side.member else { continue }
       let culprit = try NotFiniteTensor(in: member, at: stage.name, sublayer)
       if let culprit {
-        suspects.append(culprit.name)
+        if !suspects.contains(culprit.name) { suspects.append(culprit.name) }
         notes.append(
           "\(side.name)'s tensor \(culprit.name) holds \(culprit.count) values that are NaN or infinite"
         )

@@ -94,15 +94,17 @@ struct DecisionTests {
         }
       }
     }
+    let through = try rounded(name)
     let result = try weighbridge.parity(
-      original, rounded(name).input, tokens: tokens, ParityRequest())
+      original, through.input, tokens: tokens, ParityRequest())
     #expect(result.passes)
     #expect(result.differing.map(\.status) == [.rounded(to: .bf16)])
     #expect(result.report.logits.klMax > 0)
     // What should stay float32 is not rounded on purpose.
     let decay = Self.layer + "2.mixer.A_log"
+    let broken = try rounded(decay)
     let faulty = try weighbridge.parity(
-      original, rounded(decay).input, tokens: tokens, ParityRequest())
+      original, broken.input, tokens: tokens, ParityRequest())
     #expect(!faulty.passes && faulty.report.firstDivergence?.suspects == [decay])
   }
 

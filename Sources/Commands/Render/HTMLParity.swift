@@ -37,14 +37,17 @@ struct HTMLParity {
     let other = isTrace ? "the trace" : "B"
     if result.passes { return "Pass: A and \(other) compute the same function." }
     if let divergence = result.report.firstDivergence {
-      if divergence.isNotFinite {
+      let stage = result.report.stages.first { $0.name == divergence.stage }
+      if let stage, stage.notFiniteA > 0, stage.notFiniteB > 0 {
         return "Fail: not finite from \(divergence.stage) on, where nothing can be compared."
       }
       guard let sublayer = divergence.sublayer else {
         return "Fail: A and \(other) part at \(divergence.stage)."
       }
       let layer = result.spec.sublayers[sublayer].layer
-      let isShown = divergence.isProven || !divergence.attributes.isEmpty
+      let isShown =
+        divergence.isProven || !divergence.attributes.isEmpty
+        || divergence.isNotFinite && !divergence.suspects.isEmpty
       return
         "Fail: A and \(other) part in \(isShown ? "the \(divergence.kind) of " : "")layer \(layer)."
     }
