@@ -15,7 +15,7 @@ struct Inspect: Command {
 
       Examples:
         weighbridge inspect iter-100000-ckpt.pth
-        weighbridge inspect model.safetensors --stats --filter '*A_log'
+        weighbridge inspect samba-fla --stats --filter '*A_log'
         weighbridge inspect samba-fla --report samba.html
       """)
 

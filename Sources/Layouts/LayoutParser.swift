@@ -93,7 +93,7 @@ extension Layout.Config {
       }
       keys.append(
         Key(
-          name: name, initial: try key["default"]?.json(),
+          name: name, initial: try key["default"]?.json().resolvingFloatTags,
           aliases: try key["aliases"]?.strings() ?? [],
           members: try key["members"].map { (c) throws(Diagnostic) in try Members(c) }))
     }

@@ -199,8 +199,6 @@ struct YAMLCursor {
     case "", "~", "null", "Null", "NULL": return .null
     case "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON": return .bool(true)
     case "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF": return .bool(false)
-    case ".inf": return .double(.infinity)
-    case "-.inf": return .double(-.infinity)
     default: break
     }
     let isNumber = scalar.string.utf8.allSatisfy { byte in

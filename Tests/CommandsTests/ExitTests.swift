@@ -67,7 +67,8 @@ struct ExitTests {
       status: 2,
       arguments: ["convert", path("gla-base/fla"), Fixtures.path("generate"), "--to", "fla"],
       code: "output.exists"),
-    Run(status: 64, arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "flo"], code: "usage"),
+    Run(
+      status: 64, arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "flo"], code: "usage"),
     Run(
       status: 64,
       arguments: ["convert", path("gla-base/fla"), "OUT", "--to", "fla", "--from", "transformers"],

@@ -147,7 +147,7 @@ struct TypedTests {
   func names(given: String, meant: String) throws {
     let run = try BuiltTool.run("convert", Self.source, "/no/such/out", "--to", given)
     #expect(run.status == 64 && run.output == "")
-    #expect(run.error.contains("Did you mean \(meant)?"), "\(run.error)")
+    #expect(run.error.contains("did you mean \(meant)?"), "\(run.error)")
     #expect(run.error.contains("Usage: weighbridge convert"))
     let from = try BuiltTool.run("inspect", Self.source, "--layout", "huggingface", "--json")
     #expect(from.status == 64)
@@ -205,7 +205,7 @@ struct TypedTests {
     #expect(run.output == plain.output && plain.output.hasPrefix("[[1, 2, 3, "))
   }
 
-  @Test("what is no list of tokens is told as that, and a token that is out of range by its number")
+  @Test("what is no list of tokens is told as that, and a token out of range by its number")
   func noTokens() throws {
     let directory = TemporaryDirectory()
     func error(_ path: String) throws -> String {
@@ -214,7 +214,8 @@ struct TypedTests {
       #expect(run.status == 2)
       return run.error
     }
-    #expect(try error(directory.path).hasPrefix("error[tokens.format]: \(directory.path): is a directory"))
+    let path = directory.path
+    #expect(try error(path).hasPrefix("error[tokens.format]: \(path): is a directory"))
     #expect(try error("-").hasPrefix("error[tokens.format]: standard input: is empty"))
     Files.write("[[1, 2], [3, 99999]]", to: directory.file("t.json"))
     let range = try error(directory.file("t.json"))
@@ -222,7 +223,7 @@ struct TypedTests {
     #expect(!(try error(directory.path)).contains("checkpoint"))
   }
 
-  @Test("--json-file writes the document beside the text, also of a failure, and over no other file")
+  @Test("--json-file writes the document beside the text, and over no other file")
   func jsonFile() throws {
     let directory = TemporaryDirectory()
     let file = directory.file("d.json")
@@ -242,7 +243,7 @@ struct TypedTests {
     #expect(Files.read(config) == Array("{\"hidden_size\": 3}".utf8))
   }
 
-  @Test("inspect ends with 2 where its answer has errors, and with 0 where only the layout is unknown")
+  @Test("an unknown layout or a missing config is no error of inspect, but one of others")
   func inspect() throws {
     let directory = TemporaryDirectory()
     var builder = SafetensorsBuilder()

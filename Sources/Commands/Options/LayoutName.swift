@@ -50,14 +50,15 @@ enum LayoutName {
       containers[plain]
       ?? (["safetensors", "pytorch", "hdf5"].contains(plain) ? plain : nil)
     if meant == nil, option != "--to" || container == nil {
-      meant = Suggestion.nearest(name, option == nil ? frameworks + layouts.map(\.name) : frameworks)
+      meant = Suggestion.nearest(
+        name, option == nil ? frameworks + layouts.map(\.name) : frameworks)
     }
     if meant == nil, option == "--to", let container {
-      text += ". Did you mean --container \(container)?"
+      text += "; did you mean --container \(container)?"
     } else if let meant {
-      text += ". Did you mean \(meant)?"
+      text += "; did you mean \(meant)?"
     } else {
-      text += ". Layouts: \(frameworks.joined(separator: ", "))"
+      text += "; layouts: \(frameworks.joined(separator: ", "))"
     }
     return ValidationError(text)
   }

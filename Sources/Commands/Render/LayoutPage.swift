@@ -42,11 +42,16 @@ struct LayoutPage {
       ])
     }
     lines.append(keys.text(width: width))
-    if !layout.config.requirements.isEmpty {
+    var limits = layout.config.requirements.map { "\($0.key): \($0.why)" }
+    for key in layout.config.keys {
+      limits += (key.members?.only ?? []).map {
+        "\(key.name).\($0.name): only \($0.values.map(\.brief).joined(separator: " and "))"
+      }
+    }
+    if !limits.isEmpty {
       lines += ["", "Not supported, and refused by name", ""]
-      for requirement in layout.config.requirements {
-        lines += Paragraph.fold(
-          "\(requirement.key): \(requirement.why)", width: width, indent: 2, hanging: 4)
+      for limit in limits {
+        lines += Paragraph.fold(limit, width: width, indent: 2, hanging: 4)
       }
     }
     let rows = self.rows
