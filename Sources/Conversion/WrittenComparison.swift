@@ -1,4 +1,4 @@
-public import Checkpoints
+import Checkpoints
 import Dispatch
 import Hub
 import Synchronization

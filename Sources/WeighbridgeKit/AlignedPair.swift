@@ -33,7 +33,7 @@ struct AlignedPair {
 
     /// The tensors that hold a piece, as the file names them.
     func tensors(of id: PieceID) -> [String] {
-      let location: BoundModel.Location
+      let location: PieceLocation
       switch draft.pieces[id] {
       case .stored(let own)?, .firstRows(.stored(let own), _)?: location = own
       default: return []
