@@ -61,6 +61,10 @@ struct ParityCheck: Command {
       "Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
   var selfExtend: GroupAndWindow?
 
+  @Option(
+    help: ArgumentHelp("Which of several models in B to read.", valueName: "name"))
+  var keyB: String?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
@@ -110,7 +114,7 @@ struct ParityCheck: Command {
     if let trace {
       result = try weighbridge.parity(first, trace: trace, request)
     } else {
-      let second = CheckpointInput(path: b!, configPath: configB, compat: input.compat)
+      let second = CheckpointInput(path: b!, configPath: configB, compat: input.compat, key: keyB)
       let source: TokenInput
       if let tokens {
         source = .file(tokens)
