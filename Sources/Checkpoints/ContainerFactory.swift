@@ -2,13 +2,14 @@ import Tensors
 
 // The one switch from a container to its reader and writer.
 enum ContainerFactory {
-  /// Opens the file at `path`, which was sniffed as `container`.
+  /// Opens the file at `path`, which was sniffed as `container`; `key` chooses among the dicts of a
+  /// pickled one.
   static func reader(
-    _ container: Container, path: String, rules: SafetensorsHeader.Rules
+    _ container: Container, path: String, rules: SafetensorsHeader.Rules, key: String? = nil
   ) throws(Problems) -> any TensorSource {
     switch container {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
-    case .pytorch: return try TorchReader(path: path)
+    case .pytorch: return try TorchReader(path: path, choosing: key)
     case .hdf5: return try HDF5Reader(path: path)
     }
   }

@@ -2,36 +2,56 @@ public import Tensors
 
 /// Opens the checkpoint at `path`: a file, an index, or a directory.
 ///
+/// - Parameters:
+///   - path: where.
+///   - rules: how strictly safetensors is read.
+///   - key: which of several models in the file: the key of a pickled dict (`model_ema`), or what
+///     the names of its tensors begin with (`ema`); `nil` for the model itself.
 /// - Throws: every independent problem at once: `checkpoint.*`, `container.*`, `shards.*`, those of
 ///   the containers, `io.*`.
 public func openCheckpoint(
-  at path: String, rules: SafetensorsHeader.Rules = .strict
+  at path: String, rules: SafetensorsHeader.Rules = .strict, key: String? = nil
 ) throws(Problems) -> any TensorSource {
   let location: CheckpointLocation
   do throws(Diagnostic) {
     location = try CheckpointLocation(finding: path)
   } catch { throw Problems([error]) }
-  return try openCheckpoint(location, rules: rules)
+  return try openCheckpoint(location, rules: rules, key: key)
 }
 
 /// Opens a checkpoint whose parts were found already.
 ///
-/// - Throws: as `openCheckpoint(at:rules:)`.
+/// - Throws: as `openCheckpoint(at:rules:key:)`.
 public func openCheckpoint(
-  _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict
+  _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict, key: String? = nil
 ) throws(Problems) -> any TensorSource {
-  func open(_ path: String) throws(Problems) -> any TensorSource {
+  func open(_ path: String, _ key: String?) throws(Problems) -> any TensorSource {
     let container: Container
     do throws(Diagnostic) {
       container = try ContainerSniffer.sniff(path: path)
     } catch { throw Problems([error]) }
-    return try ContainerFactory.reader(container, path: path, rules: rules)
+    return try ContainerFactory.reader(container, path: path, rules: rules, key: key)
   }
+  let source: any TensorSource
+  var key = key
+  var models: [String] = []
   switch location.weights {
-  case .file(let path): return try open(path)
-  case .index(let path): return try ShardedReader(indexPath: path, open: open)
-  case .shards(let paths): return try ShardedReader(shards: paths, open: open)
+  case .file(let path):
+    source = try open(path, key)
+    if let torch = source as? TorchReader {
+      key = torch.keyRest
+      models = torch.models
+    }
+  case .index(let path):
+    source = try ShardedReader(indexPath: path) { path throws(Problems) in try open(path, nil) }
+  case .shards(let paths):
+    source = try ShardedReader(shards: paths) { path throws(Problems) in try open(path, nil) }
   }
+  let subject = FilePath.name(of: location.weights.path)
+  do throws(Diagnostic) {
+    try TrainingShards.check(source.tensors, subject: subject)
+    return try SelectedModel.select(key, in: source, subject: subject, models: models)
+  } catch { throw Problems([error]) }
 }
 
 /// Creates the weights of a checkpoint in `directory`, which must exist.

@@ -27,6 +27,10 @@ struct Diff: Command {
     help: ArgumentHelp("The config of B.", valueName: "file"), completion: .file())
   var configB: String?
 
+  @Option(
+    help: ArgumentHelp("Which of several models in B to read.", valueName: "name"))
+  var keyB: String?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
@@ -37,7 +41,7 @@ struct Diff: Command {
   func work() throws -> Outcome {
     let place = try report.place()
     var second = CheckpointInput(
-      path: b, configPath: configB, compat: input.compat, inertKeys: input.inert)
+      path: b, configPath: configB, compat: input.compat, key: keyB, inertKeys: input.inert)
     second.preset = nil
     var weighbridge = try input.weighbridge()
     let line = progressOptions.line

@@ -63,6 +63,10 @@ struct ParityCheck: Command {
       "Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
   var selfExtend: GroupAndWindow?
 
+  @Option(
+    help: ArgumentHelp("Which of several models in B to read.", valueName: "name"))
+  var keyB: String?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
@@ -113,7 +117,7 @@ struct ParityCheck: Command {
       result = try weighbridge.parity(first, trace: trace, request)
     } else {
       let second = CheckpointInput(
-        path: b!, configPath: configB, compat: input.compat, inertKeys: input.inert)
+        path: b!, configPath: configB, compat: input.compat, key: keyB, inertKeys: input.inert)
       let source: TokenInput
       if let tokens {
         source = .file(tokens)

@@ -177,7 +177,8 @@ extension Weighbridge {
       if request.resumes {
         let journal = Journal(
           plan: Digest.of(JSONValue.object(plan.document).text()), sources: loaded.source.files,
-          shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)")
+          shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)"
+            + (request.input.key.map { " key \($0)" } ?? ""))
         if directory.isContinued, journal.isForeign(in: directory.path) {
           problems.append(
             Diagnostic(

@@ -44,6 +44,8 @@ public struct CheckpointInput: Sendable {
   public var framework: String?
   /// Whether safetensors is read as its implementation does, not as its specification says.
   public var compat: Bool
+  /// Which of several models in one file to read, such as `model_ema`; `nil` for the model itself.
+  public var key: String?
   /// Keys of the config that change nothing in the forward pass, where the layout does not know them;
   /// a key of a mapping is `ssm_cfg.key`.
   public var inertKeys: [String]
@@ -51,13 +53,14 @@ public struct CheckpointInput: Sendable {
   /// A checkpoint.
   public init(
     path: String, configPath: String? = nil, preset: String? = nil, framework: String? = nil,
-    compat: Bool = false, inertKeys: [String] = []
+    compat: Bool = false, key: String? = nil, inertKeys: [String] = []
   ) {
     self.path = path
     self.configPath = configPath
     self.preset = preset
     self.framework = framework
     self.compat = compat
+    self.key = key
     self.inertKeys = inertKeys
   }
 }

@@ -111,3 +111,4 @@ enum TinyLayout {
       try Inventory.of(shapes, equal: equal), config: config, vocabulary: .standard)
   }
 }
+

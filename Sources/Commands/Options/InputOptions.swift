@@ -28,13 +28,19 @@ struct InputOptions: ParsableArguments {
       valueName: "key"))
   var inert: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Which of several models in one file to read (model_ema, ema_state_dict…).", valueName: "name"
+    ))
+  var key: String?
+
   @Flag(help: "Read safetensors as laxly as its reference implementation does.")
   var compat = false
 
   func input(_ path: String, framework: String? = nil) -> CheckpointInput {
     CheckpointInput(
       path: path, configPath: config, preset: preset, framework: framework, compat: compat,
-      inertKeys: inert)
+      key: key, inertKeys: inert)
   }
 
   func weighbridge() throws -> Weighbridge { try Weighbridge(layoutFiles: layoutFile) }
