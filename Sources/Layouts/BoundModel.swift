@@ -150,10 +150,11 @@ private struct Binder {
       return []
     }
     let sizes = ConfigSizes(expansion, layout, inventory)
-    // One odd tensor is a fault of its own: most of them have to be of another size, or all that
-    // does not fit be layers that the other side does not have.
+    // One odd tensor is a fault of its own: most of them have to be of another size, or two agree on
+    // another width, or all that does not fit be layers that the other side does not have.
     guard sizes.differ,
-      misshapen > matched.count || misfitNames.allSatisfy({ sizes.isOfSurplusLayer($0) })
+      misshapen > matched.count || sizes.isWidthConfirmed
+        || misfitNames.allSatisfy({ sizes.isOfSurplusLayer($0) })
     else { return nil }
     return [
       Diagnostic(
