@@ -95,7 +95,9 @@ public struct CheckpointLocation: Sendable, Hashable {
     directory == "/" ? "/" + name : directory + "/" + name
   }
 
-  private static let extensions = [".safetensors", ".pth", ".pt", ".bin", ".h5", ".hdf5"]
+  private static let extensions = [
+    ".safetensors", ".pth", ".pt", ".bin", ".h5", ".hdf5", ".gguf", ".npz",
+  ]
 
   /// The weights among a directory's names.
   private static func choose(
@@ -126,6 +128,8 @@ public struct CheckpointLocation: Sendable, Hashable {
         && index(ofShard: name, names) == nil
         && FilePath.kind(join(directory, name)) != .directory
     }
+    // The first part of a GGUF checkpoint stands for all of them.
+    candidates.removeAll { (GGUFSplit.Name($0)?.number ?? 1) > 1 }
     candidates.removeAll { $0.hasSuffix(".safetensors") && isTrace(join(directory, $0)) }
     if candidates.count == 1 { return (candidates[0], []) }
     if candidates.isEmpty {
@@ -138,7 +142,7 @@ public struct CheckpointLocation: Sendable, Hashable {
             "it holds \(names.prefix(8).map { shown($0) }.joined(separator: ", "))"
               + (names.count > 8 ? " and \(names.count - 8) more" : "")
           ],
-        help: "weights end in .safetensors, .bin, .pt, .pth, .h5 or .hdf5")
+        help: "weights end in .safetensors, .bin, .pt, .pth, .h5, .hdf5, .gguf or .npz")
     }
     throw ambiguous(candidates, directory)
   }

@@ -10,6 +10,7 @@ enum ContainerFactory {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
     case .pytorch: return try TorchReader(path: path)
     case .hdf5: return try HDF5Reader(path: path)
+    case .gguf: return try GGUFReader(path: path)
     }
   }
 
@@ -24,6 +25,8 @@ enum ContainerFactory {
       return try TorchWriter(manifest: manifest, directory: directory, fileName: fileName)
     case .hdf5:
       return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
+    case .gguf:
+      return try GGUFWriter(manifest: manifest, directory: directory, fileName: fileName)
     }
   }
 }

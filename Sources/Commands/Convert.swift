@@ -28,9 +28,9 @@ struct Convert: Command {
 
   @Option(
     help: ArgumentHelp(
-      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"),
+      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino or gguf.", valueName: "layout"),
     completion: Completions.targets)
-  var to: String
+  var to: String?
 
   @Option(
     help: ArgumentHelp(
@@ -82,21 +82,24 @@ struct Convert: Command {
 
   var emptyDocument: JSONObject {
     [
-      "exactness": .null, "reasons": [], "from": .null, "to": .string(to), "family": .null,
+      "exactness": .null, "reasons": [], "from": .null, "to": to.map { .string($0) } ?? .null, "family": .null,
       "tensors": 0, "bytes": 0, "outputs": [],
     ]
   }
 
   func validate() throws {
     if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
+    if to == nil, container != .gguf { throw ValidationError("Missing expected argument '--to <layout>'") }
   }
 
   func work() throws -> Outcome {
     let weighbridge = try input.weighbridge()
     var request = ConversionRequest(
-      input: input.input(source, framework: from), destination: destination, to: to)
+      input: input.input(source, framework: from), destination: destination,
+      to: to ?? "gguf")
     request.container = container
     request.dtype = dtype.value
+    request.blocks = dtype == .q8_0 ? .q8_0 : nil
     request.castsAll = castAll
     request.vocabularyRows = vocabSize
     request.maxShardBytes = maxShardSize?.bytes
@@ -169,7 +172,7 @@ struct Convert: Command {
           pieces.append(part.piece.description)
         }
         table.add([
-          tensor.output.name.string, tensor.output.dtype.rawValue, tensor.output.shape.description,
+          tensor.output.name.string, tensor.output.typeName, tensor.output.shape.description,
           tensor.output.sharesStorageWith.map { "shares \(plan.tensors[$0].output.name)" }
             ?? pieces.joined(separator: " + "),
         ])
@@ -184,11 +187,11 @@ struct Convert: Command {
 
 /// What `--dtype` takes.
 enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
-  case keep, float32, float16, bfloat16
+  case keep, float32, float16, bfloat16, q8_0
 
   var value: DType? {
     switch self {
-    case .keep: nil
+    case .keep, .q8_0: nil
     case .float32: .f32
     case .float16: .f16
     case .bfloat16: .bf16

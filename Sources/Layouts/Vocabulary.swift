@@ -43,6 +43,21 @@ public struct MixerKind: Sendable {
     case one
   }
 
+  /// A piece passed through a function, which some files hold in place of the piece. A model has one
+  /// of the two; the engine takes whichever is there, so that none is rounded for its sake.
+  public struct Image: Sendable, Hashable {
+    /// The role of the piece.
+    public var of: String
+    /// The function.
+    public var by: PieceFunction
+
+    /// The image of the piece `of`.
+    public init(of role: String, by function: PieceFunction) {
+      of = role
+      by = function
+    }
+  }
+
   /// A smallest piece of weight.
   public struct Piece: Sendable {
     /// The role, unique within the kind: `in_x.weight`.
@@ -55,14 +70,17 @@ public struct MixerKind: Sendable {
     public var keepsFloat32: Bool
     /// Whether it is computed from sizes, not trained: never cast down, as a framework would not.
     public var isTable: Bool
+    /// The piece that it stands in place of, where it is that one passed through a function.
+    public var image: Image?
     /// What it is, in a few words.
     public var summary: String
 
     /// A piece; each extent is written as an expression, `"2 * d_inner"`.
     public init(
       _ role: String, _ shape: [String], neutral: Neutral? = nil, keepsFloat32: Bool = false,
-      isTable: Bool = false, _ summary: String
+      isTable: Bool = false, image: Image? = nil, _ summary: String
     ) {
+      self.image = image
       self.role = role
       self.shape = shape.map { Expression(literal: $0) }
       self.neutral = neutral
@@ -90,6 +108,9 @@ public struct MixerKind: Sendable {
     self.attributes = (hasNorm ? MixerKind.normAttributes : []) + attributes
     self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
   }
+
+  /// The piece that is the image of `role`, if there is one.
+  public func image(of role: String) -> Piece? { pieces.first { $0.image?.of == role } }
 
   /// The piece called `role`.
   public func piece(_ role: String) -> Piece? { pieces.first { $0.role == role } }

@@ -32,7 +32,7 @@ struct AlignedPair {
 
     /// The tensors that hold a piece, as the file names them.
     func tensors(of id: PieceID) -> [String] {
-      guard case .stored(let location)? = draft.pieces[id] else { return [] }
+      guard let location = draft.pieces[id]?.origin else { return [] }
       var names: [String] = []
       for run in location.runs {
         let name = reader.source.tensors[run.tensor].name.string
@@ -82,12 +82,26 @@ struct AlignedPair {
           "has other sub-layers than \(a.path): \(Self.stack(b.draft.spec)) against \(Self.stack(a.draft.spec))",
         help: "only checkpoints of the same model can be compared")
     }
+    expressImages()
     guard a.draft.spec["d_model"] == b.draft.spec["d_model"] else {
       throw Diagnostic(
         code: "diff.width", subject: b.path,
         message:
           "has d_model \(b.draft.spec["d_model"].text()), \(a.path) has \(a.draft.spec["d_model"].text())",
         help: "only checkpoints of the same model can be compared")
+    }
+  }
+
+  /// Where A has a piece of which B has the image, or the other way round, A's is taken in B's form.
+  private mutating func expressImages() {
+    for id in b.draft.pieces.keys where a.draft.pieces[id] == nil {
+      guard let number = id.sublayer, let kind = vocabulary.kinds[b.draft.spec.sublayers[number].kind]
+      else { continue }
+      let isImage = kind.piece(id.role)?.image != nil
+      guard let role = isImage ? kind.piece(id.role)?.image?.of : kind.image(of: id.role)?.role,
+        let base = a.draft.pieces.removeValue(forKey: PieceID(number, role))
+      else { continue }
+      a.draft.pieces[id] = .mapped(base, isImage ? .negExp : .logNeg)
     }
   }
 
@@ -165,8 +179,10 @@ struct AlignedPair {
     if try isSameStretch(left, right) == true { return .equal }
     let width = max(left.shape.rowElements, 1)
     let step = max(1, 524_288 / width)
+    // A computed value is compared unrounded.
+    let isComputed = !left.isMove || !right.isMove
     var identical = left.dtype == right.dtype
-    var isCast = left.dtype != right.dtype
+    var isCast = left.dtype != right.dtype && !isComputed
     let narrow = right.dtype.bitWidth <= left.dtype.bitWidth ? right.dtype : left.dtype
     var differing = 0
     var largest = 0.0
@@ -174,7 +190,9 @@ struct AlignedPair {
     while row < left.shape.rows, left.shape.elementCount != 0 {
       let rows = row..<min(row + step, left.shape.rows)
       row = rows.upperBound
-      if left.dtype == right.dtype {
+      if isComputed {
+        identical = false
+      } else if left.dtype == right.dtype {
         let p = try bytes(left, rows, left.dtype, a.reader)
         let q = try bytes(right, rows, right.dtype, b.reader)
         if p.count == q.count, memcmp(p, q, p.count) == 0 { continue }
@@ -193,7 +211,7 @@ struct AlignedPair {
         }
       }
     }
-    if identical { return .equal }
+    if identical || isComputed && differing == 0 { return .equal }
     if isCast { return .cast(from: left.dtype, to: right.dtype) }
     return .differs(maxAbs: largest, count: differing, of: left.shape.elementCount ?? 0)
   }

@@ -23,6 +23,7 @@ struct PlannedValues {
       switch pair.b.draft.pieces[id]?.dtype {
       case .bf16: 0x1p-8
       case .f16: 0x1p-11
+      case .f32: 0x1p-24
       default: nil
       }
     }
