@@ -8,4 +8,6 @@ public enum Container: String, Sendable, Hashable, CaseIterable {
   case hdf5
   /// llama.cpp's GGUF, one file or several.
   case gguf
+  /// numpy's archives of arrays.
+  case npz
 }

@@ -11,6 +11,7 @@ enum ContainerFactory {
     case .pytorch: return try TorchReader(path: path)
     case .hdf5: return try HDF5Reader(path: path)
     case .gguf: return try GGUFReader(path: path)
+    case .npz: return try NpzReader(path: path)
     }
   }
 
@@ -27,6 +28,7 @@ enum ContainerFactory {
       return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
     case .gguf:
       return try GGUFWriter(manifest: manifest, directory: directory, fileName: fileName)
+    case .npz: return try NpzWriter(manifest: manifest, directory: directory, fileName: fileName)
     }
   }
 }

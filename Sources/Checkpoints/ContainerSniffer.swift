@@ -14,10 +14,11 @@ public enum ContainerSniffer {
     if let container = try container(of: head, file: file) { return container }
     throw Diagnostic(
       code: "container.unknown", subject: path,
-      message: "is no safetensors, PyTorch, HDF5 or GGUF file; it begins with "
+      message: "is no safetensors, PyTorch, HDF5, GGUF or npz file; it begins with "
         + head.prefix(8).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }
         .joined(separator: " "),
-      help: "give a .safetensors, .bin, .pt, .pth, .h5, .hdf5 or .gguf file, or its directory")
+      help: "give a .safetensors, .bin, .pt, .pth, .h5, .hdf5, .gguf or .npz file, or its directory"
+    )
   }
 
   private static func container(
@@ -36,12 +37,7 @@ public enum ContainerSniffer {
     if begins(head, "GGUF") { return .gguf }
     if try isHDF5(file) { return .hdf5 }
     if begins(head, "PK\u{3}\u{4}") || begins(head, "PK\u{5}\u{6}") {
-      if zipsArrays(head) {
-        throw refusal(
-          file, "npz", "is a numpy archive (.npz)",
-          "load it in numpy and save its arrays with safetensors.numpy.save_file")
-      }
-      return .pytorch
+      return zipsArrays(head) || file.name.hasSuffix(".npz") ? .npz : .pytorch
     }
     if let refusal = foreign(head, file: file) { throw refusal }
     return named ? .safetensors : nil

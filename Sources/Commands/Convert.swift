@@ -82,21 +82,28 @@ struct Convert: Command {
 
   var emptyDocument: JSONObject {
     [
-      "exactness": .null, "reasons": [], "from": .null, "to": to.map { .string($0) } ?? .null, "family": .null,
+      "exactness": .null, "reasons": [], "from": .null, "to": to.map { .string($0) } ?? .null,
+      "family": .null,
       "tensors": 0, "bytes": 0, "outputs": [],
     ]
   }
 
   func validate() throws {
+    if verify, dtype == .q8_0 {
+      throw ValidationError("--verify cannot judge the rounding of --dtype q8_0; use parity")
+    }
     if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
-    if to == nil, container != .gguf { throw ValidationError("Missing expected argument '--to <layout>'") }
+    if to == nil, container != .gguf {
+      throw ValidationError("Missing expected argument '--to <layout>'")
+    }
   }
 
   func work() throws -> Outcome {
     let weighbridge = try input.weighbridge()
     var request = ConversionRequest(
       input: input.input(source, framework: from), destination: destination,
-      to: to ?? "gguf")
+      // Only GGUF's own names can stand in a GGUF file.
+      to: container == .gguf ? "gguf" : to ?? "gguf")
     request.container = container
     request.dtype = dtype.value
     request.blocks = dtype == .q8_0 ? .q8_0 : nil
@@ -127,9 +134,15 @@ struct Convert: Command {
     }
     var progress: (@Sendable (Executor.Progress) -> Void)?
     if let line { progress = line.handler }
-    let result = try weighbridge.convert(
+    var result = try weighbridge.convert(
       request, dryRun: dryRun, check: check, progress: progress)
     line?.clear()
+    if let to, to != request.to {
+      result.problems.append(
+        Diagnostic(
+          .note, code: "convert.container", subject: "--to \(to)",
+          message: "is not used: a GGUF file has llama.cpp's names and keys"))
+    }
     Standard.problems(result.problems)
     if output.json {
       Standard.output(JSONReport.document(document(result)))

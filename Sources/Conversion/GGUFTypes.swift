@@ -32,6 +32,7 @@ enum GGUFTypes {
       .rounding,
       "\(count) matrices are rounded to \(blocks.rawValue), 32 numbers with one scale"
         + (halves > 0
-          ? "; \(halves) whose rows do not divide by 32 to F16, as llama.cpp's converter does" : ""))
+          ? "; \(halves) whose rows do not divide by 32 to F16, as llama.cpp's converter does" : "")
+    )
   }
 }

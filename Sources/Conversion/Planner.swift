@@ -124,7 +124,8 @@ public struct Planner: Sendable {
     }
     guard !types.isEmpty else { return }
     draft.note(
-      .exact, "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
+      .exact,
+      "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
     )
   }
 

@@ -95,7 +95,8 @@ struct AlignedPair {
   /// Where A has a piece of which B has the image, or the other way round, A's is taken in B's form.
   private mutating func expressImages() {
     for id in b.draft.pieces.keys where a.draft.pieces[id] == nil {
-      guard let number = id.sublayer, let kind = vocabulary.kinds[b.draft.spec.sublayers[number].kind]
+      guard let number = id.sublayer,
+        let kind = vocabulary.kinds[b.draft.spec.sublayers[number].kind]
       else { continue }
       let isImage = kind.piece(id.role)?.image != nil
       guard let role = isImage ? kind.piece(id.role)?.image?.of : kind.image(of: id.role)?.role,

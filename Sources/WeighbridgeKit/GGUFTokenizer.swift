@@ -56,7 +56,8 @@ enum GGUFTokenizer {
       Diagnostic(
         .warning, code: "gguf.no-tokenizer", subject: "tokenizer.ggml.model",
         message: "is written as none: \(why)",
-        help: "such a file takes and gives token numbers; add a tokenizer with llama.cpp's converter"))
+        help:
+          "such a file takes and gives token numbers; add a tokenizer with llama.cpp's converter"))
     return [GGUFField("tokenizer.ggml.model", .string("none"))].compactMap { $0 }
   }
 
@@ -295,7 +296,9 @@ enum GGUFTokenizer {
       }
     }
     for name in ["add_bos_token", "add_eos_token"] {
-      if let flag = source.values["tokenizer.ggml.\(name)"]?.json?.bool { setup[name] = .bool(flag) }
+      if let flag = source.values["tokenizer.ggml.\(name)"]?.json?.bool {
+        setup[name] = .bool(flag)
+      }
     }
     if let template = text("tokenizer.chat_template") { setup["chat_template"] = .string(template) }
     return [
@@ -345,7 +348,9 @@ private struct SentencePiece {
           if ids[field] != nil { ids[field] = Int(Int32(truncatingIfNeeded: number)) }
         }
       case (3, .bytes(let normalizer)):
-        for case (3, .number(let number)) in try Self.fields(normalizer) { addsPrefix = number != 0 }
+        for case (3, .number(let number)) in try Self.fields(normalizer) {
+          addsPrefix = number != 0
+        }
       default: break
       }
     }
@@ -359,7 +364,8 @@ private struct SentencePiece {
 
   func fields(rows: Int) throws(GGUFTokenizer.Unfit) -> [GGUFField] {
     guard tokens.count <= rows else {
-      throw GGUFTokenizer.Unfit("its \(tokens.count) tokens are more than the embedding's \(rows) rows")
+      throw GGUFTokenizer.Unfit(
+        "its \(tokens.count) tokens are more than the embedding's \(rows) rows")
     }
     let missing = tokens.count..<rows
     var fields = [GGUFField("tokenizer.ggml.model", .string("llama"))].compactMap { $0 }

@@ -167,7 +167,8 @@ extension Weighbridge {
       let sources = request.writesDigests ? sourceDigests(loaded) : nil
       let writer = WeightsWriter(
         plan: plan, source: loaded.source, container: container,
-        manifest: try manifest(loaded, plan, container, &problems), directory: directory.path, fileName: name,
+        manifest: try manifest(loaded, plan, container, &problems), directory: directory.path,
+        fileName: name,
         maxShardBytes: request.maxShardBytes, sync: request.sync,
         wantsDigests: request.writesDigests, progress: progress)
       let written: WeightsWriter.Result
@@ -196,7 +197,8 @@ extension Weighbridge {
       try copyCompanions(loaded.location, to: directory.path, configName: plan.to.files.config)
       if let gguf = loaded.source as? GGUFReader, container != .gguf {
         let present = try TextFile.names(in: directory.path)
-        for file in try GGUFTokenizer.files(of: gguf, &problems) where !present.contains(file.name) {
+        for file in try GGUFTokenizer.files(of: gguf, &problems) where !present.contains(file.name)
+        {
           try TextFile.write(file.text, to: "\(directory.path)/\(file.name)")
         }
       }

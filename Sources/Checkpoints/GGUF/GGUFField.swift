@@ -74,7 +74,9 @@ public struct GGUFField: Sendable, Hashable {
       return list(.string, texts.count) + texts.flatMap { string(Array($0.utf8)) }
     }
     let whole = values.compactMap { $0.int.flatMap { Int32(exactly: $0) } }
-    if whole.count == values.count { return list(.int32, whole.count) + whole.flatMap { little($0) } }
+    if whole.count == values.count {
+      return list(.int32, whole.count) + whole.flatMap { little($0) }
+    }
     let numbers = values.compactMap(\.double)
     guard numbers.count == values.count else { return nil }
     return list(.float32, numbers.count) + numbers.flatMap { little(Float($0).bitPattern) }

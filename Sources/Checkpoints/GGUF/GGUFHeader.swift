@@ -63,7 +63,8 @@ package struct GGUFHeader: Sendable {
     alignment = try Self.alignment(values["general.alignment"], file)
     if let architecture = values["general.architecture"], architecture.kind != .string {
       throw .gguf(
-        "key-type", "\(file.name): general.architecture", "should be a text, found \(architecture.kind)")
+        "key-type", "\(file.name): general.architecture",
+        "should be a text, found \(architecture.kind)")
     }
     tensors = []
     var names: Set<TensorName> = []
@@ -103,7 +104,8 @@ package struct GGUFHeader: Sendable {
   ) throws(Diagnostic) -> (String, GGUFValue) {
     let at = cursor.position
     let bytes = try cursor.string(atMost: mostKeyBytes, "key \(number)")
-    guard !bytes.isEmpty, let key = String(validating: bytes, as: UTF8.self), key.isStreamSafe else {
+    guard !bytes.isEmpty, let key = String(validating: bytes, as: UTF8.self), key.isStreamSafe
+    else {
       throw .gguf(
         "key", "\(cursor.file.name): byte \(at)",
         bytes.isEmpty ? "key \(number) is empty" : "key \(number) is no plain UTF-8")
@@ -236,7 +238,8 @@ package struct GGUFHeader: Sendable {
     guard let type = GGMLType(rawValue: number) else {
       let removed = GGMLType.removed[number].map { ", \($0), which ggml has removed" } ?? ""
       throw .gguf(
-        "tensor-type", subject, "is of type \(number)\(removed.isEmpty ? ", which is not known" : removed)")
+        "tensor-type", subject,
+        "is of type \(number)\(removed.isEmpty ? ", which is not known" : removed)")
     }
     let claimed = try cursor.integer(UInt64.self, subject)
     guard let offset = Int(exactly: claimed) else {
@@ -276,7 +279,8 @@ package struct GGUFHeader: Sendable {
           help: "tensors follow one another in the order of the table; convert the file again")
       }
       guard let place = start.checkedPlus(next), let end = place.checkedPlus(tensor.byteCount),
-        end <= file.byteCount || tensor.byteCount == 0, let after = next.checkedPlus(tensor.byteCount),
+        end <= file.byteCount || tensor.byteCount == 0,
+        let after = next.checkedPlus(tensor.byteCount),
         let padded = padded(after)
       else {
         throw .gguf(

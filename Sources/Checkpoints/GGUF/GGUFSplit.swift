@@ -45,6 +45,13 @@ enum GGUFSplit {
     var parts = [Part(file: first, header: header)]
     var names = Set(header.tensors.map { TensorName($0.name) })
     for number in 2...count {
+      let path = directory + "/" + name.of(number)
+      if let real = FilePath.outside(path, of: directory) {
+        throw .gguf(
+          "split-symlink", path,
+          "is a link to \(shown(real)), outside the checkpoint's directory",
+          help: "copy the part itself into the directory if you trust the link")
+      }
       let file = try RandomAccessFile(path: directory + "/" + name.of(number))
       let other = try GGUFHeader(of: file)
       guard try self.number(countKey, other, file) == count,

@@ -93,7 +93,8 @@ public final class GGUFWriter: TensorSink {
     }
     guard !bytes.isEmpty, bytes.count <= GGUFHeader.mostNameBytes, !bytes.contains(0) else {
       throw .gguf(
-        "name", subject, "has a name of \(bytes.count) bytes; ggml takes 1 to \(GGUFHeader.mostNameBytes)")
+        "name", subject,
+        "has a name of \(bytes.count) bytes; ggml takes 1 to \(GGUFHeader.mostNameBytes)")
     }
     guard names.insert(tensor.name).inserted else {
       throw .gguf("duplicate-tensor", subject, "the name is taken already")
