@@ -116,8 +116,8 @@ def bad():
     put("gguf.version__one", whole([ARCH], TWO, A + B, version=1))
     put("gguf.version__four", whole([ARCH], TWO, A + B, version=4))
     put("gguf.big-endian__version", b"GGUF" + struct.pack(">IQQ", 3, 0, 0))
-    put("gguf.truncated__in-the-counts", ok[:20])
-    put("gguf.truncated__in-a-key", ok[:40])
+    put("gguf.length__ends-in-the-counts", ok[:20])
+    put("gguf.length__ends-in-a-key", ok[:40])
     put("gguf.truncated__in-the-table", ok[:24 + len(ARCH) + 20])
     put("gguf.truncated__in-the-data", ok[:-20])
     put("gguf.truncated__no-data", ok[:-64])
@@ -162,7 +162,7 @@ def bad():
     put("gguf.size__bytes-wrap", one("a", [2**62]))
     put("gguf.size__extent-negative", one("a", [2**64 - 1]))
     # GHSA-vgg9-87g3-85w8, llama.cpp #24759: padded sizes whose sum wraps.
-    put("gguf.truncated__sum-of-sizes-wraps", whole([ARCH], [info("a", [2**60]), info("b", [2**60], offset=2**62)], A))
+    put("gguf.size__sum-of-sizes-wraps", whole([ARCH], [info("a", [2**60]), info("b", [2**60], offset=2**62)], A))
     # CVE-2026-7482: a shape larger than the data.
     put("gguf.truncated__shape-larger-than-the-data", one("a", [1000, 1000]))
     # CVE-2026-53923: an extent that 32 bits cut to 1.

@@ -87,7 +87,7 @@ def bad():
     central = whole.rindex(b"PK\1\2")
     for at in (22, central + 24):
         whole[at:at + 4] = struct.pack("<I", len(body) + 4)
-    put("npz.size__deflated-too-few", bytes(whole))
+    put("npz.deflate__fewer-bytes-than-promised", bytes(whole))
     broken = bytearray(archive([("x.npy", npy(head(shape="(8,)"), bytes(range(32))))], deflate=True))
     broken[36] = 0xFF
     put("npz.deflate__damaged", bytes(broken))

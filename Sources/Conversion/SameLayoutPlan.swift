@@ -78,6 +78,8 @@ enum SameLayoutPlan {
       for key in ["vocab_size", "padded_vocab_size"] where known.contains(key) {
         config[key] = .int(rows)
       }
+      // GGUF's: mamba.vocab_size.
+      for key in known where key.hasSuffix(".vocab_size") { config[key] = .int(rows) }
       if known.contains("pad_vocab_size_multiple") { config["pad_vocab_size_multiple"] = 1 }
     }
     return ConversionPlan(
