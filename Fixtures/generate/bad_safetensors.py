@@ -238,6 +238,7 @@ def good_ones():
     good("unaligned-header", file(text({"f": entry("F32", [1], [0, 4])}) + b" " * 3, struct.pack("<f", 7)))
     good("reverse-order", file({"last": entry("F32", [1], [8, 12]), "middle": entry("F32", [1], [4, 8]),
                                 "first": entry("F32", [1], [0, 4])}, struct.pack("<3f", 1, 2, 3)))
+    good("metadata-null", file(b'{"__metadata__":null}', b""))
     good("metadata-last", file({"a": entry(), "__metadata__": {"format": "pt"}}, struct.pack("<2f", 3, 4)))
     good("fields-in-other-order", file(b'{ "a" :\n\t{"data_offsets" : [ 0 , 8 ],"shape":[ 2 ], "dtype":"F32"} }',
                                        struct.pack("<2f", 5, 6)))
