@@ -135,7 +135,8 @@ public struct CheckpointLocation: Sendable, Hashable {
 
   /// The endings of weights, the longer first where one ends in another.
   private static let endings = [
-    ".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".hdf5",
+    ".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".hdf5", ".gguf",
+    ".npz",
   ]
 
   /// The ending of a weights file's name.

@@ -90,9 +90,9 @@ struct Inspect: Command {
   private func tensor(_ tensor: Inspection.Tensor) -> JSONValue {
     var object: JSONObject = [
       "name": .string(tensor.info.name.string),
-      "dtype": .string(tensor.info.dtype.rawValue),
+      "dtype": .string(tensor.info.typeName),
       "shape": JSONReport.shape(tensor.info.shape),
-      "bytes": .int(tensor.info.byteCount),
+      "bytes": .int(tensor.info.storedByteCount),
       "file": .string(tensor.info.file),
       "piece": tensor.piece.map { .string($0) } ?? .null,
     ]

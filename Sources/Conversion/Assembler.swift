@@ -14,6 +14,8 @@ struct Assembler {
   var tensors: [ConversionPlan.Tensor] = []
   var problems: [Diagnostic] = []
   private var used: Set<PieceID> = []
+  /// Tensors that hold A in place of A_log, or the other way round.
+  private var mapped: [PieceValue.Mapping: Int] = [:]
 
   init(
     draft: Draft, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions,
@@ -56,6 +58,21 @@ struct Assembler {
         ], keep: .always)
     }
     try checkLeftovers()
+    noteMapped()
+    if options.container == .gguf { GGUFTypes.note(&draft, tensors, options) }
+  }
+
+  /// States the rounding of A.
+  private mutating func noteMapped() {
+    for (mapping, count) in mapped {
+      let tensors = "\(count) tensor\(count == 1 ? "" : "s")"
+      draft.note(
+        .rounding,
+        mapping == .negExp
+          ? "A = -exp(A_log) is written in place of A_log: computed in float64 and rounded once, in \(tensors)"
+          : "A_log = log(-A) is written in place of A: computed in float64 and rounded once, in \(tensors)"
+      )
+    }
   }
 
   /// The head's tensor as another name for the embedding's storage.
@@ -95,15 +112,22 @@ struct Assembler {
   ) {
     let natural =
       SameLayoutPlan.widest(parts.map(\.value)) ?? (keep > .never ? .f32 : modelDType)
-    let dtype = SameLayoutPlan.cast(natural, options, keep)
+    var dtype = SameLayoutPlan.cast(natural, options, keep)
+    var blocks: OutputTensor.BlockType?
+    if options.container == .gguf {
+      (dtype, blocks) = GGUFTypes.choose(name, shape, dtype, options)
+    }
+    let isMapped = parts.contains { if case .mapped = $0.value { true } else { false } }
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
-      natural != .f64
+      natural != .f64, dtype != .f32
     {
       draft.note(
         .rounding, "changed weights are rounded to \(dtype.rawValue), as the others are stored")
     }
     // Parts of several types become one: each is told for itself.
-    for own in parts.map(\.value) where !own.isNew && own.dtype != dtype {
+    for own in parts.map(\.value)
+    where !own.isNew && own.dtype != dtype
+      && (!isMapped || !SameLayoutPlan.isWider(dtype, than: own.dtype)) {
       draft.note(
         SameLayoutPlan.isWider(dtype, than: own.dtype) ? .exact : .rounding,
         SameLayoutPlan.isWider(dtype, than: own.dtype)
@@ -115,11 +139,10 @@ struct Assembler {
         Diagnostic(code: "convert.size", subject: name, message: "\(shape) is too large"))
       return
     }
-    tensors.append(
-      ConversionPlan.Tensor(
-        output: OutputTensor(
-          name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes),
-        parts: parts))
+    var output = OutputTensor(
+      name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes)
+    output.blocks = blocks
+    tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
   }
 
   /// The type of new pieces that stand alone: that of the embedding.
@@ -136,6 +159,7 @@ struct Assembler {
   {
     if let value = draft.pieces[id] { return value }
     let kind = kind(of: id)
+    if let value = image(of: id, kind) { return value }
     guard let piece = kind.piece(id.role), let shape = try shape(of: id) else {
       missing(id, tensor)
       return nil
@@ -155,6 +179,20 @@ struct Assembler {
       missing(id, tensor)
       return nil
     }
+  }
+
+  /// The piece made of the one that it is the image of, or of its own image.
+  private mutating func image(of id: PieceID, _ kind: MixerKind) -> PieceValue? {
+    let (role, mapping): (String?, PieceValue.Mapping) =
+      if let image = kind.piece(id.role)?.image {
+        (image.of, .negExp)
+      } else {
+        (kind.image(of: id.role)?.role, .logNeg)
+      }
+    guard let role, let base = draft.pieces[PieceID(id.sublayer, role)] else { return nil }
+    used.insert(PieceID(id.sublayer, role))
+    mapped[mapping, default: 0] += 1
+    return .mapped(base, mapping)
   }
 
   private func shape(of id: PieceID) throws(Diagnostic) -> Shape? {

@@ -181,6 +181,7 @@ struct LayoutPage {
   /// The number of rows of what is glued together.
   private static func height(_ glue: Glue, _ kind: MixerKind?) -> String {
     switch glue {
+    case .image: glue.roles.first.flatMap { kind?.piece($0)?.shape.first?.text } ?? "?"
     case .piece(let role): kind?.piece(role)?.shape.first?.text ?? "?"
     case .concat(let parts), .interleave(let parts, _): sum(parts.map { height($0, kind) })
     case .rotaryPairs(let part, _): height(part, kind)
