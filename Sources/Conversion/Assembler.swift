@@ -127,7 +127,8 @@ struct Assembler {
     // Parts of several types become one: each is told for itself.
     for own in parts.map(\.value)
     where !own.isNew && own.dtype != dtype
-      && (!isMapped || !SameLayoutPlan.isWider(dtype, than: own.dtype)) {
+      && (!isMapped || !SameLayoutPlan.isWider(dtype, than: own.dtype))
+    {
       draft.note(
         SameLayoutPlan.isWider(dtype, than: own.dtype) ? .exact : .rounding,
         SameLayoutPlan.isWider(dtype, than: own.dtype)

@@ -18,7 +18,8 @@ extension Rewrite {
       let own = draft.spec.sublayers[i]["group_norm"].string ?? "rms"
       let wanted = target.sublayers[i]["group_norm"].string ?? "rms"
       let id = PieceID(i, "v.weight")
-      guard target.sublayers[i].kind == draft.spec.sublayers[i].kind, own != wanted, let value = draft.pieces[id],
+      guard target.sublayers[i].kind == draft.spec.sublayers[i].kind, own != wanted,
+        let value = draft.pieces[id],
         let width = draft.spec.sublayers[i]["head_v_dim"].int,
         draft.spec.sublayers[i]["d_conv"] == .null
       else { continue }
