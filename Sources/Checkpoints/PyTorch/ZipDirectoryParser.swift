@@ -2,13 +2,13 @@ import Tensors
 
 /// Walks the central directory and compares each entry with its local header.
 struct ZipDirectoryParser {
-  let file: RandomAccessFile
+  let file: any StoredBytes
   let end: ZipEnd
   let bytes: [UInt8]
   /// Bytes of all local headers so far.
   private var localBytes = 0
 
-  init(file: RandomAccessFile, end: ZipEnd, bytes: [UInt8]) {
+  init(file: any StoredBytes, end: ZipEnd, bytes: [UInt8]) {
     self.file = file
     self.end = end
     self.bytes = bytes
