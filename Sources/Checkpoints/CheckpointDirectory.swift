@@ -8,11 +8,13 @@ public struct CheckpointLocation: Sendable, Hashable {
     case file(String)
     /// The `*.index.json` of several.
     case index(String)
+    /// The directory of every rank's files.
+    case sharded(String)
 
-    /// The path of the file or index.
+    /// The path of the file, index or directory.
     public var path: String {
       switch self {
-      case .file(let path), .index(let path): path
+      case .file(let path), .index(let path), .sharded(let path): path
       }
     }
   }
@@ -53,11 +55,23 @@ public struct CheckpointLocation: Sendable, Hashable {
       throw Diagnostic(
         code: "io.not-a-file", subject: path, message: "is neither a file nor a directory")
     case .file:
+      if let sharded = try DCPLocation.directory(of: path) {
+        directory = sharded.directory
+        weights = .sharded(sharded.directory)
+        notes = sharded.notes
+        break
+      }
       directory = FilePath.directory(of: path)
       weights = path.hasSuffix(".index.json") ? .index(path) : .file(path)
     case .directory:
       directory = FilePath.trimmed(path)
       let names = try FilePath.names(in: directory)
+      if let sharded = DCPLocation.find(names, in: directory) {
+        directory = sharded.directory
+        weights = .sharded(sharded.directory)
+        notes = sharded.notes
+        break
+      }
       let choice = try Self.choose(names, in: directory)
       let chosen = Self.join(directory, choice.name)
       weights = choice.name.hasSuffix(".index.json") ? .index(chosen) : .file(chosen)
@@ -74,8 +88,13 @@ public struct CheckpointLocation: Sendable, Hashable {
     let lit = FilePath.name(of: weights.path).hasPrefix("lit_")
     let order = lit ? ["lit_config.json", "config.json"] : ["config.json", "lit_config.json"]
     let here = directory
-    configs = (order + ["params.json", "model_config.yaml"]).filter(names.contains).map {
-      Self.join(here, $0)
+    let configNames = order + ["params.json", "model_config.yaml"]
+    if case .sharded = weights {
+      let found = DCPLocation.configs(for: here, names: configNames)
+      configs = found.configs
+      notes += found.notes
+    } else {
+      configs = configNames.filter(names.contains).map { Self.join(here, $0) }
     }
     companions = names.filter(Self.isCompanion).map { Self.join(here, $0) }
     // A checkpoint from a stranger must not carry the reader's own files into what is written from it.
@@ -110,7 +129,10 @@ public struct CheckpointLocation: Sendable, Hashable {
     let first = safetensors.isEmpty ? torch : safetensors
     if first.count > 1 { throw ambiguous(first, directory) }
     if let name = first.first {
-      guard !safetensors.isEmpty, let other = torch.first else { return (name, []) }
+      let sharded = all.contains(DCPFiles.indexName) ? DCPFiles.indexName : nil
+      guard let other = safetensors.isEmpty ? sharded : torch.first ?? sharded else {
+        return (name, [])
+      }
       let note = Diagnostic(
         .note, code: "checkpoint.chosen", subject: directory,
         message: "holds \(name) and \(other); \(name) is read",

@@ -6,4 +6,6 @@ public enum Container: String, Sendable, Hashable, CaseIterable {
   case pytorch
   /// HDF5, through libhdf5.
   case hdf5
+  /// The directories of `torch.distributed.checkpoint`: every rank's files and one index.
+  case dcp
 }

@@ -10,6 +10,7 @@ enum ContainerFactory {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
     case .pytorch: return try TorchReader(path: path)
     case .hdf5: return try HDF5Reader(path: path)
+    case .dcp: return try DCPReader(directory: path)
     }
   }
 
@@ -24,6 +25,9 @@ enum ContainerFactory {
       return try TorchWriter(manifest: manifest, directory: directory, fileName: fileName)
     case .hdf5:
       return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
+    case .dcp:
+      // The files' names are PyTorch's.
+      return try DCPWriter(manifest: manifest, directory: directory)
     }
   }
 }

@@ -2,33 +2,46 @@ public import Tensors
 
 /// Opens the checkpoint at `path`: a file, an index, or a directory.
 ///
+/// - Parameters:
+///   - path: where it is.
+///   - rules: how strictly safetensors is read.
+///   - key: the key of the model in a saved dict that holds several.
 /// - Throws: every independent problem at once: `checkpoint.*`, `container.*`, `shards.*`, those of
 ///   the containers, `io.*`.
 public func openCheckpoint(
-  at path: String, rules: SafetensorsHeader.Rules = .strict
+  at path: String, rules: SafetensorsHeader.Rules = .strict, key: String? = nil
 ) throws(Problems) -> any TensorSource {
   let location: CheckpointLocation
   do throws(Diagnostic) {
     location = try CheckpointLocation(finding: path)
   } catch { throw Problems([error]) }
-  return try openCheckpoint(location, rules: rules)
+  return try openCheckpoint(location, rules: rules, key: key)
 }
 
 /// Opens a checkpoint whose parts were found already.
 ///
 /// - Throws: as `openCheckpoint(at:rules:)`.
 public func openCheckpoint(
-  _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict
+  _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict, key: String? = nil
 ) throws(Problems) -> any TensorSource {
   func open(_ path: String) throws(Problems) -> any TensorSource {
     let container: Container
     do throws(Diagnostic) {
       container = try ContainerSniffer.sniff(path: path)
     } catch { throw Problems([error]) }
-    return try ContainerFactory.reader(container, path: path, rules: rules)
+    let source = try ContainerFactory.reader(container, path: path, rules: rules)
+    try DCPSafetensorsReader.checkWhole(source, path: path)
+    return source
   }
   switch location.weights {
   case .file(let path): return try open(path)
+  case .sharded(let path):
+    let names: [String]
+    do throws(Diagnostic) {
+      names = try FilePath.names(in: path)
+    } catch { throw Problems([error]) }
+    guard !DCPFiles.isSharded(names) else { return try DCPReader(directory: path, key: key) }
+    return try DCPSafetensorsReader(directory: path, rules: rules)
   case .index(let path): return try ShardedReader(indexPath: path, open: open)
   }
 }
@@ -41,13 +54,14 @@ public func openCheckpoint(
 ///   - directory: where.
 ///   - fileName: `model.safetensors`; shards derive their names from it.
 ///   - maxShardBytes: bytes of tensors at which a shard is closed; `nil` for a single file. A
-///     checkpoint that fits one shard is a single file without an index. HDF5 is never split.
+///     checkpoint that fits one shard is a single file without an index. HDF5 is never split,
+///     and DCP by ranks only.
 /// - Throws: `io.write`, or what the container cannot hold.
 public func makeSink(
   container: Container, manifest: OutputManifest, directory: String, fileName: String,
   maxShardBytes: Int? = nil
 ) throws(Diagnostic) -> any TensorSink {
-  if let maxShardBytes, container != .hdf5 {
+  if let maxShardBytes, container != .hdf5, container != .dcp {
     let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
     if split.count > 1 {
       return try ShardedWriter(

@@ -151,7 +151,7 @@ public final class OutputDirectory: Sendable {
     }
     // Replacing deletes what is there; a mistyped home directory must survive.
     let names = try FilePath.names(in: real)
-    let endings = [".safetensors", ".bin", ".pth", ".pt", ".h5", ".hdf5"]
+    let endings = [".safetensors", ".bin", ".pth", ".pt", ".h5", ".hdf5", ".distcp"]
     let isCheckpoint = names.contains { name in endings.contains { name.hasSuffix($0) } }
     guard names.isEmpty || isCheckpoint, !names.contains(".git") else {
       throw Diagnostic(

@@ -56,6 +56,17 @@ struct Convert: Command {
       "Close a shard before it is larger than this: 5GB, 500MiB, 1000000.", valueName: "size"))
   var maxShardSize: ByteSize?
 
+  @Option(
+    help: ArgumentHelp(
+      "With --container dcp: deal the rows out to so many ranks' files.", valueName: "number"))
+  var ranks: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --container dcp: the key that the names stand under (flame's is model); by default none.",
+      valueName: "key"))
+  var dcpPrefix: String?
+
   @Flag(help: "Decide everything, write nothing.")
   var dryRun = false
 
@@ -89,6 +100,18 @@ struct Convert: Command {
 
   func validate() throws {
     if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
+    if container != .dcp, ranks != nil || dcpPrefix != nil {
+      throw ValidationError("--ranks and --dcp-prefix belong to --container dcp")
+    }
+    if let ranks, !(1...DCPWriter.rankLimit).contains(ranks) {
+      throw ValidationError("--ranks should be 1 to \(DCPWriter.rankLimit)")
+    }
+    if container == .dcp, maxShardSize != nil {
+      throw ValidationError("--container dcp is split by --ranks, not by --max-shard-size")
+    }
+    if container == .dcp, resume {
+      throw ValidationError("--resume is not for --container dcp, whose files are written together")
+    }
   }
 
   func work() throws -> Outcome {
@@ -100,6 +123,8 @@ struct Convert: Command {
     request.castsAll = castAll
     request.vocabularyRows = vocabSize
     request.maxShardBytes = maxShardSize?.bytes
+    request.ranks = ranks ?? 1
+    request.nesting = dcpPrefix == "none" || dcpPrefix == "" ? nil : dcpPrefix
     request.force = force
     request.sync = !noFsync
     request.writesDigests = sha256

@@ -22,6 +22,10 @@ public struct ConversionRequest: Sendable {
   public var vocabularyRows: Int?
   /// Bytes at which a shard is closed; `nil` for one file.
   public var maxShardBytes: Int?
+  /// For DCP: the ranks that rows are dealt out to.
+  public var ranks = 1
+  /// For DCP: the key under which the names stand; `nil` for the top level.
+  public var nesting: String?
   /// Whether an existing destination is replaced.
   public var force = false
   /// Whether the bytes are brought to the disk before the destination appears.
@@ -117,7 +121,15 @@ extension Weighbridge {
   ) throws -> ConversionResult {
     let (loaded, plan) = try plan(request)
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
-    let name = plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
+    let name =
+      container == .dcp
+      ? ".metadata" : plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
+    guard container != .dcp || !request.resumes else {
+      throw Diagnostic(
+        code: "resume.container", subject: request.destination,
+        message: "a sharded checkpoint's files are written together and cannot be resumed",
+        help: "convert without --resume")
+    }
     var problems = loaded.problems.filter { $0.severity != .error } + plan.warnings
     var unique: [Diagnostic] = []
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
@@ -136,7 +148,8 @@ extension Weighbridge {
       let sources = request.writesDigests ? sourceDigests(loaded) : nil
       let writer = WeightsWriter(
         plan: plan, source: loaded.source, container: container,
-        manifest: manifest(loaded, plan, container), directory: directory.path, fileName: name,
+        manifest: manifest(request, loaded, plan, container), directory: directory.path,
+        fileName: name,
         maxShardBytes: request.maxShardBytes, sync: request.sync,
         wantsDigests: request.writesDigests, progress: progress)
       let written: WeightsWriter.Result
@@ -196,13 +209,15 @@ extension Weighbridge {
   }
 
   private func manifest(
-    _ loaded: LoadedCheckpoint, _ plan: ConversionPlan, _ container: Container
+    _ request: ConversionRequest, _ loaded: LoadedCheckpoint, _ plan: ConversionPlan,
+    _ container: Container
   ) -> OutputManifest {
     var metadata = loaded.source.metadata
     metadata["config"] = nil
     metadata["format"] = container == .safetensors ? "pt" : nil
     return OutputManifest(
-      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config))
+      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
+      nesting: container == .dcp ? request.nesting : nil, ranks: request.ranks)
   }
 
   /// Tokenizer and generation files go along.

@@ -20,7 +20,8 @@ extension Weighbridge {
       }
       throw Problems([problem])
     }
-    let source = try openCheckpoint(location, rules: input.compat ? .compat : .strict)
+    let source = try openCheckpoint(
+      location, rules: input.compat ? .compat : .strict, key: input.key)
     do throws(Diagnostic) {
       let config = try ConfigFinder(library: library).find(input, location, source)
       return try match(input, location, source, config)

@@ -43,17 +43,20 @@ public struct CheckpointInput: Sendable {
   public var framework: String?
   /// Whether safetensors is read as its implementation does, not as its specification says.
   public var compat: Bool
+  /// The key of the model in a saved dict that holds several.
+  public var key: String?
 
   /// A checkpoint.
   public init(
     path: String, configPath: String? = nil, preset: String? = nil, framework: String? = nil,
-    compat: Bool = false
+    compat: Bool = false, key: String? = nil
   ) {
     self.path = path
     self.configPath = configPath
     self.preset = preset
     self.framework = framework
     self.compat = compat
+    self.key = key
   }
 }
 

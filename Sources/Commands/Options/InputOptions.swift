@@ -22,9 +22,15 @@ struct InputOptions: ParsableArguments {
   @Flag(help: "Read safetensors as laxly as its reference implementation does.")
   var compat = false
 
+  @Option(
+    help: ArgumentHelp(
+      "The model's key in a saved dict that holds several.", valueName: "key"))
+  var key: String?
+
   func input(_ path: String, framework: String? = nil) -> CheckpointInput {
     CheckpointInput(
-      path: path, configPath: config, preset: preset, framework: framework, compat: compat)
+      path: path, configPath: config, preset: preset, framework: framework, compat: compat,
+      key: key)
   }
 
   func weighbridge() throws -> Weighbridge { try Weighbridge(layoutFiles: layoutFile) }
