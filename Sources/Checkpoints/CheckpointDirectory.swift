@@ -96,10 +96,17 @@ public struct CheckpointLocation: Sendable, Hashable {
     } else {
       configs = configNames.filter(names.contains).map { Self.join(here, $0) }
     }
-    companions = names.filter(Self.isCompanion).map { Self.join(here, $0) }
+    // A sharded checkpoint's tokenizer lies where its config does.
+    var home = here
+    if case .sharded = weights, let config = configs.first {
+      let place = FilePath.directory(of: config)
+      if FilePath.name(of: place) != "configs" { home = place }
+    }
+    let beside = home == here ? names : try FilePath.names(in: home)
+    companions = beside.filter(Self.isCompanion).map { Self.join(home, $0) }
     // A checkpoint from a stranger must not carry the reader's own files into what is written from it.
-    companions.removeAll { path in
-      guard let real = FilePath.outside(path, of: here) else { return false }
+    companions.removeAll { [home] path in
+      guard let real = FilePath.outside(path, of: home) else { return false }
       notes.append(
         Diagnostic(
           .warning, code: "checkpoint.linked-file", subject: path,

@@ -20,7 +20,7 @@ public func openCheckpoint(
 
 /// Opens a checkpoint whose parts were found already.
 ///
-/// - Throws: as `openCheckpoint(at:rules:)`.
+/// - Throws: as `openCheckpoint(at:rules:key:)`.
 public func openCheckpoint(
   _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict, key: String? = nil
 ) throws(Problems) -> any TensorSource {

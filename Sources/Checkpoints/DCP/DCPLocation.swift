@@ -36,7 +36,11 @@ enum DCPLocation {
       "pytorch_model.bin.index.json",
     ].filter(names.contains)
     guard usual.isEmpty else { return nil }
-    if DCPFiles.isSharded(names) { return (directory, []) }
+    // Other tools keep a folder of that name.
+    let isFolder = FilePath.kind(directory + "/" + DCPFiles.indexName) == .directory
+    if DCPFiles.isSharded(names.filter { !isFolder || $0 != DCPFiles.indexName }) {
+      return (directory, [])
+    }
     let parts = names.filter { $0.hasSuffix(".safetensors") }
     if parts.contains(where: DCPSafetensorsReader.isPartName)
       || parts.first.map({ DCPSafetensorsReader.isPart(directory + "/" + $0) }) ?? false

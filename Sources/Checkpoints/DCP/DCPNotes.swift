@@ -4,9 +4,9 @@ import Tensors
 enum DCPNotes {
   /// Step, ranks and files; what was passed over; files that the index does not know.
   static func notes(
-    _ metadata: DCPMetadata, _ selection: DCPSelection, names: [String], directory: String
+    _ metadata: DCPMetadata, _ selection: DCPSelection, used: Set<TensorName>, names: [String],
+    directory: String
   ) -> [Diagnostic] {
-    let used = Set(((try? metadata.places()) ?? []).map { TensorName($0.place.file) })
     let ranks = Set(used.compactMap { DCPFiles.rank(of: $0.string) })
     var parts: [String] = []
     if let step = step(of: FilePath.name(of: FilePath.real(directory) ?? directory)) {
@@ -30,7 +30,12 @@ enum DCPNotes {
           message: "holds more than the model, which is not read",
           notes: Array(texts.prefix(16)) + (texts.count > 16 ? ["and more"] : [])))
     }
-    let stale = names.filter { $0.hasSuffix(".distcp") && !used.contains(TensorName($0)) }
+    // Ranks that had nothing to save leave empty files.
+    let stale = names.filter { name in
+      guard name.hasSuffix(".distcp"), !used.contains(TensorName(name)) else { return false }
+      let file = try? RandomAccessFile(path: directory + "/" + name)
+      return file?.byteCount != 0
+    }
     if !stale.isEmpty {
       result.append(
         Diagnostic(

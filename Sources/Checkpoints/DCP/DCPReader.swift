@@ -11,7 +11,7 @@ public import Tensors
 ///
 /// Opening reads the index, and of each chunk of the model what it says of itself. Optimizers and
 /// other state are passed over unread.
-public final class DCPReader: TensorSource {
+public final class DCPReader: TiledSource {
   /// `.dcp`.
   public let container = Container.dcp
   /// The files that hold the model, then the index.
@@ -51,7 +51,8 @@ public final class DCPReader: TensorSource {
     let subject = index.path
     let metadata = try DCPMetadata(parsing: bytes, subject: subject)
     let selection = try DCPSelection(metadata, key: key, subject: subject)
-    try Self.checkRanges(metadata, subject)
+    let places = try metadata.places()
+    try Self.checkRanges(places, subject)
 
     var problems = ProblemList()
     var found = DCPFiles(directory: directory)
@@ -101,7 +102,9 @@ public final class DCPReader: TensorSource {
     let meta = try Self.attachments(names, in: directory)
     attachments = meta.attachments
     warnings =
-      DCPNotes.notes(metadata, selection, names: names, directory: directory)
+      DCPNotes.notes(
+        metadata, selection, used: Set(places.map { TensorName($0.place.file) }), names: names,
+        directory: directory)
       + (meta.warning.map { [$0] } ?? [])
   }
 
@@ -132,9 +135,9 @@ public final class DCPReader: TensorSource {
   /// No two chunks share bytes, whatever they belong to. Items that are no tensors are never opened, and
   /// say nothing.
   private static func checkRanges(
-    _ metadata: DCPMetadata, _ subject: String
+    _ all: [(name: String, offsets: [Int]?, place: DCPMetadata.Place)], _ subject: String
   ) throws(Problems) {
-    var places = try metadata.places().filter { $0.offsets != nil && $0.place.length > 0 }
+    var places = all.filter { $0.offsets != nil && $0.place.length > 0 }
     places.sort {
       $0.place.file != $1.place.file
         ? TensorName($0.place.file) < TensorName($1.place.file)
@@ -201,6 +204,9 @@ public final class DCPReader: TensorSource {
     guard tiles.count == 1, tiles[0].checksum == nil, tiles[0].view.isDense else { return nil }
     return TensorInfo.Extent(file: tiles[0].file, offset: tiles[0].view.base)
   }
+
+  /// How tensor number `index` is cut.
+  public func grid(of index: Int) -> String? { tiled[index].grid }
 
   /// Reads the bytes `range` of tensor number `index`, row-major, from the chunks that hold them.
   ///

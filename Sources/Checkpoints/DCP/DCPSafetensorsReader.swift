@@ -3,7 +3,7 @@ public import Tensors
 /// The safetensors files of every rank, as `HuggingFaceStorageWriter(save_distributed=True)` writes
 /// them: each holds its own rows under the whole tensor's name, and only a text beside them says where
 /// they belong. Read as ordinary shards they look like a smaller model.
-public final class DCPSafetensorsReader: TensorSource {
+public final class DCPSafetensorsReader: TiledSource {
   /// `.safetensors`.
   public let container = Container.safetensors
   /// The files of all ranks, in the order of their names.
@@ -274,6 +274,9 @@ public final class DCPSafetensorsReader: TensorSource {
     }
     return result
   }
+
+  /// How tensor number `index` is cut.
+  public func grid(of index: Int) -> String? { tiled[index].grid }
 
   /// Reads the bytes `range` of tensor number `index`, row-major, from the parts that hold them.
   ///

@@ -31,7 +31,8 @@ struct DCPSelection {
     "train_state",
   ]
 
-  private static func isTrainingState(_ key: String) -> Bool {
+  /// Whether a key is one under which trainers save something else than a model.
+  static func isTrainingState(_ key: String) -> Bool {
     if trainingState.contains(key) { return true }
     // Lightning numbers them.
     guard key.hasPrefix("optimizer_") else { return false }

@@ -48,6 +48,12 @@ public final class DCPWriter: TensorSink {
         "ranks", directory, "cannot be written by \(manifest.ranks) ranks",
         help: "give 1 to \(Self.rankLimit)")
     }
+    if let key = manifest.nesting, DCPSelection.isTrainingState(key) {
+      throw .dcp(
+        "prefix", directory,
+        "cannot hold a model under \(quoted(key)), where trainers keep other state",
+        help: "give model, or no prefix")
+    }
     let ranks = DCPRanks(count: manifest.ranks)
     tensors = manifest.tensors
     extents = tensors.map { _ in nil }
