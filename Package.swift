@@ -34,6 +34,7 @@ let package = Package(
     .library(name: "WeighbridgeKit", targets: ["WeighbridgeKit"]),
     .library(name: "Tensors", targets: ["Tensors"]),
     .library(name: "Checkpoints", targets: ["Checkpoints"]),
+    .library(name: "Hub", targets: ["Hub"]),
     .library(name: "Layouts", targets: ["Layouts"]),
     .library(name: "Conversion", targets: ["Conversion"]),
     .library(name: "Inference", targets: ["Inference"]),
@@ -57,9 +58,11 @@ let package = Package(
     .target(
       name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
+    // A model as pieces that belong to no framework; everything meets here.
+    .target(name: "Hub", dependencies: ["Tensors", collections], swiftSettings: hot),
     // Names, shapes and configs, as data.
     .target(
-      name: "Layouts", dependencies: ["Tensors", "Yams", collections], swiftSettings: strict,
+      name: "Layouts", dependencies: ["Tensors", "Hub", "Yams", collections], swiftSettings: strict,
       plugins: ["EmbedFormats"]),
     .executableTarget(
       name: "embed-formats", path: "Sources/Plugins/embed-formats", swiftSettings: strict),
@@ -68,24 +71,24 @@ let package = Package(
       path: "Sources/Plugins/EmbedFormats"),
     // Source to plan to destination.
     .target(
-      name: "Conversion", dependencies: ["Tensors", "Checkpoints", "Layouts", collections],
+      name: "Conversion", dependencies: ["Tensors", "Hub", "Checkpoints", "Layouts", collections],
       swiftSettings: hot),
     // The forward pass.
     .target(
-      name: "Inference", dependencies: ["Tensors", "Layouts", "CKernels"], swiftSettings: hot),
-    .target(name: "Parity", dependencies: ["Tensors", "Layouts", "Inference"], swiftSettings: hot),
+      name: "Inference", dependencies: ["Tensors", "Hub", "CKernels"], swiftSettings: hot),
+    .target(name: "Parity", dependencies: ["Tensors", "Hub", "Inference"], swiftSettings: hot),
     // The facade and the tool.
     .target(
       name: "WeighbridgeKit",
       dependencies: [
-        "Tensors", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity", collections,
-        crypto,
+        "Tensors", "Hub", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity",
+        collections, crypto,
       ], swiftSettings: strict),
     .target(
       name: "Commands",
       dependencies: [
-        "WeighbridgeKit", "Tensors", "Checkpoints", "Conversion", "Layouts", "Inference", "Parity",
-        argumentParser, collections,
+        "WeighbridgeKit", "Tensors", "Hub", "Checkpoints", "Conversion", "Layouts", "Inference",
+        "Parity", argumentParser, collections,
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
@@ -93,7 +96,8 @@ let package = Package(
     .executableTarget(
       name: "embed",
       dependencies: [
-        "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "Parity", "Tensors",
+        "WeighbridgeKit", "Checkpoints", "Conversion", "Hub", "Inference", "Layouts", "Parity",
+        "Tensors",
       ],
       path: "Examples/embed/Sources/embed", swiftSettings: strict),
     // Hostile inputs by the million.

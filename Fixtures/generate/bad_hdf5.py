@@ -118,11 +118,6 @@ def _(file):
     file["again"] = h5py.SoftLink("/good")
 
 
-@make("hdf5.soft-link__dangling")
-def _(file):
-    file["nowhere"] = h5py.SoftLink("/not/there")
-
-
 @make("hdf5.soft-link__to_itself")
 def _(file):
     file["loop"] = h5py.SoftLink("/loop")
@@ -302,39 +297,30 @@ moved("hdf5.overlap__half", move(lambda o, n: o["a"] + 24))
 # --- types and shapes ----------------------------------------------------------------------------
 
 
-@make("hdf5.compound__two_fields")
-def _(file):
-    file["w"] = np.zeros(3, [("x", "<f4"), ("n", "<i4")])
-
-
 @make("hdf5.compound__complex128")
 def _(file):
     file["w"] = np.zeros(3, "<c16")
 
 
-@make("hdf5.vlen__lists_of_floats")
+@make("hdf5.compound__complex_of_halves")
 def _(file):
-    file.create_dataset("w", (2,), h5py.vlen_dtype("<f4"))
+    file["w"] = np.zeros(3, [("r", "<f2"), ("i", "<f2")])
 
 
-@make("hdf5.string__variable")
+@make("hdf5.dtype__array_of_long_doubles")
 def _(file):
-    file["w"] = "a text"
+    kind = h5py.h5t.array_create(h5py.h5t.py_create(np.dtype(np.longdouble)), (3,))
+    h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((2,)))
 
 
-@make("hdf5.string__fixed")
+@make("hdf5.dtype__eight_of_one_kind")
 def _(file):
-    file["w"] = np.array([b"ab", b"cd"])
+    for index in range(8):
+        file.create_dataset(f"w{index}", (2,), np.longdouble)
 
 
-@make("hdf5.reference__object")
-def _(file):
-    file.create_dataset("w", (1,), h5py.ref_dtype)[0] = file["good"].ref
-
-
-@make("hdf5.null-dataspace__empty")
-def _(file):
-    file["w"] = h5py.Empty("<f4")
+with h5py.File(OUT / "hdf5.no-tensors__only_a_text.h5", "w") as file:
+    file["config"] = "{}"
 
 
 @make("hdf5.dtype__opaque_without_attribute")
@@ -346,22 +332,6 @@ def _(file):
 def _(file):
     file["w"] = np.zeros(4, "V2")
     file["w"].attrs["dtype"] = "float16"
-
-
-@make("hdf5.dtype__array")
-def _(file):
-    h5py.h5d.create(
-        file.id, b"w", h5py.h5t.array_create(h5py.h5t.IEEE_F32LE, (3,)), h5py.h5s.create_simple((2,)))
-
-
-@make("hdf5.dtype__enumeration")
-def _(file):
-    file.create_dataset("w", (2,), h5py.enum_dtype({"RED": 0, "GREEN": 1, "BLUE": 2}, "i1"))
-
-
-@make("hdf5.dtype__bit_field")
-def _(file):
-    h5py.h5d.create(file.id, b"w", h5py.h5t.STD_B8LE, h5py.h5s.create_simple((2,)))
 
 
 @make("hdf5.dtype__integer_of_12_bits")
@@ -401,9 +371,10 @@ def _(file):
 # --- filters and chunks --------------------------------------------------------------------------
 
 
-@make("hdf5.filter__lzf")
+@make("hdf5.filter__twenty_datasets")
 def _(file):
-    file.create_dataset("w", data=FLOATS, chunks=(3, 4), compression="lzf")
+    for index in range(20):
+        file.create_dataset(f"w{index}", data=np.arange(12), chunks=(12,), scaleoffset=4)
 
 
 @make("hdf5.filter__scaleoffset")
@@ -442,6 +413,24 @@ make("hdf5.chunk__gzip_too_short")(chunk(zlib.compress(FLOATS.tobytes()[:40]), *
 make("hdf5.chunk__gzip_too_long")(chunk(zlib.compress(FLOATS.tobytes() + b"more"), **gzip))
 # 48 bytes are expected; this unpacks to 4 MB.
 make("hdf5.chunk__gzip_bomb")(chunk(zlib.compress(bytes(4 << 20), 9), **gzip))
+lzf = {"compression": "lzf"}
+LITERAL = b"".join(bytes([15]) + FLOATS.tobytes()[k : k + 16] for k in range(0, 48, 16))
+make("hdf5.chunk__lzf_cut_in_literals")(chunk(LITERAL[:-1], **lzf))
+make("hdf5.chunk__lzf_cut_in_a_length")(chunk(LITERAL[:34] + b"\xe0", **lzf))
+make("hdf5.chunk__lzf_cut_in_a_distance")(chunk(LITERAL[:34] + b"\x20", **lzf))
+make("hdf5.chunk__lzf_too_short")(chunk(LITERAL[:34], **lzf))
+make("hdf5.chunk__lzf_too_long")(chunk(LITERAL + b"\x00x", **lzf))
+make("hdf5.chunk__lzf_copy_too_long")(chunk(LITERAL[:34] + b"\xe0\xff\x00", **lzf))
+make("hdf5.chunk__lzf_before_the_start")(chunk(b"\x00x" + b"\x20\x01" + LITERAL[:34], **lzf))
+
+
+@make("hdf5.chunk__lzf_bomb")
+def _(file):
+    # The longest copy makes 264 bytes of 3; 65536 are claimed for a chunk of 5.
+    data = file.create_dataset("w", (16384,), "<f4", chunks=(16384,), compression="lzf")
+    data.id.write_direct_chunk((0,), b"\x00x\xe0\xff\x00")
+
+
 make("hdf5.chunk__shuffle_too_short")(chunk(b"\x01" * 40, shuffle=True))
 make("hdf5.chunk__skipped_filter_wrong_size")(chunk(b"\x01" * 40, mask=1, **gzip))
 make("hdf5.chunk__fletcher32")(chunk(FLOATS.tobytes() + b"\x00\x00\x00\x00", fletcher32=True))

@@ -35,7 +35,7 @@ config("samba-fla", "expression.value__width-nan", samba, "NaN", hidden_size="X"
 config("samba-fla", "expression.value__layers-1e300", samba, num_hidden_layers=1e300)
 config("samba-fla", "json.marks__in-a-key", samba, **{"a" + "\u0301\u0316" * 50: 1})
 config("samba-fla", "json.depth__a-thousand-lists", samba, "[" * 1000 + "]" * 1000, attn="X")
-# Found by scripts/fuzz --libfuzzer config: rows were listed head by head before anything was compared.
+# Found by checks/fuzz --libfuzzer config: rows were listed head by head before anything was compared.
 config("retnet-torchscale", "layout.glue__four-billion-heads", "retnet-torchscale/torchscale",
        decoder_retention_heads=2**32, decoder_embed_dim=0, decoder_value_embed_dim=0)
 config("retnet-torchscale", "layout.glue__rows-2-to-the-40", "retnet-torchscale/torchscale",

@@ -528,6 +528,125 @@ machine("unsupported-tensor__quantized", one(call("torch._utils", "_rebuild_qten
 machine("unsupported-tensor__without-storage",
         one(call("torch._utils", "_rebuild_meta_tensor_no_storage", glob("torch", "float32"))))
 
+# ---------------------------------------------------------------- several models, and what is none
+
+OTHER = struct.pack("<6f", 10, 20, 30, 40, 50, 60)
+
+
+def weights(key="0", name="w"):
+    """A state dict of the tensor in storage `key`."""
+    return dic((text(name), tensor(store=storage(key=key))))
+
+
+def two(*pairs):
+    """A file of several dicts; those of storage 1 hold other values than those of storage 0."""
+    return checkpoint(pickled(dic(*[(text(k), v) for k, v in pairs])), d0=WEIGHTS, d1=OTHER)
+
+
+bad("ambiguous-state-dict__student-and-teacher",
+    two(("student", weights()), ("teacher", weights("1"))))
+bad("ambiguous-state-dict__model-and-module", two(("model", weights()), ("module", weights("1"))))
+bad("ambiguous-state-dict__two-averages", two(("ema_1", weights()), ("ema_2", weights("1"))))
+bad("ambiguous-state-dict__nested-peers",
+    two(("train", dic((text("student"), weights()), (text("teacher"), weights("1"))))))
+
+
+def made(module, name, state=None, arguments=b""):
+    """An object as protocol 2 makes it: the class's `__new__`, then its state."""
+    return (glob(module, name) + (tup(arguments) if arguments else EMPTY) + b"\x81"
+            + (state + BUILD if state else b""))
+
+
+HOOKED = made("torch.nn.modules.module", "_WrappedHook", dic(
+    (text("hook"), call("__builtin__", "getattr", made("mypackage.model", "Samba"),
+                        text("load_hook")))))
+# transformers' modules keep a bound method among their hooks: honest, and spelled getattr
+machine("whole-module__with-a-hook", pickled(made("mypackage.model", "Samba", dic(
+    (text("_load_state_dict_pre_hooks"), HOOKED), (text("_parameters"), dic((text("w"), tensor())))))))
+machine("whole-module__distributed", pickled(made(
+    "torch.nn.parallel.distributed", "DistributedDataParallel",
+    dic((text("module"), made("mypackage.model", "Samba", dic((text("w"), tensor()))))))))
+machine("whole-module__under-net-beside-an-optimizer", pickled(dic(
+    (text("net"), made("mypackage.model", "Samba", dic((text("w"), tensor())))),
+    (text("optimizer"), dic((text("state"), dic((number(0), dic((text("exp_avg"), tensor()))))),
+                            (text("param_groups"), LIST))))))
+machine("whole-module__of-protocol-0", pickled(
+    call("copy_reg", "_reconstructor", glob("mypackage.model", "Samba"),
+         glob("__builtin__", "object"), NONE) + dic((text("w"), tensor())) + BUILD))
+# a module that does hide a call
+machine("dangerous-global__in-a-whole-module", pickled(made("mypackage.model", "Samba", dic(
+    (text("_parameters"), dic((text("w"), tensor()))),
+    (text("hook"), call("os", "system", rm))))))
+machine("dangerous-global__getattr-of-an-objects-class", beside(call(
+    "builtins", "getattr", made("mypackage.model", "Samba"), text("__class__"))))
+machine("dangerous-global__getattr-of-a-getattr", beside(call(
+    "builtins", "getattr", call("builtins", "getattr", glob("mypackage", "Samba"), text("os")),
+    text("system"))))
+machine("computed-callable__method-of-an-object", beside(
+    call("builtins", "getattr", made("mypackage.model", "Samba"), text("run")) + tup(rm) + REDUCE))
+machine("computed-callable__class-inside-a-class-with-a-text", beside(
+    call("builtins", "getattr", glob("mypackage", "Outer"), text("Inner")) + tup(rm) + REDUCE))
+
+ARRAY = (call("numpy.core.multiarray", "_reconstruct", glob("numpy", "ndarray"), nums(0),
+              b"C\x01b") + tup(number(1), nums(2), call("numpy", "dtype", text("f4"), FALSE, TRUE),
+                               FALSE, b"C\x08" + bytes(8)) + BUILD)
+machine("numpy-weights__bare", pickled(dic((text("w"), ARRAY))))
+machine("numpy-weights__under-model", pickled(dic((text("model"), dic((text("w"), ARRAY))))))
+machine("unknown-global__object-with-a-tensor",
+        one(made("mypackage", "Packed", dic((text("data"), tensor())))))
+machine("zero-shard__optimizer", pickled(dic(
+    (text("optimizer_state_dict"), dic(
+        (text("zero_stage"), number(3)), (text("fp32_flat_groups"), LIST + tensor() + APPEND))),
+    (text("ds_version"), text("0.14.0")))))
+nothing = tensor(size=(0,), stride=(1,))
+bad("zero3-placeholders__bare", checkpoint(pickled(dic(
+    (text("a.weight"), nothing), (text("b.weight"), nothing)))))
+bad("zero3-placeholders__with-norms-that-stay-whole", checkpoint(pickled(dic((text("module"), dic(
+    (text("a.weight"), nothing), (text("b.weight"), nothing), (text("norm.weight"), tensor()),
+    (text("norm.bias"), tensor())))))))
+bad("flat-parameters__fsdp", checkpoint(pickled(dic(
+    (text("_fsdp_wrapped_module._flat_param"), tensor())))))
+bad("flat-parameters__old", checkpoint(pickled(dic((text("layers.0.flat_param"), tensor())))))
+
+TORCH = "torch.distributed."
+
+
+def subclass(kind, size, state):
+    """A tensor of several ranks."""
+    return call("torch._tensor", "_rebuild_from_type_v2",
+                glob("torch._utils", "_rebuild_wrapper_subclass"), glob(*kind),
+                tup(glob(*kind), glob("torch", "float32"), nums(*size), nums(size[1], 1), number(0),
+                    call("torch.serialization", "_get_layout", text("torch.strided")),
+                    call("torch", "device", text("cpu")), FALSE), state)
+
+
+def dtensor(size, placement, ranks, parameter=False):
+    mesh = made(TORCH + "device_mesh", "DeviceMesh", dic(
+        (text("_flatten_rank_map"), nums(*range(ranks))), (text("_hash"), number(-7401783113852209226))))
+    spec = made(TORCH + "tensor._dtensor_spec", "DTensorSpec", dic(
+        (text("mesh"), mesh),
+        (text("placements"), tup(made(TORCH + "tensor.placement_types", placement, DICT)))))
+    local = dic((text("_local_tensor"), tensor()), (text("_spec"), spec))
+    return subclass((TORCH + "tensor", "DTensor"), size,
+                    tup(dic((text("_is_param"), TRUE)) if parameter else NONE, local))
+
+
+def sharded(size, ranks):
+    shard = made(TORCH + "_shard.sharded_tensor.shard", "Shard", tup(NONE, dic(
+        (text("tensor"), tensor()), (text("metadata"), NONE))))
+    metadata = made(TORCH + "_shard.sharded_tensor.metadata", "ShardedTensorMetadata", dic(
+        (text("shards_metadata"), LIST + MARK + number(0) * ranks + b"e")))
+    kind = (TORCH + "_shard.sharded_tensor.api", "ShardedTensor")
+    group = call("__builtin__", "getattr", glob(*kind), text("ProcessGroupState")) + EMPTY + b"\x81"
+    return subclass(kind, size, tup(LIST + shard + APPEND, metadata, group + DICT + BUILD, NONE, FALSE))
+
+
+machine("sharded-tensor__dtensor-over-two-ranks", pickled(dic(
+    (text("v"), dtensor((4, 3), "Shard", 2)), (text("w"), dtensor((4, 3), "Shard", 2)))))
+machine("sharded-tensor__dtensor-parameter", one(dtensor((4, 3), "Shard", 2, parameter=True)))
+machine("sharded-tensor__dtensor-of-partial-sums", one(dtensor((2, 3), "Partial", 2)))
+machine("sharded-tensor__fsdp", one(sharded((4, 3), 2)))
+
 # ---------------------------------------------------------------- odd, but legal
 
 odd("plain", checkpoint())
@@ -574,6 +693,93 @@ odd("first-version-of-rebuild", checkpoint(pickled(dic(
 odd("untyped-storage", checkpoint(pickled(dic((text("w"), v3_tensor(glob("torch", "float32")))))))
 odd("cuda-storage",
     checkpoint(pickled(dic((text("w"), tensor(storage(kind=("torch.cuda", "FloatStorage"))))))))
+
+# one dict of tensors, wherever it lies
+for key in ("net", "params", "generator", "weights", "backbone", "model_state", "ema", "params_ema"):
+    odd("under-" + key, two((key, weights()), ("epoch", number(3))))
+odd("under-app-model", two(("app", dic((text("model"), weights()), (text("step"), number(7))))))
+odd("under-net-beside-an-optimizer", two(
+    ("net", weights()),
+    ("optimizer", dic((text("state"), dic((number(0), dic((text("exp_avg"), tensor()))))),
+                      (text("param_groups"), LIST))),
+    ("opt_g", dic((text("w"), dic((text("exp_avg"), tensor()), (text("step"), tensor()))))),
+    ("rng", tensor()), ("lr_scheduler", dic((text("base_lrs"), tensor())))))
+# a model and its average: the model is read
+for model, ema in (("model", "model_ema"), ("state_dict", "ema_state_dict"), ("model", "shadow"),
+                   ("net", "ema"), ("generator", "generator_ema"), ("params", "params_ema")):
+    odd(f"{model}-beside-{ema}", two((ema, weights("1")), (model, weights())))
+odd("model-beside-a-teacher", two(("model", weights()), ("teacher", weights("1"))))
+odd("model-beside-an-average-among-callbacks", two(
+    ("state_dict", weights()), ("callbacks", dic((text("EMACallback"), dic(
+        (text("ema_weights"), weights("1"))))))))
+odd("model-beside-a-whole-average", two(
+    ("model", weights()), ("ema", made("mypackage.model", "Samba", weights("1")))))
+# what holds no weights
+NP = "numpy._core.multiarray"
+F8 = call("numpy", "dtype", text("f8"), FALSE, TRUE)
+LATIN = call("_codecs", "encode", text("8 bytes!"), text("latin1"))
+harmless = {
+    "size": call("torch", "Size", nums(3, 4)),
+    "numpy-scalar": call(NP, "scalar", F8, LATIN),
+    "numpy-array": ARRAY,
+    "device": call("torch", "device", text("cuda"), number(0)),
+    "dtype": glob("torch", "bfloat16"),
+    "path": call("pathlib", "PosixPath", text("/"), text("data")),
+    "set": call("__builtin__", "set", LIST + number(1) + APPEND),
+    "frozenset": call("__builtin__", "frozenset", LIST + number(1) + APPEND),
+    "datetime": call("datetime", "datetime", LATIN, call("datetime", "timezone", call(
+        "datetime", "timedelta", number(0), number(0), number(0)))),
+    "timedelta": call("datetime", "timedelta", number(1), number(0), number(0)),
+    "enum": call("mypackage", "Color", number(1)),
+    "enum-in-a-class": call("__builtin__", "getattr", glob("mypackage", "Outer"), text("Color"))
+    + tup(number(1)) + REDUCE,
+    "counter": call("collections", "Counter", dic((text("a"), number(1)))),
+    "defaultdict": call("collections", "defaultdict", glob("__builtin__", "list")),
+    "deque": call("collections", "deque", LIST),
+    "namedtuple": made("mypackage", "Pair", arguments=number(1) + number(2)),
+    "partial": call("functools", "partial", glob("torch._C._nn", "gelu"))
+    + tup(glob("torch._C._nn", "gelu"), EMPTY, DICT, NONE) + BUILD,
+    "partial-of-print": call("functools", "partial", glob("__builtin__", "print")),
+    "generator": call("torch._C", "Generator", call("torch", "device", text("cpu")))
+    + tup(number(0), NONE, NONE, tensor()) + BUILD,
+    "complex": call("__builtin__", "complex", number(0), number(1)),
+    "decimal": call("decimal", "Decimal", text("1.5")),
+    "fraction": call("fractions", "Fraction", text("1/2")),
+    "uuid": made("uuid", "UUID", dic((text("int"), number(2**127)))),
+    "bytes-io": made("_io", "BytesIO", tup(LATIN, number(0), NONE)),
+    "random-state": call("numpy.random._pickle", "__randomstate_ctor", call(
+        "numpy.random._pickle", "__bit_generator_ctor", glob("numpy.random._mt19937", "MT19937"))),
+    "seed-sequence": call("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence",
+                          glob("numpy.random.bit_generator", "SeedSequence"), number(1), NONE),
+    "namespace": made("argparse", "Namespace", dic((text("lr"), number(1)))),
+    "none": NONE,
+    "long": number(2**100),
+}
+for what, value in harmless.items():
+    odd("harmless-" + what, checkpoint(state((text("x"), value))))
+odd("harmless-all", checkpoint(state(*[(text(k), v) for k, v in harmless.items()])))
+odd("extra-state-of-bytes", checkpoint(state(
+    (text("m._extra_state"), tensor(store=storage(kind=("torch", "ByteStorage"), count=24), size=(24,),
+                                    stride=(1,))),
+    (text("n._extra_state"), made("_io", "BytesIO", tup(LATIN, number(0), NONE))))))
+# numbers that are written longer than they need
+wide = {"count": b"\x8a\x10" + (6).to_bytes(16, "little"), "zero": b"\x8a\x0a" + bytes(10),
+        "four": b"\x8b\x14\0\0\0" + (3).to_bytes(20, "little")}
+odd("long-numbers-with-padding", checkpoint(pickled(dic(
+    (text("w"), call("torch._utils", "_rebuild_tensor_v2",
+                     tup(text("storage"), glob("torch", "FloatStorage"), text("0"), text("cpu"),
+                         wide["count"]) + PERSID, wide["zero"], tup(number(2), wide["four"]),
+                     nums(3, 1), FALSE, HOOKS))))))
+odd("long-numbers-beside", checkpoint(beside(tup(
+    number(2**64), number(-2**64), number(2**127), b"\x8a\xff" + b"\x7f" * 255,
+    b"\x8a\x10" + b"\xff" * 16, b"L000000000000000000000000000000005L\n"))))
+# a mesh of one device, copies on every rank, one shard that is all
+odd("dtensor-on-one-device", checkpoint(pickled(dic((text("w"), dtensor((2, 3), "Shard", 1))))))
+odd("dtensor-parameter", checkpoint(pickled(dic((text("w"), dtensor((2, 3), "Shard", 1, True))))))
+odd("dtensor-replicated", checkpoint(pickled(dic((text("w"), dtensor((2, 3), "Replicate", 4))))))
+odd("dtensor-partial-on-one-device", checkpoint(pickled(dic((text("w"), dtensor((2, 3), "Partial", 1))))))
+odd("sharded-tensor-of-one-shard", checkpoint(pickled(dic((text("w"), sharded((2, 3), 1))))))
+odd("hooks-beside", checkpoint(beside(HOOKED)))
 
 
 def main():

@@ -132,7 +132,7 @@ def safetensors():
     bad("duplicate-key", "metadata-key", file(b'{"__metadata__":{"k":"1","k":"2"}}', b""))
 
     # Metadata.
-    for kind, value in [("list", "[]"), ("null", "null"), ("text", '"x"')]:
+    for kind, value in [("list", "[]"), ("text", '"x"')]:
         bad("metadata", f"is-{kind}", file(b'{"__metadata__":' + value.encode() + b"}", b""))
     for kind, value in [("number", "1"), ("null", "null"), ("object", "{}"), ("list", "[]"), ("truth", "true")]:
         bad("metadata", f"value-is-{kind}", file(b'{"__metadata__":{"k":' + value.encode() + b"}}", b""))
@@ -238,6 +238,8 @@ def good_ones():
     good("unaligned-header", file(text({"f": entry("F32", [1], [0, 4])}) + b" " * 3, struct.pack("<f", 7)))
     good("reverse-order", file({"last": entry("F32", [1], [8, 12]), "middle": entry("F32", [1], [4, 8]),
                                 "first": entry("F32", [1], [0, 4])}, struct.pack("<3f", 1, 2, 3)))
+    good("metadata-null", file(b'{"__metadata__":null,"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+         struct.pack("<2f", 3, 4)))
     good("metadata-last", file({"a": entry(), "__metadata__": {"format": "pt"}}, struct.pack("<2f", 3, 4)))
     good("fields-in-other-order", file(b'{ "a" :\n\t{"data_offsets" : [ 0 , 8 ],"shape":[ 2 ], "dtype":"F32"} }',
                                        struct.pack("<2f", 5, 6)))

@@ -166,6 +166,20 @@ static inline herr_t chdf5_each_link(hid_t group, chdf5_link_visitor visitor, vo
 #endif
 }
 
+// The kind of a group's link as `chdf5_each_link` counts them, -1 when there is none of that name.
+// `length`: of a soft link, the bytes of its path with the zero behind it.
+static inline int chdf5_link_kind(hid_t group, const char *name, size_t *length) {
+  chdf5_link_info info;
+  if (H5Lexists(group, name, H5P_DEFAULT) <= 0) return -1;
+#if H5_VERSION_GE(1, 12, 0)
+  if (H5Lget_info2(group, name, &info, H5P_DEFAULT) < 0) return -1;
+#else
+  if (H5Lget_info(group, name, &info, H5P_DEFAULT) < 0) return -1;
+#endif
+  *length = info.type == H5L_TYPE_SOFT ? info.u.val_size : 0;
+  return info.type == H5L_TYPE_HARD ? 0 : info.type == H5L_TYPE_SOFT ? 1 : info.type == H5L_TYPE_EXTERNAL ? 2 : 3;
+}
+
 typedef int (*chdf5_attribute_visitor)(const char *name, void *context);
 struct chdf5_attribute_visit {
   chdf5_attribute_visitor visitor;
@@ -235,7 +249,11 @@ static void chdf5_rehearse_type(hid_t type, int depth) {
     char *tag = H5Tget_tag(type);
     if (tag) H5free_memory(tag);
   }
-  if (of == H5T_ENUM || chdf5_is_complex(type)) {
+  if (of == H5T_ARRAY) {
+    hsize_t extents[H5S_MAX_RANK];
+    if (H5Tget_array_ndims(type) <= H5S_MAX_RANK) H5Tget_array_dims2(type, extents);
+  }
+  if (of == H5T_ENUM || of == H5T_ARRAY || chdf5_is_complex(type)) {
     hid_t base = H5Tget_super(type);
     if (base >= 0) chdf5_rehearse_type(base, depth + 1);
     H5Tclose(base);
@@ -273,12 +291,15 @@ static void chdf5_rehearse_dataset(hid_t dataset) {
   chdf5_rehearse_type(type, 0);
   if (H5Aexists(dataset, "dtype") > 0) chdf5_rehearse_attribute(dataset, "dtype");
   if (H5Aexists(dataset, "shape") > 0) chdf5_rehearse_attribute(dataset, "shape");
+  if (H5Aexists(dataset, "CLASS") > 0) chdf5_rehearse_attribute(dataset, "CLASS");
+  if (H5Aexists(dataset, "MATLAB_class") > 0) chdf5_rehearse_attribute(dataset, "MATLAB_class");
   H5Dget_storage_size(dataset);
   H5Dget_offset(dataset);
-  if (size > 0 && size <= 64 && H5Pfill_value_defined(list, &fill) >= 0 &&
+  if (size > 0 && size <= 65536 && H5Pfill_value_defined(list, &fill) >= 0 &&
       fill == H5D_FILL_VALUE_USER_DEFINED) {
-    unsigned char value[64];
-    H5Pget_fill_value(list, type, value);
+    void *value = malloc(size);
+    if (value) H5Pget_fill_value(list, type, value);
+    free(value);
   }
   if (layout == H5D_COMPACT) {
     hssize_t count = H5Sget_simple_extent_npoints(space);
@@ -307,9 +328,13 @@ static void chdf5_rehearse_dataset(hid_t dataset) {
 }
 
 static int chdf5_rehearse_link(const char *name, int kind, void *context) {
-  (void)name;
-  (void)kind;
-  (void)context;
+  hid_t group = *(hid_t *)context;
+  if (kind == 1) {
+    char path[4096];
+    size_t length = 0;
+    if (chdf5_link_kind(group, name, &length) == 1 && length <= sizeof path)
+      H5Lget_val(group, name, path, sizeof path, H5P_DEFAULT);
+  }
   return 0;
 }
 
@@ -326,12 +351,14 @@ static herr_t chdf5_rehearse_object(hid_t root, const char *name, const chdf5_ob
   chdf5_describe(object, &ignored);
   if (info->type == H5O_TYPE_DATASET) chdf5_rehearse_dataset(object);
   if (info->type == H5O_TYPE_GROUP) {
-    chdf5_each_link(object, chdf5_rehearse_link, NULL);
+    chdf5_each_link(object, chdf5_rehearse_link, &object);
     if (strcmp(name, ".") == 0) {
       hsize_t position = 0;
       H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, &position, chdf5_rehearse_each_attribute, NULL);
-    } else if (H5Aexists(object, "weighbridge.tensor-name") > 0) {
-      chdf5_rehearse_attribute(object, "weighbridge.tensor-name");
+    } else {
+      if (H5Aexists(object, "weighbridge.tensor-name") > 0)
+        chdf5_rehearse_attribute(object, "weighbridge.tensor-name");
+      if (H5Aexists(object, "pandas_type") > 0) chdf5_rehearse_attribute(object, "pandas_type");
     }
   }
   H5Oclose(object);

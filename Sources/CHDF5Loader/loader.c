@@ -14,7 +14,8 @@
   X(H5Dget_create_plist) X(H5Dget_num_chunks) X(H5Dget_offset) X(H5Dget_space) \
   X(H5Dget_storage_size) X(H5Dget_type) X(H5Dread) X(H5Dread_chunk) X(H5Dread_chunk1) X(H5Dread_chunk2) X(H5Eclear2) \
   X(H5Eset_auto2) X(H5Ewalk2) X(H5Fclose) X(H5Fcreate) X(H5Fflush) X(H5Fopen) X(H5Gcreate2) \
-  X(H5Gget_create_plist) X(H5Idec_ref) X(H5Lcreate_hard) X(H5Literate) X(H5Literate2) \
+  X(H5Gget_create_plist) X(H5Idec_ref) X(H5Lcreate_hard) X(H5Lexists) X(H5Lget_info) X(H5Lget_info2) \
+  X(H5Lget_val) X(H5Literate) X(H5Literate2) \
   X(H5Oclose) X(H5Oget_info2) X(H5Oget_info3) X(H5Oopen) X(H5Ovisit) X(H5Ovisit2) X(H5Ovisit3) \
   X(H5PLset_loading_state) X(H5Pclose) X(H5Pcreate) X(H5Pfill_value_defined) X(H5Pget_chunk) \
   X(H5Pget_chunk_opts) X(H5Pget_external_count) X(H5Pget_fill_value) X(H5Pget_filter2) \
@@ -24,7 +25,7 @@
   X(H5Pset_obj_track_times) X(H5Sclose) X(H5Screate) X(H5Screate_simple) \
   X(H5Sget_simple_extent_dims) X(H5Sget_simple_extent_ndims) X(H5Sget_simple_extent_npoints) \
   X(H5Sget_simple_extent_type) X(H5Tclose) X(H5Tcopy) X(H5Tcreate) X(H5Tenum_create) \
-  X(H5Tenum_insert) X(H5Tget_class) X(H5Tget_ebias) X(H5Tget_fields) X(H5Tget_member_name) \
+  X(H5Tenum_insert) X(H5Tget_array_dims2) X(H5Tget_array_ndims) X(H5Tget_class) X(H5Tget_ebias) X(H5Tget_fields) X(H5Tget_member_name) \
   X(H5Tget_member_offset) X(H5Tget_member_type) X(H5Tget_member_value) X(H5Tget_nmembers) \
   X(H5Tget_offset) X(H5Tget_order) X(H5Tget_precision) X(H5Tget_sign) X(H5Tget_size) \
   X(H5Tget_strpad) X(H5Tget_super) X(H5Tget_tag) X(H5Tinsert) X(H5Tis_variable_str) \

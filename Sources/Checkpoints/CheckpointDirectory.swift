@@ -2,19 +2,23 @@ public import Tensors
 
 /// Where a checkpoint's parts are: weights, configs, and the files that go along with them.
 public struct CheckpointLocation: Sendable, Hashable {
-  /// The weights: one file, or the index of several.
+  /// The weights: one file, the index of several, several that lost their index, or a directory of
+  /// sharded training.
   public enum Weights: Sendable, Hashable {
     /// One file.
     case file(String)
     /// The `*.index.json` of several.
     case index(String)
+    /// Shards without an index that are complete by their names, `model-00001-of-00003.safetensors`.
+    case shards([String])
     /// The directory of every rank's files.
     case sharded(String)
 
-    /// The path of the file, index or directory.
+    /// The path of the file, index or directory; of the first shard.
     public var path: String {
       switch self {
       case .file(let path), .index(let path), .sharded(let path): path
+      case .shards(let paths): paths.first ?? ""
       }
     }
   }
@@ -38,14 +42,18 @@ public struct CheckpointLocation: Sendable, Hashable {
 
   /// Finds the parts of the checkpoint at `path`: weights, an index, or a directory.
   ///
-  /// In a directory `model.safetensors` or its index come first, then `pytorch_model.bin` or its
-  /// index, then a single other weights file. Traces, optimizer states and shards of an index are no
-  /// candidates.
+  /// In a directory `model.safetensors`, its index or its shards come first, then `pytorch_model.bin`
+  /// or its index or shards, then a single other weights file. Traces, optimizer states and shards of
+  /// an index are no candidates. A directory without weights is looked into: a run with one
+  /// `checkpoint-500`, or an entry of the Hugging Face cache, means the checkpoint in it.
   ///
-  /// - Throws: `checkpoint.not-found`, `checkpoint.none`, `checkpoint.ambiguous`, `io.open`.
+  /// - Throws: `checkpoint.not-found`, `checkpoint.none`, `checkpoint.ambiguous`,
+  ///   `shards.missing-file`, `io.open`; `checkpoint.adapter` and others for what is known to be no
+  ///   checkpoint that is read.
   public init(finding path: String) throws(Diagnostic) {
     self.path = path
     notes = []
+    var outer: String?
     switch FilePath.kind(path) {
     case .nothing:
       throw Diagnostic(
@@ -62,28 +70,17 @@ public struct CheckpointLocation: Sendable, Hashable {
         break
       }
       directory = FilePath.directory(of: path)
-      weights = path.hasSuffix(".index.json") ? .index(path) : .file(path)
+      weights = Self.isIndex(FilePath.name(of: path)) ? .index(path) : .file(path)
     case .directory:
-      directory = FilePath.trimmed(path)
-      let names = try FilePath.names(in: directory)
-      if let sharded = DCPLocation.find(names, in: directory) {
-        directory = sharded.directory
-        weights = .sharded(sharded.directory)
-        notes = sharded.notes
-        break
-      }
-      let choice = try Self.choose(names, in: directory)
-      let chosen = Self.join(directory, choice.name)
-      weights = choice.name.hasSuffix(".index.json") ? .index(chosen) : .file(chosen)
-      notes = choice.notes
+      let found = try CheckpointSearch.find(in: FilePath.trimmed(path))
+      directory = found.directory
+      weights = found.weights
+      notes = found.notes
+      if directory != FilePath.trimmed(path) { outer = FilePath.trimmed(path) }
     }
     let names = try FilePath.names(in: directory)
-    if case .file = weights, let index = Self.index(ofShard: FilePath.name(of: path), names) {
-      notes.append(
-        Diagnostic(
-          .warning, code: "checkpoint.one-shard", subject: path,
-          message: "is one of several shards; only its own tensors are read",
-          help: "give \(Self.join(directory, index)) or the directory to read all"))
+    if case .file(path) = weights, let note = Self.oneShard(path, directory, names) {
+      notes.append(note)
     }
     let lit = FilePath.name(of: weights.path).hasPrefix("lit_")
     let order = lit ? ["lit_config.json", "config.json"] : ["config.json", "lit_config.json"]
@@ -95,6 +92,11 @@ public struct CheckpointLocation: Sendable, Hashable {
       notes += found.notes
     } else {
       configs = configNames.filter(names.contains).map { Self.join(here, $0) }
+    }
+    if configs.isEmpty, let outer {
+      // Trainers keep one config beside the checkpoints of a run.
+      let names = try FilePath.names(in: outer)
+      configs = configNames.filter(names.contains).map { Self.join(outer, $0) }
     }
     // A sharded checkpoint's tokenizer lies where its config does.
     var home = here
@@ -117,93 +119,69 @@ public struct CheckpointLocation: Sendable, Hashable {
     }
   }
 
-  private static func join(_ directory: String, _ name: String) -> String {
+  /// A warning that a file is one of several.
+  private static func oneShard(
+    _ path: String, _ directory: String, _ names: [String]
+  ) -> Diagnostic? {
+    // A GGUF file leads to its other parts by itself.
+    guard let shard = ShardName(FilePath.name(of: path)), shard.ending != ".gguf" else {
+      return nil
+    }
+    var note = Diagnostic(
+      .warning, code: "checkpoint.one-shard", subject: path,
+      message: "is one of several shards; only its own tensors are read")
+    if let index = shard.indexes.first(where: names.contains) {
+      note.help = "give \(join(directory, index)) or the directory to read all"
+      return note
+    }
+    guard shard.count > 1 else { return nil }
+    note.message = "is one of \(shard.count) shards; only its own tensors are read"
+    let set = ShardSet.sets(of: names).first { $0.standing.contains(FilePath.name(of: path)) }
+    if let set, set.isComplete {
+      note.help = "give the directory \(directory) to read all"
+    } else if let set, !set.missing.isEmpty {
+      note.notes = ["of the others these are not beside it: \(list(set.missing, most: 4))"]
+      note.help = "fetch them, then give the directory"
+    }
+    return note
+  }
+
+  static func list(_ names: [String], most: Int = 8) -> String {
+    names.prefix(most).map { shown($0) }.joined(separator: ", ")
+      + (names.count > most ? " and \(names.count - most) more" : "")
+  }
+
+  static func join(_ directory: String, _ name: String) -> String {
     directory == "/" ? "/" + name : directory + "/" + name
   }
 
-  private static let extensions = [".safetensors", ".pth", ".pt", ".bin", ".h5", ".hdf5"]
+  /// The endings of weights, the longer first where one ends in another.
+  private static let endings = [
+    ".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".hdf5", ".gguf",
+    ".npz",
+  ]
 
-  /// The weights among a directory's names.
-  private static func choose(
-    _ names: [String], in directory: String
-  ) throws(Diagnostic) -> (name: String, notes: [Diagnostic]) {
-    let all = Set(names)
-    func present(_ stem: String) -> [String] {
-      [stem, stem + ".index.json"].filter(all.contains)
-    }
-    let safetensors = present("model.safetensors")
-    let torch = present("pytorch_model.bin")
-    let first = safetensors.isEmpty ? torch : safetensors
-    if first.count > 1 { throw ambiguous(first, directory) }
-    if let name = first.first {
-      let sharded = all.contains(DCPFiles.indexName) ? DCPFiles.indexName : nil
-      guard let other = safetensors.isEmpty ? sharded : torch.first ?? sharded else {
-        return (name, [])
-      }
-      let note = Diagnostic(
-        .note, code: "checkpoint.chosen", subject: directory,
-        message: "holds \(name) and \(other); \(name) is read",
-        help: "name the file itself to read the other")
-      return (name, [note])
-    }
-    var candidates = names.filter { name in
-      if name.hasSuffix(".index.json") {
-        let stem = name.dropLast(".index.json".count)
-        return extensions.contains { stem.hasSuffix($0) }
-      }
-      return extensions.contains { name.hasSuffix($0) } && !isTrainingState(name)
-        && index(ofShard: name, names) == nil
-        && FilePath.kind(join(directory, name)) != .directory
-    }
-    candidates.removeAll { $0.hasSuffix(".safetensors") && isTrace(join(directory, $0)) }
-    if candidates.count == 1 { return (candidates[0], []) }
-    if candidates.isEmpty {
-      throw Diagnostic(
-        code: "checkpoint.none", subject: directory,
-        message: "holds no weights",
-        notes: names.isEmpty
-          ? ["the directory is empty"]
-          : [
-            "it holds \(names.prefix(8).map { shown($0) }.joined(separator: ", "))"
-              + (names.count > 8 ? " and \(names.count - 8) more" : "")
-          ],
-        help: "weights end in .safetensors, .bin, .pt, .pth, .h5 or .hdf5")
-    }
-    throw ambiguous(candidates, directory)
+  /// The ending of a weights file's name.
+  static func weightsEnding(of name: String) -> String? {
+    endings.first { name.hasSuffix($0) && name.utf8.count > $0.utf8.count }
   }
 
-  private static func ambiguous(_ names: [String], _ directory: String) -> Diagnostic {
-    Diagnostic(
-      code: "checkpoint.ambiguous", subject: directory,
-      message: "holds several weights: " + names.map { shown($0) }.joined(separator: ", "),
-      help: "name the one that you mean")
+  /// Whether a file of this name may hold weights.
+  static func hasWeightsEnding(_ name: String) -> Bool {
+    weightsEnding(of: name) != nil || isIndex(name) || name.hasSuffix(".distcp")
   }
 
-  /// The index that a shard such as `model-00001-of-00002.safetensors` belongs to, if it is there.
-  private static func index(ofShard name: String, _ names: [String]) -> String? {
-    guard let dot = name.lastIndex(of: ".") else { return nil }
-    let parts = name[..<dot].split(separator: "-", omittingEmptySubsequences: false)
-    guard parts.count >= 4, parts[parts.count - 2] == "of", Int(parts[parts.count - 1]) != nil,
-      Int(parts[parts.count - 3]) != nil
-    else { return nil }
-    let index = parts.dropLast(3).joined(separator: "-") + name[dot...] + ".index.json"
-    return names.contains(index) ? index : nil
-  }
-
-  /// Files that trainers save beside the weights.
-  private static func isTrainingState(_ name: String) -> Bool {
-    ["optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states"].contains {
-      name.hasPrefix($0)
+  /// Whether a name is that of an index: `model.safetensors.index.json`, or
+  /// `model.safetensors.index.fp16.json` of a variant.
+  static func isIndex(_ name: String) -> Bool {
+    guard name.hasSuffix(".json") else { return false }
+    var stem = name.dropLast(".json".count)
+    if !stem.hasSuffix(".index") {
+      guard let dot = stem.lastIndex(of: ".") else { return false }
+      stem = stem[..<dot]
     }
-  }
-
-  /// Whether a safetensors file is a forward pass rather than weights.
-  private static func isTrace(_ path: String) -> Bool {
-    guard let file = try? RandomAccessFile(path: path),
-      let header = try? SafetensorsHeader(of: file)
-    else { return false }
-    let names = Set(header.tensors.map(\.name))
-    return names.contains("input_ids") && names.contains("logits")
+    guard stem.hasSuffix(".index") else { return false }
+    return name.hasSuffix(".index.json") || weightsEnding(of: String(stem.dropLast(6))) != nil
   }
 
   private static func isCompanion(_ name: String) -> Bool {

@@ -2,15 +2,18 @@ import Tensors
 
 // The one switch from a container to its reader and writer.
 enum ContainerFactory {
-  /// Opens the file at `path`, which was sniffed as `container`.
+  /// Opens the file at `path`, which was sniffed as `container`; `key` chooses among the dicts of a
+  /// pickled one.
   static func reader(
-    _ container: Container, path: String, rules: SafetensorsHeader.Rules
+    _ container: Container, path: String, rules: SafetensorsHeader.Rules, key: String? = nil
   ) throws(Problems) -> any TensorSource {
     switch container {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
-    case .pytorch: return try TorchReader(path: path)
+    case .pytorch: return try TorchReader(path: path, choosing: key)
     case .hdf5: return try HDF5Reader(path: path)
-    case .dcp: return try DCPReader(directory: path)
+    case .dcp: return try DCPReader(directory: path, key: key)
+    case .gguf: return try GGUFReader(path: path)
+    case .npz: return try NpzReader(path: path)
     }
   }
 
@@ -28,6 +31,9 @@ enum ContainerFactory {
     case .dcp:
       // The files' names are PyTorch's.
       return try DCPWriter(manifest: manifest, directory: directory)
+    case .gguf:
+      return try GGUFWriter(manifest: manifest, directory: directory, fileName: fileName)
+    case .npz: return try NpzWriter(manifest: manifest, directory: directory, fileName: fileName)
     }
   }
 }

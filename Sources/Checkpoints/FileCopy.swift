@@ -30,8 +30,10 @@ enum FileCopy {
     // Blocks can be shared where both lie alike in them.
     if (target - offset) % page == 0, csystem_copies_itself(descriptor) != 0 {
       while done < count {
-        let moved = csystem_copy(
-          source.descriptor, off_t(offset + done), descriptor, off_t(target + done), count - done)
+        let moved = try source.withDescriptor { (origin) throws(Diagnostic) in
+          csystem_copy(
+            origin, off_t(offset + done), descriptor, off_t(target + done), count - done)
+        }
         if moved < 0, errno == EINTR { continue }
         // Two file systems, or an old kernel; what is really wrong is told by the reads and writes
         // below.

@@ -51,6 +51,13 @@ enum FilePath {
     return slash == path.startIndex ? "/" : trimmed(String(path[..<slash]))
   }
 
+  /// The nearest directory above `path` that is there.
+  static func firstStanding(above path: String) -> String {
+    var place = directory(of: path)
+    while !exists(place), place != ".", place != "/" { place = directory(of: place) }
+    return place
+  }
+
   /// The last component.
   static func name(of path: String) -> String {
     String(trimmed(path).split(separator: "/").last ?? "")

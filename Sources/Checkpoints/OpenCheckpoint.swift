@@ -3,9 +3,10 @@ public import Tensors
 /// Opens the checkpoint at `path`: a file, an index, or a directory.
 ///
 /// - Parameters:
-///   - path: where it is.
+///   - path: where.
 ///   - rules: how strictly safetensors is read.
-///   - key: the key of the model in a saved dict that holds several.
+///   - key: which of several models in the file: the key of a pickled or sharded dict (`model_ema`),
+///     or what the names of its tensors begin with (`ema`); `nil` for the model itself.
 /// - Throws: every independent problem at once: `checkpoint.*`, `container.*`, `shards.*`, those of
 ///   the containers, `io.*`.
 public func openCheckpoint(
@@ -24,26 +25,48 @@ public func openCheckpoint(
 public func openCheckpoint(
   _ location: CheckpointLocation, rules: SafetensorsHeader.Rules = .strict, key: String? = nil
 ) throws(Problems) -> any TensorSource {
-  func open(_ path: String) throws(Problems) -> any TensorSource {
+  func open(_ path: String, _ key: String?) throws(Problems) -> any TensorSource {
     let container: Container
     do throws(Diagnostic) {
       container = try ContainerSniffer.sniff(path: path)
     } catch { throw Problems([error]) }
-    let source = try ContainerFactory.reader(container, path: path, rules: rules)
+    let source = try ContainerFactory.reader(container, path: path, rules: rules, key: key)
     try DCPSafetensorsReader.checkWhole(source, path: path)
     return source
   }
+  let source: any TensorSource
+  var key = key
+  var models: [String] = []
   switch location.weights {
-  case .file(let path): return try open(path)
+  case .file(let path):
+    source = try open(path, key)
+    if let torch = source as? TorchReader {
+      key = torch.keyRest
+      models = torch.models
+    }
+  case .index(let path):
+    source = try ShardedReader(indexPath: path) { path throws(Problems) in try open(path, nil) }
+  case .shards(let paths):
+    source = try ShardedReader(shards: paths) { path throws(Problems) in try open(path, nil) }
   case .sharded(let path):
     let names: [String]
     do throws(Diagnostic) {
       names = try FilePath.names(in: path)
     } catch { throw Problems([error]) }
-    guard !DCPFiles.isSharded(names) else { return try DCPReader(directory: path, key: key) }
-    return try DCPSafetensorsReader(directory: path, rules: rules)
-  case .index(let path): return try ShardedReader(indexPath: path, open: open)
+    if DCPFiles.isSharded(names) {
+      let reader = try DCPReader(directory: path, choosing: key)
+      key = reader.keyRest
+      models = reader.models
+      source = reader
+    } else {
+      source = try DCPSafetensorsReader(directory: path, rules: rules)
+    }
   }
+  let subject = FilePath.name(of: location.weights.path)
+  do throws(Diagnostic) {
+    try TrainingShards.check(source.tensors, subject: subject)
+    return try SelectedModel.select(key, in: source, subject: subject, models: models)
+  } catch { throw Problems([error]) }
 }
 
 /// Creates the weights of a checkpoint in `directory`, which must exist.
@@ -61,6 +84,11 @@ public func makeSink(
   container: Container, manifest: OutputManifest, directory: String, fileName: String,
   maxShardBytes: Int? = nil
 ) throws(Diagnostic) -> any TensorSink {
+  if let maxShardBytes, container == .gguf {
+    let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
+    return try GGUFWriter(
+      manifest: manifest, directory: directory, fileName: fileName, split: split)
+  }
   if let maxShardBytes, container != .hdf5, container != .dcp {
     let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
     if split.count > 1 {

@@ -17,6 +17,8 @@ final class OutputClaim: Sendable {
   private let path: String
   private let destination: String
   private let isKept: Bool
+  /// Directories above that were created for it, the outermost first.
+  private let parents: [String]
   private let state = Mutex(State.open)
 
   private struct Registry {
@@ -25,7 +27,8 @@ final class OutputClaim: Sendable {
   }
   private static let registry = Mutex(Registry())
 
-  private init(_ path: String, _ destination: String, isKept: Bool) {
+  private init(_ path: String, _ destination: String, isKept: Bool, _ parents: [String]) {
+    self.parents = parents
     self.path = path
     self.destination = destination
     self.isKept = isKept
@@ -35,7 +38,7 @@ final class OutputClaim: Sendable {
   ///
   /// - Throws: `io.write`; `convert.interrupted` when the process is about to end.
   static func make(
-    _ path: String, for destination: String, isKept: Bool
+    _ path: String, for destination: String, isKept: Bool, parents: [String] = []
   ) throws(Diagnostic) -> (claim: OutputClaim, isNew: Bool) {
     try registry.withLock { (registry) throws(Diagnostic) in
       guard !registry.isClosed else { throw interrupted(destination) }
@@ -43,7 +46,7 @@ final class OutputClaim: Sendable {
       guard isNew || isKept && errno == EEXIST else {
         throw Diagnostic.system("io.write", path, "cannot be created")
       }
-      let claim = OutputClaim(path, destination, isKept: isKept)
+      let claim = OutputClaim(path, destination, isKept: isKept, parents)
       registry.claims.append(claim)
       return (claim, isNew)
     }
@@ -86,6 +89,8 @@ final class OutputClaim: Sendable {
           // Other threads may still create a file in it.
           for _ in 0..<10 where FilePath.exists(path) { OutputDirectory.removeTree(path) }
           fate = FilePath.exists(path) ? .left : .removed
+          // Only if they are empty.
+          if fate == .removed { for parent in parents.reversed() { rmdir(parent) } }
         }
       }
       return OutputDirectory.Abandoned(destination: destination, path: path, fate: fate)

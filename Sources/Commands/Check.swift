@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import OrderedCollections
 import Tensors
 import WeighbridgeKit
@@ -35,32 +36,32 @@ struct Check: Command {
     weighbridge.progress = line?.handler
     let result = try weighbridge.check(directory)
     line?.clear()
-    Standard.problems(result.problems)
+    output.problems(result.problems)
     let verdict = result.passes ? "pass" : "fail"
-    if output.json {
-      Standard.output(
-        JSONReport.document([
-          "verdict": .string(verdict), "path": .string(directory),
-          "tool": (result.manifest?.tool).map { .string($0) } ?? .null,
-          "exactness": (result.manifest?.exactness).map { .string($0) } ?? .null,
-          "files": .int(result.manifest?.files.count ?? 0),
-          "tensors": .int(result.manifest?.tensors.count ?? 0),
-          "bad_files": .array(result.badFiles.map { .string($0) }),
-          "bad_tensors": .array(result.badTensors.map { .string($0) }),
-          "problems": JSONReport.problems(result.problems),
-        ]))
-    } else if let manifest = result.manifest {
-      let told =
-        result.passes
-        ? "as they were written"
-        : "\(result.badFiles.count) files and \(result.badTensors.count) tensors are not as written"
-      Standard.output(
-        """
-        \(verdict): \(directory)
-          \(manifest.from) to \(manifest.to), \(manifest.exactness), by weighbridge \(manifest.tool)
-          \(manifest.files.count) files, \(manifest.tensors.count) tensors: \(told)
-        """)
-    }
+    let document: JSONObject = [
+      "verdict": .string(verdict), "path": .string(directory),
+      "tool": (result.manifest?.tool).map { .string($0) } ?? .null,
+      "exactness": (result.manifest?.exactness).map { .string($0) } ?? .null,
+      "files": .int(result.manifest?.files.count ?? 0),
+      "tensors": .int(result.manifest?.tensors.count ?? 0),
+      "bad_files": .array(result.badFiles.map { .string($0) }),
+      "bad_tensors": .array(result.badTensors.map { .string($0) }),
+      "problems": JSONReport.problems(result.problems),
+    ]
+    try output.result(document, text: text(result, verdict))
     return result.passes ? .yes : .no
+  }
+
+  private func text(_ result: CheckResult, _ verdict: String) -> String {
+    guard let manifest = result.manifest else { return "\(verdict): \(directory)" }
+    let told =
+      result.passes
+      ? "as they were written"
+      : "\(result.badFiles.count) files and \(result.badTensors.count) tensors are not as written"
+    return """
+      \(verdict): \(directory)
+        \(manifest.from) to \(manifest.to), \(manifest.exactness), by weighbridge \(manifest.tool)
+        \(manifest.files.count) files, \(manifest.tensors.count) tensors: \(told)
+      """
   }
 }

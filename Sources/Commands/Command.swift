@@ -1,7 +1,9 @@
 import ArgumentParser
 import Conversion
+import Hub
 import OrderedCollections
 import Tensors
+import WeighbridgeKit
 
 /// How a command ended.
 enum Outcome {
@@ -9,6 +11,8 @@ enum Outcome {
   case yes
   /// It ran, and the answer is no.
   case no
+  /// It told what it could, and there are errors.
+  case errors
 }
 
 /// A sub-command: does its work, reports it, and leaves errors to the common code here.
@@ -26,8 +30,12 @@ extension Command {
     let problems: [Diagnostic]
     let status: Int32
     do {
-      if try work() == .no { throw ExitCode(1) }
-      return
+      try output.checkPlace()
+      switch try work() {
+      case .yes: return
+      case .no: throw ExitCode(1)
+      case .errors: throw ExitCode(2)
+      }
     } catch let refusal as Refusal {
       problems = refusal.problems
       status = 1
@@ -39,12 +47,13 @@ extension Command {
       status = 2
     }
     Interruption.settle()
-    Standard.problems(problems)
-    if output.json {
-      var document = emptyDocument
-      document["problems"] = JSONReport.problems(problems)
-      Standard.output(JSONReport.document(document))
-    }
+    output.problems(problems)
+    var document = emptyDocument
+    document["problems"] = JSONReport.problems(problems)
+    let text = JSONReport.document(document)
+    if output.json { Standard.output(text) }
+    // What is wrong with the file itself has been told.
+    if let file = output.jsonFile { try? ReportFile(file, form: .json).write(text + "\n") }
     throw ExitCode(status)
   }
 }

@@ -1,6 +1,7 @@
 public import ArgumentParser
-public import Checkpoints
+import Checkpoints
 import Conversion
+import Hub
 import OrderedCollections
 import Tensors
 import WeighbridgeKit
@@ -12,8 +13,13 @@ struct Convert: Command {
     commandName: "convert",
     abstract: "Convert a checkpoint to another framework's layout, container or type.",
     discussion: """
-      DST is a directory that the framework loads as it is. It appears whole or not at all. What the \
-      target cannot express is refused, by name.
+      DST is a directory that the framework loads as it is. It appears whole or not at all; an empty \
+      directory may stand there, and missing parents are created. What the target cannot express is \
+      refused, by name.
+
+      With --force, files of the names that are written are replaced, and so are those that the \
+      directory's weighbridge.json lists. Every other file and directory stays. Weights that would be \
+      read instead of the new ones are an error that names them.
 
       Examples:
         weighbridge convert iter-100000-ckpt.pth samba-fla --to fla
@@ -28,9 +34,9 @@ struct Convert: Command {
 
   @Option(
     help: ArgumentHelp(
-      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"),
+      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino or gguf.", valueName: "layout"),
     completion: Completions.targets)
-  var to: String
+  var to: String?
 
   @Option(
     help: ArgumentHelp(
@@ -66,14 +72,18 @@ struct Convert: Command {
       "With --container dcp: the key that the names stand under (flame's is model); by default none.",
       valueName: "key"))
   var dcpPrefix: String?
+  @Flag(
+    help: "Convert also where something is lost: rows of the vocabulary, values beyond the type.")
+  var allowLossy = false
 
   @Flag(help: "Decide everything, write nothing.")
   var dryRun = false
 
-  @Flag(help: "Replace the destination if it exists.")
+  @Flag(help: "Replace what a conversion writes in an existing destination; the rest stays.")
   var force = false
 
-  @Flag(help: "Read back what was written and compare it with the source before it appears.")
+  @Flag(
+    help: "Read back what was written, and compare its bytes and what it computes with the source.")
   var verify = false
 
   @Flag(name: .customLong("no-fsync"), help: "Do not wait until the bytes are on the disk.")
@@ -93,13 +103,22 @@ struct Convert: Command {
 
   var emptyDocument: JSONObject {
     [
-      "exactness": .null, "reasons": [], "from": .null, "to": .string(to), "family": .null,
+      "exactness": .null, "reasons": [], "from": .null, "to": to.map { .string($0) } ?? .null,
+      "family": .null,
       "tensors": 0, "bytes": 0, "outputs": [],
     ]
   }
 
   func validate() throws {
+    if verify, dtype == .q8_0 {
+      throw ValidationError("--verify cannot judge the rounding of --dtype q8_0; use parity")
+    }
+    try LayoutName.check(to ?? "gguf", option: "--to", layoutFiles: input.layoutFile)
+    try LayoutName.check(from, option: "--from", layoutFiles: input.layoutFile)
     if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
+    if to == nil, container != .gguf {
+      throw ValidationError("Missing expected argument '--to <layout>'")
+    }
     if container != .dcp, ranks != nil || dcpPrefix != nil {
       throw ValidationError("--ranks and --dcp-prefix belong to --container dcp")
     }
@@ -117,11 +136,16 @@ struct Convert: Command {
   func work() throws -> Outcome {
     let weighbridge = try input.weighbridge()
     var request = ConversionRequest(
-      input: input.input(source, framework: from), destination: destination, to: to)
+      input: input.input(source, framework: from), destination: destination,
+      // Only GGUF's own names can stand in a GGUF file.
+      to: container == .gguf ? "gguf" : to ?? "gguf")
     request.container = container
     request.dtype = dtype.value
+    request.blocks = dtype == .q8_0 ? .q8_0 : nil
     request.castsAll = castAll
     request.vocabularyRows = vocabSize
+    request.allowsLossy = allowLossy
+    request.verifies = verify
     request.maxShardBytes = maxShardSize?.bytes
     request.ranks = ranks ?? 1
     request.nesting = dcpPrefix == "none" || dcpPrefix == "" ? nil : dcpPrefix
@@ -141,23 +165,18 @@ struct Convert: Command {
     Interruption.arm(document: lastWord)
     let line = progressOptions.line
     defer { line?.clear() }
-    var check: ((String, LoadedCheckpoint) throws -> Void)?
-    if verify {
-      check = { (path: String, source: LoadedCheckpoint) in
-        try weighbridge.verify(written: path, against: source)
-      }
-    }
     var progress: (@Sendable (Executor.Progress) -> Void)?
     if let line { progress = line.handler }
-    let result = try weighbridge.convert(
-      request, dryRun: dryRun, check: check, progress: progress)
+    var result = try weighbridge.convert(request, dryRun: dryRun, progress: progress)
     line?.clear()
-    Standard.problems(result.problems)
-    if output.json {
-      Standard.output(JSONReport.document(document(result)))
-    } else {
-      Standard.output(text(result))
+    if let to, to != request.to {
+      result.problems.append(
+        Diagnostic(
+          .note, code: "convert.container", subject: "--to \(to)",
+          message: "is not used: a GGUF file has llama.cpp's names and keys"))
     }
+    output.problems(result.problems)
+    try output.result(document(result), text: text(result))
     return .yes
   }
 
@@ -194,7 +213,7 @@ struct Convert: Command {
           pieces.append(part.piece.description)
         }
         table.add([
-          tensor.output.name.string, tensor.output.dtype.rawValue, tensor.output.shape.description,
+          tensor.output.name.string, tensor.output.typeName, tensor.output.shape.description,
           tensor.output.sharesStorageWith.map { "shares \(plan.tensors[$0].output.name)" }
             ?? pieces.joined(separator: " + "),
         ])
@@ -209,11 +228,23 @@ struct Convert: Command {
 
 /// What `--dtype` takes.
 enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
-  case keep, float32, float16, bfloat16
+  case keep, float32, float16, bfloat16, q8_0
+
+  /// Also as frameworks and people call them: `bf16`, `torch.float16`, `half`.
+  init?(argument: String) {
+    var name = argument.lowercased()
+    if name.hasPrefix("torch.") { name.removeFirst("torch.".count) }
+    switch name {
+    case "bf16": self = .bfloat16
+    case "fp16", "f16", "half": self = .float16
+    case "fp32", "f32", "float": self = .float32
+    default: self.init(rawValue: name)
+    }
+  }
 
   var value: DType? {
     switch self {
-    case .keep: nil
+    case .keep, .q8_0: nil
     case .float32: .f32
     case .float16: .f16
     case .bfloat16: .bf16

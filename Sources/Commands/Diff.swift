@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import OrderedCollections
 import Tensors
 import WeighbridgeKit
@@ -26,6 +27,10 @@ struct Diff: Command {
     help: ArgumentHelp("The config of B.", valueName: "file"), completion: .file())
   var configB: String?
 
+  @Option(
+    help: ArgumentHelp("Which of several models in B to read.", valueName: "name"))
+  var keyB: String?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
@@ -35,7 +40,8 @@ struct Diff: Command {
 
   func work() throws -> Outcome {
     let place = try report.place()
-    var second = CheckpointInput(path: b, configPath: configB, compat: input.compat)
+    var second = CheckpointInput(
+      path: b, configPath: configB, compat: input.compat, key: keyB, inertKeys: input.inert)
     second.preset = nil
     var weighbridge = try input.weighbridge()
     let line = progressOptions.line
@@ -44,12 +50,8 @@ struct Diff: Command {
     let diff = try weighbridge.diff(input.input(a), second)
     line?.clear()
     try place?.write(HTMLDiff(diff: diff, a: a, b: b).text(command: ReportOptions.command))
-    Standard.problems(diff.problems)
-    if output.json {
-      Standard.output(JSONReport.document(document(diff)))
-    } else {
-      Standard.output(text(diff))
-    }
+    output.problems(diff.problems)
+    try output.result(document(diff), text: text(diff))
     return diff.isEqual ? .yes : .no
   }
 
@@ -69,6 +71,7 @@ struct Diff: Command {
           case .cast(let from, let to):
             object["from"] = .string(from.rawValue)
             object["to"] = .string(to.rawValue)
+          case .rounded(let narrow): object["to"] = .string(narrow.rawValue)
           case .shapes(let x, let y):
             object["shapes"] = [JSONReport.shape(x), JSONReport.shape(y)]
           default: break
@@ -92,6 +95,7 @@ struct Diff: Command {
     switch status {
     case .equal: "equal"
     case .cast: "cast"
+    case .rounded: "rounded"
     case .differs, .shapes: "differs"
     case .onlyInA: "only in a"
     case .onlyInB: "only in b"
@@ -112,7 +116,7 @@ struct Diff: Command {
       case .equal, .neutral: continue
       case .cast(let from, let to):
         told = "\(from.rawValue) against \(to.rawValue), equal when rounded"
-      case .differs: told = piece.status.words
+      case .differs, .rounded: told = piece.status.words
       case .shapes(let x, let y): told = "\(x) against \(y)"
       case .onlyInA: told = "only in a"
       case .onlyInB: told = "only in b"

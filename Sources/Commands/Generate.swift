@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import Inference
 import OrderedCollections
 import Tensors
@@ -20,7 +21,8 @@ struct Generate: Command {
   var path: String
 
   @Option(
-    help: ArgumentHelp("Prompts: a JSON array of arrays, or a trace.", valueName: "file"),
+    help: ArgumentHelp(
+      "Prompts: a JSON array of arrays, a trace, or - for a pipe.", valueName: "file"),
     completion: .file())
   var tokens: String
 
@@ -73,17 +75,13 @@ struct Generate: Command {
       first, prompts: .file(self.tokens), count: maxNewTokens, sampling: sampling,
       precision: precision, selfExtend: selfExtend?.value)
     line?.clear()
-    Standard.problems(problems)
+    output.problems(problems)
     let value = JSONValue.array(tokens.map { .array($0.map { .int($0) }) })
-    if output.json {
-      Standard.output(
-        JSONReport.document([
-          "tokens": value, "engine": JSONReport.engine(.current),
-          "problems": JSONReport.problems(problems),
-        ]))
-    } else {
-      Standard.output(value.text())
-    }
+    try output.result(
+      [
+        "tokens": value, "engine": JSONReport.engine(.current),
+        "problems": JSONReport.problems(problems),
+      ], text: value.text())
     return .yes
   }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -9,11 +10,12 @@ struct Inspect: Command {
     commandName: "inspect",
     abstract: "Tell what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
     discussion: """
-      Reads headers only, unless --stats or --report is given.
+      Reads headers only, unless --stats or --report is given. Exit status 2 when tensors are missing \
+      or the config does not fit, after telling what it can.
 
       Examples:
         weighbridge inspect iter-100000-ckpt.pth
-        weighbridge inspect model.safetensors --stats --filter '*A_log'
+        weighbridge inspect samba-fla --stats --filter '*A_log'
         weighbridge inspect samba-fla --report samba.html
       """)
 
@@ -38,10 +40,13 @@ struct Inspect: Command {
   @OptionGroup var report: ReportOptions
   @OptionGroup var progressOptions: ProgressOptions
 
+  func validate() throws {
+    try LayoutName.check(layout, option: "--layout", layoutFiles: input.layoutFile)
+  }
+
   func work() throws -> Outcome {
     let place = try report.place()
     var weighbridge = try input.weighbridge()
-    if let layout { try known(layout, weighbridge) }
     let line = progressOptions.line
     defer { line?.clear() }
     weighbridge.progress = line?.handler
@@ -49,23 +54,11 @@ struct Inspect: Command {
       input.input(path, framework: layout), withStatistics: stats || place != nil, filter: filter)
     line?.clear()
     try place?.write(HTMLInspection(inspection).text(command: ReportOptions.command))
-    if output.json {
-      Standard.output(JSONReport.document(document(inspection)))
-    } else {
-      Standard.output(InspectionText(inspection: inspection, withStatistics: stats).text)
-    }
-    Standard.problems(inspection.problems)
-    return .yes
-  }
-
-  /// A layout that nobody knows is a slip of the fingers, not a checkpoint that fits none.
-  private func known(_ name: String, _ weighbridge: Weighbridge) throws {
-    let names = weighbridge.library.frameworks
-    guard !names.contains(name) else { return }
-    throw Diagnostic(
-      code: "layout.unknown-name", subject: name, message: "is no layout",
-      help: Suggestion.nearest(name, names).map { "did you mean \($0)?" }
-        ?? "layouts: \(names.joined(separator: ", "))")
+    try output.result(
+      document(inspection),
+      text: InspectionText(inspection: inspection, withStatistics: stats).text)
+    output.problems(inspection.problems)
+    return inspection.problems.contains { $0.severity == .error } ? .errors : .yes
   }
 
   private func document(_ inspection: Inspection) -> JSONObject {
@@ -97,9 +90,9 @@ struct Inspect: Command {
   private func tensor(_ tensor: Inspection.Tensor) -> JSONValue {
     var object: JSONObject = [
       "name": .string(tensor.info.name.string),
-      "dtype": .string(tensor.info.dtype.rawValue),
+      "dtype": .string(tensor.info.typeName),
       "shape": JSONReport.shape(tensor.info.shape),
-      "bytes": .int(tensor.info.byteCount),
+      "bytes": .int(tensor.info.storedByteCount),
       "file": .string(tensor.info.file),
       "piece": tensor.piece.map { .string($0) } ?? .null,
     ]

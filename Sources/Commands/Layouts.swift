@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -20,7 +21,8 @@ struct Layouts: Command {
       """)
 
   @Argument(
-    help: "A framework (fla) or a layout (samba-fla).", completion: Completions.layouts)
+    help: "A framework (fla), a family (samba) or a layout (samba-fla).",
+    completion: Completions.layouts)
   var name: String?
 
   @Flag(help: "What converts to what, and how exactly, as a table in Markdown.")
@@ -41,15 +43,11 @@ struct Layouts: Command {
     var chosen = all
     if let name {
       chosen = all.filter { $0.framework == name || $0.name == name }
-      guard !chosen.isEmpty else {
-        let names = weighbridge.library.frameworks + all.map(\.name)
-        throw Diagnostic(
-          code: "layout.unknown-name", subject: name, message: "is no layout",
-          help: Suggestion.nearest(name, names).map { "did you mean \($0)?" }
-            ?? "known: \(names.joined(separator: ", "))")
-      }
+      // A family: mamba, samba.
+      if chosen.isEmpty { chosen = all.filter { $0.name.hasPrefix("\(name)-") } }
+      if chosen.isEmpty { throw LayoutName.unknown(name, option: nil, weighbridge) }
     }
-    if name == nil, !output.json, !table {
+    if name == nil, !output.json, output.jsonFile == nil, !table {
       Standard.output(overview(all, weighbridge.library))
       return .yes
     }
@@ -57,20 +55,19 @@ struct Layouts: Command {
     let names = Set(chosen.map(\.name))
     let own = conversions.filter { names.contains($0.specimen.layout) }
     let pages = chosen.map { page($0, conversions, weighbridge) }
-    if output.json {
-      Standard.output(
-        JSONReport.document([
-          "layouts": .array(pages.map(document)),
-          "presets": .array(weighbridge.library.presets.keys.sorted().map { .string($0) }),
-          "conversions": ConversionTable.document(own),
-          "problems": [],
-        ]))
-    } else if table {
-      Standard.output(ConversionTable.markdown(own))
-    } else {
-      let width = Standard.width
-      Standard.output(pages.map { $0.text(width: width) }.joined(separator: "\n\n\n"))
-    }
+    let width = Standard.width
+    try output.result(
+      [
+        "layouts": .array(pages.map(document)),
+        "presets": .array(weighbridge.library.presets.keys.sorted().map { .string($0) }),
+        "conversions": ConversionTable.document(own),
+        "problems": [],
+      ],
+      text: table
+        ? ConversionTable.markdown(own)
+        : name == nil
+          ? overview(all, weighbridge.library)
+          : pages.map { $0.text(width: width) }.joined(separator: "\n\n\n"))
     return .yes
   }
 

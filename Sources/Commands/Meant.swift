@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import WeighbridgeKit
 
 /// The command or option that somebody meant who wrote another.
@@ -16,6 +17,17 @@ struct Meant {
     guard let command = commands.first(where: { $0._commandName == first }) else {
       text = Suggestion.nearest(first, names).map { "Did you mean 'weighbridge \($0)'?" }
       return
+    }
+    // A container by the ending of its files.
+    for (i, argument) in arguments.enumerated() {
+      let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
+      guard parts.first == "--container" else { continue }
+      let value = parts.count > 1 ? parts[1] : i + 1 < arguments.count ? arguments[i + 1] : ""
+      let plain = value.lowercased().filter { $0.isLetter || $0.isNumber }
+      if let container = LayoutName.containers[plain] {
+        text = "Did you mean '--container \(container)'?"
+        return
+      }
     }
     // The options are what the help shows.
     var options: [String] = []

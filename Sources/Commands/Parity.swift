@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import Inference
 import OrderedCollections
 import Parity
@@ -34,7 +35,8 @@ struct ParityCheck: Command {
   var configB: String?
 
   @Option(
-    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    help: ArgumentHelp(
+      "Tokens: a JSON array of arrays, a trace, or - for a pipe.", valueName: "file"),
     completion: .file())
   var tokens: String?
 
@@ -61,6 +63,10 @@ struct ParityCheck: Command {
       "Self-Extend for full attention; the group divides the window.", valueName: "group,window"))
   var selfExtend: GroupAndWindow?
 
+  @Option(
+    help: ArgumentHelp("Which of several models in B to read.", valueName: "name"))
+  var keyB: String?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
@@ -85,8 +91,8 @@ struct ParityCheck: Command {
       throw ValidationError("a trace has its own tokens: --tokens and --random do not go with it")
     }
     if generate < 0 { throw ValidationError("--generate should not be negative") }
-    for bound in [atol, rtol].compactMap({ $0 }) where !(bound >= 0) {
-      throw ValidationError("bounds should not be negative")
+    for bound in [atol, rtol].compactMap({ $0 }) where !(bound >= 0 && bound.isFinite) {
+      throw ValidationError("bounds should be finite numbers, not negative")
     }
   }
 
@@ -110,7 +116,8 @@ struct ParityCheck: Command {
     if let trace {
       result = try weighbridge.parity(first, trace: trace, request)
     } else {
-      let second = CheckpointInput(path: b!, configPath: configB, compat: input.compat)
+      let second = CheckpointInput(
+        path: b!, configPath: configB, compat: input.compat, key: keyB, inertKeys: input.inert)
       let source: TokenInput
       if let tokens {
         source = .file(tokens)
@@ -123,12 +130,9 @@ struct ParityCheck: Command {
     try place?.write(
       HTMLParity(result: result, a: a, b: b ?? trace ?? "", isTrace: trace != nil)
         .text(command: ReportOptions.command))
-    Standard.problems(result.problems)
-    if output.json {
-      Standard.output(JSONReport.document(ParityText.document(result)))
-    } else {
-      Standard.output(ParityText.text(result, a: a, b: b ?? trace ?? ""))
-    }
+    output.problems(result.problems)
+    try output.result(
+      ParityText.document(result), text: ParityText.text(result, a: a, b: b ?? trace ?? ""))
     return result.passes ? .yes : .no
   }
 }

@@ -1,6 +1,15 @@
 public import ArgumentParser
+import Hub
 import Tensors
 import WeighbridgeKit
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
 
 /// `weighbridge`: one sub-command a file.
 public struct Tool: ParsableCommand {
@@ -24,8 +33,26 @@ public struct Tool: ParsableCommand {
   /// The tool.
   public init() {}
 
+  /// Lets the process open as many files as it may: shells give 256 or 1024, and checkpoints have
+  /// more shards.
+  private static func raiseFileLimit() {
+    var limit = rlimit()
+    #if canImport(Glibc)
+      let resource = __rlimit_resource_t(UInt32(RLIMIT_NOFILE.rawValue))
+    #else
+      let resource = RLIMIT_NOFILE
+    #endif
+    guard getrlimit(resource, &limit) == 0, limit.rlim_cur < min(limit.rlim_max, 10_240) else {
+      return
+    }
+    // Some systems refuse more than this, whatever their hard limit says.
+    limit.rlim_cur = min(limit.rlim_max, 10_240)
+    setrlimit(resource, &limit)
+  }
+
   /// Runs the tool with the process's arguments and exits.
   public static func start() -> Never {
+    raiseFileLimit()
     ShrunkenFile.arm(json: CommandLine.arguments.contains("--json"))
     do {
       // A flag takes no value: the form that other tools have is the flag of that name.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import Inference
 import OrderedCollections
 import Tensors
@@ -23,7 +24,8 @@ struct Trace: Command {
   var out: String
 
   @Option(
-    help: ArgumentHelp("Tokens: a JSON array of arrays, or a trace.", valueName: "file"),
+    help: ArgumentHelp(
+      "Tokens: a JSON array of arrays, a trace, or - for a pipe.", valueName: "file"),
     completion: .file())
   var tokens: String?
 
@@ -63,16 +65,12 @@ struct Trace: Command {
       input.input(path), to: out, tokens: source, precision: precision,
       selfExtend: selfExtend?.value)
     line?.clear()
-    Standard.problems(problems)
-    if output.json {
-      Standard.output(
-        JSONReport.document([
-          "output": .string(out), "engine": JSONReport.engine(.current),
-          "problems": JSONReport.problems(problems),
-        ]))
-    } else {
-      Standard.output("wrote \(out)")
-    }
+    output.problems(problems)
+    try output.result(
+      [
+        "output": .string(out), "engine": JSONReport.engine(.current),
+        "problems": JSONReport.problems(problems),
+      ], text: "wrote \(out)")
     return .yes
   }
 }

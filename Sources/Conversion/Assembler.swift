@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -13,6 +14,8 @@ struct Assembler {
   var tensors: [ConversionPlan.Tensor] = []
   var problems: [Diagnostic] = []
   private var used: Set<PieceID> = []
+  /// Tensors that hold A in place of A_log, or the other way round.
+  private var mapped: [PieceValue.Mapping: Int] = [:]
 
   init(
     draft: Draft, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions,
@@ -55,6 +58,21 @@ struct Assembler {
         ], keep: .always)
     }
     try checkLeftovers()
+    noteMapped()
+    if options.container == .gguf { GGUFTypes.note(&draft, tensors, options) }
+  }
+
+  /// States the rounding of A.
+  private mutating func noteMapped() {
+    for (mapping, count) in mapped {
+      let tensors = "\(count) tensor\(count == 1 ? "" : "s")"
+      draft.note(
+        .rounding,
+        mapping == .negExp
+          ? "A = -exp(A_log) is written in place of A_log: computed in float64 and rounded once, in \(tensors)"
+          : "A_log = log(-A) is written in place of A: computed in float64 and rounded once, in \(tensors)"
+      )
+    }
   }
 
   /// The head's tensor as another name for the embedding's storage.
@@ -94,30 +112,37 @@ struct Assembler {
   ) {
     let natural =
       SameLayoutPlan.widest(parts.map(\.value)) ?? (keep > .never ? .f32 : modelDType)
-    let dtype = SameLayoutPlan.cast(natural, options, keep)
+    var dtype = SameLayoutPlan.cast(natural, options, keep)
+    var blocks: OutputTensor.BlockType?
+    if options.container == .gguf {
+      (dtype, blocks) = GGUFTypes.choose(name, shape, dtype, options)
+    }
+    let isMapped = parts.contains { if case .mapped = $0.value { true } else { false } }
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
-      natural != .f64
+      natural != .f64, dtype != .f32
     {
       draft.note(
         .rounding, "changed weights are rounded to \(dtype.rawValue), as the others are stored")
     }
-    if dtype != natural {
+    // Parts of several types become one: each is told for itself.
+    for own in parts.map(\.value)
+    where !own.isNew && own.dtype != dtype
+      && (!isMapped || !SameLayoutPlan.isWider(dtype, than: own.dtype)) {
       draft.note(
-        SameLayoutPlan.isWider(dtype, than: natural) ? .exact : .rounding,
-        SameLayoutPlan.isWider(dtype, than: natural)
-          ? "\(natural.rawValue) is widened to \(dtype.rawValue); the values stay"
-          : "\(natural.rawValue) is rounded to \(dtype.rawValue), to nearest even")
+        SameLayoutPlan.isWider(dtype, than: own.dtype) ? .exact : .rounding,
+        SameLayoutPlan.isWider(dtype, than: own.dtype)
+          ? "\(own.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
+          : "\(own.dtype.rawValue) is rounded to \(dtype.rawValue), to nearest even")
     }
     guard let bytes = shape.byteCount(of: dtype) else {
       problems.append(
         Diagnostic(code: "convert.size", subject: name, message: "\(shape) is too large"))
       return
     }
-    tensors.append(
-      ConversionPlan.Tensor(
-        output: OutputTensor(
-          name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes),
-        parts: parts))
+    var output = OutputTensor(
+      name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes)
+    output.blocks = blocks
+    tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
   }
 
   /// The type of new pieces that stand alone: that of the embedding.
@@ -129,20 +154,21 @@ struct Assembler {
     id.sublayer.flatMap { vocabulary.kinds[draft.spec.sublayers[$0].kind] } ?? vocabulary.model
   }
 
-  /// What the target's piece is made of: the model's own, or the neutral value of one it lacks.
+  /// What the target's piece is made of: the model's own, or the identity of one it lacks.
   private mutating func value(of id: PieceID, for tensor: String) throws(Diagnostic) -> PieceValue?
   {
     if let value = draft.pieces[id] { return value }
     let kind = kind(of: id)
+    if let value = image(of: id, kind) { return value }
     guard let piece = kind.piece(id.role), let shape = try shape(of: id) else {
       missing(id, tensor)
       return nil
     }
-    if let numbers = Neutral.table(id.role, draft.spec) {
+    if let numbers = piece.computed?(draft.spec) {
       draft.note(.exact, "\(tensor) is written from the formula that the source computes it by")
       return .table(numbers, Shape([numbers.count]))
     }
-    switch piece.neutral {
+    switch piece.identity {
     case .zero:
       draft.note(.exact, "\(id.role) is written as zeros where the source has none")
       return .constant(0, shape)
@@ -153,6 +179,20 @@ struct Assembler {
       missing(id, tensor)
       return nil
     }
+  }
+
+  /// The piece made of the one that it is the image of, or of its own image.
+  private mutating func image(of id: PieceID, _ kind: MixerKind) -> PieceValue? {
+    let (role, mapping): (String?, PieceValue.Mapping) =
+      if let image = kind.piece(id.role)?.image {
+        (image.of, .negExp)
+      } else {
+        (kind.image(of: id.role)?.role, .logNeg)
+      }
+    guard let role, let base = draft.pieces[PieceID(id.sublayer, role)] else { return nil }
+    used.insert(PieceID(id.sublayer, role))
+    mapped[mapping, default: 0] += 1
+    return .mapped(base, mapping)
   }
 
   private func shape(of id: PieceID) throws(Diagnostic) -> Shape? {
@@ -176,11 +216,11 @@ struct Assembler {
   private mutating func checkLeftovers() throws(Diagnostic) {
     for (id, value) in draft.pieces.sorted(by: { $0.key < $1.key }) where !used.contains(id) {
       if id == PieceID(nil, "head.weight"), draft.spec["tied"].bool == true { continue }
-      if let numbers = Neutral.table(id.role, draft.spec) {
+      if let numbers = kind(of: id).piece(id.role)?.computed?(draft.spec) {
         // The file's float32 table and the formula differ by its rounding.
         let same =
           numbers.count == value.shape.elementCount
-          ? try reader.all(value) { abs($1 - numbers[$0]) <= 2e-6 * abs(numbers[$0]) + 1e-8 }
+          ? try reader.all(value) { MixerKind.Piece.isSame($1, computed: numbers[$0]) }
           : false
         if same {
           draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
@@ -194,7 +234,7 @@ struct Assembler {
             help: "a target that keeps them in the file can hold them: torchscale"))
         continue
       }
-      switch kind(of: id).piece(id.role)?.neutral {
+      switch kind(of: id).piece(id.role)?.identity {
       case .zero? where try reader.all(value) { $1 == 0 }:
         draft.note(.exact, "\(id.role) is left out: it is zero")
       case .one? where try reader.all(value) { $1 == 1 }:

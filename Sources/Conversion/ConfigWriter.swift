@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -22,7 +23,32 @@ struct ConfigWriter {
     for key in write.carry {
       if let value = source[key], config[key] == nil { config[key] = value }
     }
-    return config
+    return Self.plain(config, for: layout)
+  }
+
+  /// `config` without the infinities of defaults, which need not be said, and with the number for the
+  /// others that stands for infinity in a framework that reads plain JSON.
+  static func plain(_ config: JSONObject, for layout: Layout) -> JSONObject {
+    var plain = config
+    for (key, value) in config where value.holdsNonFinite {
+      let known = layout.config.keys.first { $0.name == key || $0.aliases.contains(key) }
+      if let initial = known?.initial, value.isSame(as: initial) {
+        plain[key] = nil
+      } else if let number = layout.write?.infinity {
+        plain[key] = value.replacingInfinity(by: number)
+      }
+    }
+    return plain
+  }
+
+  /// What only transformers 5 reads of a config.
+  static func warnings(_ config: JSONObject) -> [Diagnostic] {
+    config.filter { $0.value.holdsNonFinite }.map { key, value in
+      Diagnostic(
+        .warning, code: "config.float-object", subject: key,
+        message: "is \(value.brief), for which JSON has no word; it is written as transformers 5 "
+          + "writes it, which transformers 4 does not read")
+    }
   }
 
   /// Whether a condition of the layout holds for the model.

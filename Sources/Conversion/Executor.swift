@@ -1,5 +1,6 @@
-public import Checkpoints
+import Checkpoints
 import Dispatch
+import Hub
 import Synchronization
 public import Tensors
 
@@ -36,18 +37,19 @@ public struct Executor: Sendable {
   ///   - source: the checkpoint that the plan was made for.
   ///   - sink: where the tensors go.
   ///   - progress: called now and then, from any thread.
-  /// - Returns: warnings, such as values that became infinite.
+  /// - Returns: what casts did to values, by the tensor's number in the plan; tensors with which nothing
+  ///   happened are left out.
   /// - Throws: what reading or writing throws; the sink is then incomplete.
   public func run(
     _ plan: ConversionPlan, from source: any TensorSource, to sink: any TensorSink,
     progress: (@Sendable (Progress) -> Void)? = nil
-  ) throws(Diagnostic) -> [Diagnostic] {
+  ) throws(Diagnostic) -> [Int: CastCounts] {
     let work = Work(plan, source, sink)
     let reader = PieceReader(source: source)
     let queue = WorkQueue(count: work.items.count, middle: work.middle)
     let written = Atomic(0)
     let state = Mutex(State())
-    let total = plan.byteCount
+    let total = work.items.reduce(0) { $0 + $1.byteCount }
     let bufferBytes = work.largestBlock
     DispatchQueue.concurrentPerform(iterations: max(1, min(threads, work.items.count))) { thread in
       let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferBytes, alignment: 16)
@@ -63,12 +65,12 @@ public struct Executor: Sendable {
               toOutput: move.target.file, at: move.target.offset)
           case .block(let block):
             let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<block.byteCount])
-            let overflows = try Executor.fill(bytes, block, tensor, reader)
+            let counts = try Executor.fill(bytes, block, tensor, reader)
             try sink.write(
               block.tensor, at: block.rows.lowerBound * tensor.rowBytes,
               UnsafeRawBufferPointer(bytes))
-            if overflows > 0 {
-              state.withLock { $0.overflows[block.tensor, default: 0] += overflows }
+            if counts != CastCounts() {
+              state.withLock { $0.counts[block.tensor, default: CastCounts()] += counts }
             }
           }
         } catch {
@@ -79,28 +81,59 @@ public struct Executor: Sendable {
         progress?(Progress(done: done, total: total, tensor: tensor.output.name))
       }
     }
-    let (failure, overflows) = state.withLock { ($0.failure, $0.overflows) }
+    let (failure, counts) = state.withLock { ($0.failure, $0.counts) }
     if let failure { throw failure }
-    return overflows.sorted { $0.key < $1.key }.map { number, count in
-      let output = plan.tensors[number].output
-      return Diagnostic(
-        .warning, code: "convert.overflow", subject: output.name.string,
-        message: "\(count) finite values became infinite in \(output.dtype.rawValue)",
-        help: "bfloat16 has float32's range")
+    return counts
+  }
+
+  /// What the casts of `plan` do to values, with nothing written.
+  ///
+  /// - Throws: what reading throws.
+  public func counts(
+    _ plan: ConversionPlan, from source: any TensorSource
+  ) throws(Diagnostic) -> [Int: CastCounts] {
+    let reader = PieceReader(source: source)
+    let state = Mutex(State())
+    DispatchQueue.concurrentPerform(iterations: plan.tensors.count) { number in
+      let tensor = plan.tensors[number]
+      let isCast = tensor.parts.contains {
+        !$0.value.isMove || $0.value.dtype != tensor.output.dtype
+      }
+      guard isCast, tensor.rowBytes > 0, state.withLock({ $0.failure == nil }) else { return }
+      let rows = tensor.output.shape.rows
+      let step = max(1, Work.computedBytes / tensor.rowBytes)
+      let buffer = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: min(step, rows) * tensor.rowBytes, alignment: 16)
+      defer { buffer.deallocate() }
+      do throws(Diagnostic) {
+        var counts = CastCounts()
+        for start in stride(from: 0, to: rows, by: step) {
+          let end = min(start + step, rows)
+          let block = Work.Block(
+            tensor: number, rows: start..<end, byteCount: (end - start) * tensor.rowBytes)
+          counts += try Executor.fill(
+            UnsafeMutableRawBufferPointer(rebasing: buffer[..<block.byteCount]), block, tensor,
+            reader)
+        }
+        if counts != CastCounts() { state.withLock { $0.counts[number] = counts } }
+      } catch { state.withLock { if $0.failure == nil { $0.failure = error } } }
     }
+    let (failure, counts) = state.withLock { ($0.failure, $0.counts) }
+    if let failure { throw failure }
+    return counts
   }
 
   private struct State {
     var failure: Diagnostic?
-    var overflows: [Int: Int] = [:]
+    var counts: [Int: CastCounts] = [:]
   }
 
   /// Computes a block.
   static func fill(
     _ bytes: UnsafeMutableRawBufferPointer, _ block: Work.Block, _ tensor: ConversionPlan.Tensor,
     _ reader: PieceReader
-  ) throws(Diagnostic) -> Int {
-    var overflows = 0
+  ) throws(Diagnostic) -> CastCounts {
+    var counts = CastCounts()
     var start = 0
     for part in tensor.parts {
       let own = start..<start + part.count
@@ -113,10 +146,10 @@ public struct Executor: Sendable {
       let pieceRows =
         part.start + rows.lowerBound - own.lowerBound..<part.start + rows.upperBound
         - own.lowerBound
-      overflows += try reader.read(
+      counts += try reader.read(
         part.value, rows: pieceRows, as: tensor.output.dtype, into: target)
     }
-    return overflows
+    return counts
   }
 }
 

@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -14,7 +15,7 @@ enum PatternFit {
     result.slots = []
     var place = 0
     var layer = 0
-    var filled = 0
+    var filled: OrderedDictionary<String, Int> = [:]
     while place < result.spec.sublayers.count {
       for (slot, rule) in pattern.slots.enumerated() {
         let here = place < result.spec.sublayers.count ? result.spec.sublayers[place] : nil
@@ -23,7 +24,7 @@ enum PatternFit {
             return nil
           }
           result.insert(zero.sublayer, pieces: zero.pieces, at: place)
-          filled += 1
+          filled[zero.sublayer.kind, default: 0] += 1
         }
         result.spec.sublayers[place].layer = layer
         result.slots.append(slot)
@@ -32,33 +33,35 @@ enum PatternFit {
       layer += 1
     }
     result.spec.layerCount = layer
-    if filled > 0 {
-      result.note(.exact, "\(filled) MLPs of zeros are added, which add exactly nothing")
+    for (kind, count) in filled {
+      result.note(
+        .exact, "\(count) \(kind.uppercased())s of zeros are added, which add exactly nothing")
     }
     return result
   }
 
-  /// An MLP of zeros, shaped like the model's others.
+  /// A sub-layer of zeros, shaped like the model's others of its kind, or by the kind's blank form.
   private static func zero(
     _ rule: Layout.Write.PatternSlot, near place: Int, in draft: Draft, _ vocabulary: Vocabulary
   ) -> (sublayer: ModelSpec.Sublayer, pieces: [String: PieceValue])? {
-    guard rule.kinds == ["mlp"], let kind = vocabulary.kinds["mlp"] else { return nil }
-    let likeness = draft.spec.sublayers.first { $0.kind == "mlp" }
-    var attributes = likeness?.attributes ?? [:]
+    guard rule.kinds.count == 1, let kind = vocabulary.kinds[rule.kinds[0]],
+      !kind.outputPieces.isEmpty
+    else { return nil }
+    let likeness = draft.spec.sublayers.first { $0.kind == kind.name }
+    var attributes = likeness?.attributes ?? kind.blank
     if likeness == nil {
-      attributes = [
-        "norm": "rms", "norm_eps": draft.spec["final_norm_eps"], "d_ff": 256, "activation": "silu",
-      ]
+      attributes["norm"] = "rms"
+      attributes["norm_eps"] = draft.spec["final_norm_eps"]
     }
     var scope = Scope()
     for (name, value) in draft.spec.attributes { scope.values[name] = value }
     for (name, value) in attributes { scope.values[name] = value }
     var pieces: [String: PieceValue] = [:]
     for piece in kind.pieces {
-      guard piece.neutral != .zero, let shape = try? piece.shape(in: scope) else { continue }
-      pieces[piece.role] = .constant(piece.neutral == .one ? 1 : 0, shape)
+      guard piece.identity != .zero, let shape = try? piece.shape(in: scope) else { continue }
+      pieces[piece.role] = .constant(piece.identity == .one ? 1 : 0, shape)
     }
-    return (ModelSpec.Sublayer(layer: 0, kind: "mlp", attributes: attributes), pieces)
+    return (ModelSpec.Sublayer(layer: 0, kind: kind.name, attributes: attributes), pieces)
   }
 
   /// Why no pattern holds the draft.

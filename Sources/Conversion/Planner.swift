@@ -1,4 +1,5 @@
 import Checkpoints
+public import Hub
 public import Layouts
 import OrderedCollections
 import Tensors
@@ -61,6 +62,8 @@ public struct Planner: Sendable {
     if let rows = options.vocabularyRows {
       try VocabularyResize.apply(&draft, rows: rows, reader: reader)
     }
+    try checkImages(draft, reader)
+    noteBlocks(&draft, bound, reader)
     if target.name == bound.layout.name, !bound.isDated {
       return SameLayoutPlan.make(bound, draft, vocabulary, options: options)
     }
@@ -79,7 +82,7 @@ public struct Planner: Sendable {
     // shape of layers.
     var drafts = [draft]
     if write.rewrites.contains("drop_zero_mlp"),
-      let fewer = try ZeroMLP.dropped(from: draft, reader: reader)
+      let fewer = try ZeroSublayers.dropped(from: draft, vocabulary, reader: reader)
     {
       drafts.insert(fewer, at: 0)
     }
@@ -92,6 +95,39 @@ public struct Planner: Sendable {
       }
     }
     throw firstRefusal!
+  }
+
+  /// A that is not negative has no logarithm, and no model computes with it.
+  private func checkImages(_ draft: Draft, _ reader: PieceReader) throws(Diagnostic) {
+    for (id, value) in draft.pieces.sorted(by: { $0.key < $1.key }) {
+      guard let number = id.sublayer,
+        vocabulary.kinds[draft.spec.sublayers[number].kind]?.piece(id.role)?.image != nil
+      else { continue }
+      var found = 0.0
+      let isSound = try reader.all(value) { _, number in
+        found = number
+        return number < 0 && number.isFinite
+      }
+      guard !isSound else { continue }
+      let name = value.origin?.runs.first.map { reader.source.tensors[$0.tensor].name.string }
+      throw Diagnostic(
+        code: "convert.decay", subject: name ?? id.description,
+        message: "holds \(found), but A = -exp(A_log) is below 0 and finite",
+        help: "the file is damaged, or holds A_log where A belongs")
+    }
+  }
+
+  /// Blocks are carried on as the numbers that they stand for.
+  private func noteBlocks(_ draft: inout Draft, _ bound: BoundModel, _ reader: PieceReader) {
+    var types: [String] = []
+    for info in bound.inventory.infos {
+      if let type = info.stored?.type, !types.contains(type) { types.append(type) }
+    }
+    guard !types.isEmpty else { return }
+    draft.note(
+      .exact,
+      "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
+    )
   }
 
   /// Finds a pattern that holds the draft's sub-layers, and expresses it so.
@@ -134,7 +170,9 @@ public struct Planner: Sendable {
     var changed = false
     for name in write.rewrites {
       guard let rewrite = Rewrite.all[name] else { continue }
-      if try rewrite.apply(&draft, expansion.spec, reader) { changed = true }
+      let context = RewriteContext(
+        target: expansion.spec, vocabulary: vocabulary, reader: reader)
+      if try rewrite.apply(&draft, context) { changed = true }
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }
@@ -157,10 +195,13 @@ public struct Planner: Sendable {
       throw Refusal(layout: target, problems: problems, isNear: true)
     }
     let reasons = assembler.draft.reasons
+    var spec = expansion.spec
+    if spec["tied"] == .null { spec.attributes["tied"] = assembler.draft.spec["tied"] }
     return ConversionPlan(
-      from: bound.layout, to: target, spec: expansion.spec,
+      from: bound.layout, to: target, spec: spec,
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings)
+      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings
+        + ConfigWriter.warnings(config))
   }
 }

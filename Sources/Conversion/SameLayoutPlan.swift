@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -12,14 +13,16 @@ enum SameLayoutPlan {
     var tensors: [ConversionPlan.Tensor] = []
     let inventory = bound.inventory
     var byExtent: [TensorInfo.Extent: Int] = [:]
-    if let i = inventory.names.indices.first(where: {
-      inventory.names[$0] != inventory.infos[$0].name.string
-    }) {
+    if let first = inventory.renamings.first {
       draft.note(
         .bitwise,
-        "prefixes of wrappers are taken off the names: \(inventory.infos[i].name) becomes \(inventory.names[i])"
+        "prefixes of wrappers are taken off the names: \(first.from) becomes \(first.to)"
       )
     }
+    if let base = inventory.base {
+      draft.note(.bitwise, "the names of a base model get its head class's prefix \(base)")
+    }
+    let places = Dictionary(grouping: bound.tensors, by: \.number)
     let roles = roles(of: bound, vocabulary)
     for (number, info) in inventory.infos.enumerated() {
       var value = stored(number, info)
@@ -33,8 +36,12 @@ enum SameLayoutPlan {
       {
         value = embed
       }
-      let dtype =
+      var dtype =
         info.dtype.isFloat ? cast(info.dtype, options, keep) : info.dtype
+      var blocks: OutputTensor.BlockType?
+      if options.container == .gguf {
+        (dtype, blocks) = GGUFTypes.choose(inventory.names[number], info.shape, dtype, options)
+      }
       if dtype != info.dtype {
         draft.note(
           isWider(dtype, than: info.dtype) ? .exact : .rounding,
@@ -42,10 +49,28 @@ enum SameLayoutPlan {
             ? "\(info.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
             : "\(info.dtype.rawValue) is rounded to \(dtype.rawValue), to nearest even")
       }
-      let shape = value.shape.elementCount == info.shape.elementCount ? info.shape : value.shape
+      // The layout's own shape, where the file has another of the same elements.
+      let expected = (places[number] ?? []).map(\.expected)
+      let own = expected.first?.shape ?? info.shape
+      let shape = value.shape.elementCount == info.shape.elementCount ? own : value.shape
+      if own != info.shape {
+        draft.note(
+          .bitwise, "convolutions get the framework's own shape; the numbers stay in order")
+      }
+      // A head that stood for the embedding has two names.
+      var names = expected.filter { $0.tied != .absent || expected.count == 1 }.map(\.name)
+      if names.count > 1 {
+        draft.note(
+          .bitwise, "the tied head and embedding are both written, from the one in the file")
+      } else if let name = names.first, name != inventory.names[number] {
+        draft.note(
+          .bitwise, "\(inventory.names[number]) is written as \(name), to which it is tied")
+      }
+      if names.isEmpty { names = [inventory.names[number]] }
       var output = OutputTensor(
-        name: TensorName(inventory.names[number]), dtype: dtype, shape: shape,
+        name: TensorName(names[0]), dtype: dtype, shape: shape,
         byteCount: shape.byteCount(of: dtype) ?? info.byteCount)
+      output.blocks = blocks
       var parts = [
         ConversionPlan.Part(piece: id, value: value, start: 0, count: value.shape.rows)
       ]
@@ -60,9 +85,19 @@ enum SameLayoutPlan {
         }
       }
       tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
+      for name in names.dropFirst() {
+        var twin = ConversionPlan.Tensor(output: output, parts: parts)
+        twin.output.name = TensorName(name)
+        if sharesStorage(options.container) {
+          twin.output.sharesStorageWith = output.sharesStorageWith ?? tensors.count - 1
+          twin.parts = []
+        }
+        tensors.append(twin)
+      }
     }
     shareTiedHead(bound, &tensors, roles, options)
-    var config = bound.config
+    if options.container == .gguf { GGUFTypes.note(&draft, tensors, options) }
+    var config = ConfigWriter.plain(bound.config, for: bound.layout)
     for key in ["dtype", "torch_dtype"] where config[key] != nil && options.dtype != nil {
       config[key] = .string(dtypeName(draft, options))
     }
@@ -72,13 +107,22 @@ enum SameLayoutPlan {
       for key in ["vocab_size", "padded_vocab_size"] where known.contains(key) {
         config[key] = .int(rows)
       }
+      // A framework that tells tokens and rows apart keeps knowing its tokens.
+      if known.contains("padded_vocab_size"), config["vocab_size"] != nil,
+        let tokens = draft.spec["vocab_size"].int
+      {
+        config["vocab_size"] = .int(min(tokens, rows))
+      }
+      // GGUF's: mamba.vocab_size.
+      for key in known where key.hasSuffix(".vocab_size") { config[key] = .int(rows) }
       if known.contains("pad_vocab_size_multiple") { config["pad_vocab_size_multiple"] = 1 }
     }
     return ConversionPlan(
       from: bound.layout, to: bound.layout, spec: draft.spec,
       exactness: draft.reasons.map(\.exactness).max() ?? .bitwise, reasons: draft.reasons,
       config: config, tensors: tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + draft.warnings)
+      warnings: bound.problems.filter { $0.severity == .warning } + draft.warnings
+        + ConfigWriter.warnings(config))
   }
 
   /// A head that equals the embedding byte for byte shares its storage where the framework's own
@@ -118,7 +162,7 @@ enum SameLayoutPlan {
 
   private static func stored(_ number: Int, _ info: TensorInfo) -> PieceValue {
     .stored(
-      BoundModel.Location(
+      PieceLocation(
         shape: info.shape, dtype: info.dtype,
         runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
   }
@@ -172,6 +216,7 @@ enum SameLayoutPlan {
   /// The name that configs have for the type of the weights.
   static func dtypeName(_ draft: Draft, _ options: ConversionOptions) -> String {
     let own = draft.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
+    if let blocks = options.blocks { return blocks.rawValue.lowercased() }
     switch options.dtype ?? own {
     case .f64: return "float64"
     case .f16: return "float16"
@@ -181,5 +226,7 @@ enum SameLayoutPlan {
   }
 
   /// Whether tied tensors share storage in the container, as they do in its framework's own files.
-  static func sharesStorage(_ container: Container) -> Bool { container != .safetensors }
+  static func sharesStorage(_ container: Container) -> Bool {
+    container == .pytorch || container == .hdf5
+  }
 }

@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -6,6 +7,9 @@ import Tensors
 enum VocabularyResize {
   static func apply(_ draft: inout Draft, rows: Int, reader: PieceReader) throws(Diagnostic) {
     guard let own = draft.spec["vocab_rows"].int, own != rows else { return }
+    // Where the model does not know which rows are padding, all of them are its vocabulary.
+    let words = min(draft.spec["vocab_size"].int ?? own, own)
+    var lostRows = 0
     for role in ["embed.weight", "head.weight", "head.bias"] {
       let id = PieceID(nil, role)
       guard let value = draft.pieces[id] else { continue }
@@ -15,17 +19,19 @@ enum VocabularyResize {
       }
       let step = max(1, 262_144 / max(value.shape.rowElements, 1))
       var lost: [Int] = []
+      // A row of a bias is one number; NaN is no zero.
       var row = rows
       while row < own {
         let block = row..<min(row + step, own)
         let numbers = try reader.doubles(value, rows: block)
         let width = value.shape.rowElements
         for r in block
-        where numbers[(r - row) * width..<(r - row + 1) * width].contains(where: { $0 != 0 }) {
+        where numbers[(r - row) * width..<(r - row + 1) * width].contains(where: { !($0 == 0) }) {
           lost.append(r)
         }
         row = block.upperBound
       }
+      lostRows = max(lostRows, lost.count)
       if let first = lost.first {
         draft.warnings.append(
           Diagnostic(
@@ -40,10 +46,21 @@ enum VocabularyResize {
     if let tokens = draft.spec["vocab_size"].int, tokens > rows || tokens == own {
       draft.spec.attributes["vocab_size"] = .int(rows)
     }
-    draft.note(
-      .exact,
-      rows > own
-        ? "embedding and head are padded from \(own) to \(rows) rows of zeros"
-        : "embedding and head are cut from \(own) to \(rows) rows")
+    if rows > own {
+      draft.note(.exact, "embedding and head are padded from \(own) to \(rows) rows of zeros")
+    } else if rows < words {
+      draft.note(
+        .lossy,
+        "embedding and head are cut from \(own) to \(rows) rows, below the vocabulary of \(words): tokens \(rows) to \(words - 1) are lost, \(lostRows) of the \(own - rows) rows cut off are not zero"
+      )
+    } else if lostRows > 0 {
+      draft.note(
+        .lossy,
+        "embedding and head are cut from \(own) to \(rows) rows: \(lostRows) of the rows cut off are not zero"
+      )
+    } else {
+      draft.note(
+        .exact, "embedding and head are cut from \(own) to \(rows) rows; those cut off are zeros")
+    }
   }
 }

@@ -1,4 +1,4 @@
-// Built by `scripts/fuzz --libfuzzer`, which brings the runtime.
+// Built by `checks/fuzz --libfuzzer`, which brings the runtime.
 #if LIBFUZZER
   import Fuzzing
   import Glibc

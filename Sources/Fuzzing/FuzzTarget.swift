@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Inference
 import Layouts
 import Tensors
@@ -23,6 +24,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case hdf5
   /// The index of a sharded checkpoint, and the files that it names.
   case dcp
+  /// A GGUF file, and every tensor in it.
+  case gguf
+  /// A numpy archive, and every array in it.
+  case npz
   /// The index of shards.
   case shards
   /// JSON texts.
@@ -38,7 +43,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     switch self {
     case .safetensors: .safetensors
     case .pickle: .pickle
-    case .zip, .hdf5, .dcp: .binary
+    case .zip, .hdf5, .dcp, .gguf, .npz: .binary
     case .shards, .json, .config: .text
     case .layout, .expression: .layout
     }
@@ -52,6 +57,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .pickle, .zip: [("Fixtures/good/pytorch", ".pt"), ("Fixtures/bad/pytorch", ".pt")]
     case .hdf5: [("Fixtures/good/hdf5", ".h5"), ("Fixtures/bad/hdf5", ".h5")]
     case .dcp: [("Fixtures/good/dcp", ".metadata"), ("Fixtures/bad/dcp", ".metadata")]
+    case .gguf: [("Fixtures/good/gguf", ".gguf"), ("Fixtures/bad/gguf", ".gguf")]
+    case .npz: [("Fixtures/good/npz", ".npz"), ("Fixtures/bad/npz", ".npz")]
     case .shards: [("Fixtures/bad/shard-index", ".json")]
     case .json, .config: Self.models.map { ("Fixtures/models/\($0)", ".json") }
     case .layout, .expression: [("formats", ".yaml")]
@@ -198,6 +205,12 @@ struct FuzzReader {
     case .dcp:
       write(input, to: directory + "/.metadata")
       try readAll(try DCPReader(directory: directory))
+    case .gguf:
+      write(input)
+      try readAll(try GGUFReader(path: path))
+    case .npz:
+      write(input)
+      try readAll(try NpzReader(path: path))
     case .shards: _ = try ShardIndex(parsing: input, path: "index").files
     case .json: _ = try JSONParser.parse(input, file: "input", mode: .python).text()
     case .config:

@@ -1,50 +1,9 @@
+public import Hub
 public import OrderedCollections
 public import Tensors
 
 /// A checkpoint seen through a layout: the model that it is, and where each piece lies.
 public struct BoundModel: Sendable {
-  /// Where a piece lies: runs of rows of tensors.
-  public struct Location: Sendable, Hashable {
-    /// Some rows of a piece, as they stand together in a tensor.
-    public struct Run: Sendable, Hashable {
-      /// The tensor's number in the checkpoint.
-      public var tensor: Int
-      /// The first row in the tensor.
-      public var tensorRow: Int
-      /// The first row in the piece.
-      public var pieceRow: Int
-      /// How many rows.
-      public var count: Int
-
-      /// A run.
-      public init(tensor: Int, tensorRow: Int, pieceRow: Int, count: Int) {
-        self.tensor = tensor
-        self.tensorRow = tensorRow
-        self.pieceRow = pieceRow
-        self.count = count
-      }
-    }
-
-    /// The shape of the piece.
-    public var shape: Shape
-    /// The element type.
-    public var dtype: DType
-    /// The runs, in the order of the piece's rows; they cover all of them.
-    public var runs: [Run]
-
-    /// A place.
-    public init(shape: Shape, dtype: DType, runs: [Run]) {
-      self.shape = shape
-      self.dtype = dtype
-      self.runs = runs
-    }
-
-    /// Bytes of a row: everything behind the first extent.
-    public var rowBytes: Int {
-      shape.dims.dropFirst().reduce(1, *) * dtype.bitWidth / 8
-    }
-  }
-
   /// The layout.
   public var layout: Layout
   /// The framework's own config.
@@ -63,6 +22,9 @@ public struct BoundModel: Sendable {
   public var ties: [[String]]
   /// Whether it is of an older form that the framework's present version does not load.
   public var isDated: Bool
+  /// Whether the config describes another model than the tensors are, so that `spec` says nothing of
+  /// them: it asks for what is not supported, or for other sizes.
+  public var isOfOtherModel: Bool
   /// Everything noticed; errors here mean that the pieces are not complete.
   public var problems: [Diagnostic]
 
@@ -72,15 +34,21 @@ public struct BoundModel: Sendable {
 
 extension Layout {
   /// Binds a checkpoint to this layout: evaluates the config and matches every tensor.
-  public func bind(_ whole: Inventory, config: JSONObject, vocabulary: Vocabulary) -> BoundModel {
+  ///
+  /// - Parameter inertKeys: keys of the config that the layout does not know and that change nothing.
+  public func bind(
+    _ whole: Inventory, config: JSONObject, vocabulary: Vocabulary, inertKeys: Set<String> = []
+  ) -> BoundModel {
     let inventory = whole.stripping(detect.strip)
-    let expansion = expand(config: config, vocabulary: vocabulary, inventory: inventory)
+    let expansion = expand(
+      config: config, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
     var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
     binder.bind()
     return BoundModel(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
-      isDated: expansion.isDated, problems: binder.problems)
+      isDated: expansion.isDated, isOfOtherModel: binder.isOfOtherModel,
+      problems: binder.problems)
   }
 }
 
@@ -93,7 +61,16 @@ private struct Binder {
   var matched: [(expected: Expansion.Expected, number: Int)] = []
   var ignored: [Int] = []
   var ties: [[String]] = []
+  var isOfOtherModel = false
   var problems: [Diagnostic]
+  /// Tensors that are missing, of another shape or without a place.
+  private var misfits: [Diagnostic] = []
+  /// Their names without prefixes.
+  private var misfitNames: [String] = []
+  /// How many of them are of another shape.
+  private var misshapen = 0
+  /// Tensors in another shape of the same elements.
+  private var reshaped: [Int] = []
 
   init(layout: Layout, inventory: Inventory, expansion: Expansion) {
     self.layout = layout
@@ -111,14 +88,18 @@ private struct Binder {
     matched.reserveCapacity(expansion.tensors.count)
     var headIsThere = false
     for expected in expansion.tensors {
-      guard let number = inventory[expected.name] else {
+      guard let number = inventory[expected.name] ?? standIn(for: expected) else {
         if expected.tied == nil { missing(expected) }
         continue
       }
       used[number] = true
-      guard inventory.infos[number].shape == expected.shape else {
+      let shape = inventory.infos[number].shape
+      if shape != expected.shape, shape == expected.form.alternative { reshaped.append(number) }
+      guard shape == expected.shape || shape == expected.form.alternative else {
         let info = inventory.infos[number]
-        problems.append(
+        misshapen += 1
+        misfit(
+          expected.name,
           Diagnostic(
             code: "layout.shape", subject: info.name.string,
             message: "has the shape \(info.shape), but the config asks for \(expected.shape)",
@@ -133,13 +114,85 @@ private struct Binder {
       if expected.tied != nil { headIsThere = true }
       add(expected, number)
     }
-    decideTie(headIsThere)
     findStrays(used)
+    if let cause = misfitsCause() {
+      // What follows from it would only blame the wrong thing.
+      isOfOtherModel = true
+      problems = expansion.problems + cause
+      return
+    }
+    problems += misfits
+    decideTie(headIsThere)
+    noteReshaped()
+  }
+
+  /// The head in place of an embedding that the file does not hold, where the config ties the two.
+  private mutating func standIn(for expected: Expansion.Expected) -> Int? {
+    guard expected.sublayer == nil, expected.form.roles == ["embed.weight"],
+      spec["tied"].bool == true,
+      let head = expansion.tensors.first(where: { $0.tied != nil }),
+      head.shape == expected.shape, let number = inventory[head.name]
+    else { return nil }
+    problems.append(
+      Diagnostic(
+        .note, code: "layout.embedding-absent", subject: expected.name,
+        message: "is not in the checkpoint; the config ties it to \(head.name), which is"))
+    return number
+  }
+
+  /// Why the tensors do not fit, when that is plain: the config asks for what is not supported, or
+  /// its sizes are not those of the tensors.
+  private func misfitsCause() -> [Diagnostic]? {
+    guard !misfits.isEmpty else { return nil }
+    if expansion.problems.contains(where: {
+      $0.severity == .error && $0.code == "config.unsupported"
+    }) {
+      return []
+    }
+    let sizes = ConfigSizes(expansion, layout, inventory)
+    // One odd tensor is a fault of its own: most of them have to be of another size, or two agree on
+    // another width, or all that does not fit be layers that the other side does not have.
+    guard sizes.differ,
+      misshapen > matched.count || sizes.isWidthConfirmed
+        || misfitNames.allSatisfy({ sizes.isOfSurplusLayer($0) })
+    else { return nil }
+    return [
+      Diagnostic(
+        code: "config.mismatch", subject: "config",
+        message: "is not of this checkpoint: it asks for \(sizes.asked); the tensors have "
+          + sizes.found,
+        notes: [
+          "so \(misfits.count) \(misfits.count == 1 ? "tensor does" : "tensors do") not fit, such as "
+            + misfits.prefix(3).map(\.subject).joined(separator: ", ")
+        ],
+        help: sizes.lacksLayersOnly
+          ? "give the config that belongs to this checkpoint with --config, or the whole checkpoint"
+          : "give the config that belongs to this checkpoint with --config")
+    ]
+  }
+
+  private mutating func noteReshaped() {
+    guard let first = reshaped.first else { return }
+    let info = inventory.infos[first]
+    let own = matched.first { $0.number == first }!.expected.shape
+    problems.append(
+      Diagnostic(
+        .note, code: "layout.reshaped", subject: info.name.string,
+        message: reshaped.count == 1
+          ? "has the shape \(info.shape), which holds the same numbers in the same order as \(own)"
+          : "has the shape \(info.shape), as \(reshaped.count - 1) more do; it holds the same "
+            + "numbers in the same order as \(own)",
+        notes: ["MLX keeps convolutions in this form"]))
+  }
+
+  private mutating func misfit(_ name: String, _ problem: Diagnostic) {
+    misfits.append(problem)
+    misfitNames.append(name)
   }
 
   private mutating func missing(_ expected: Expansion.Expected) {
-    // A config that does not fit asks for everything under other names; the first few tell enough.
-    problems.append(
+    misfit(
+      expected.name,
       Diagnostic(
         code: "layout.missing-tensor", subject: expected.name,
         message:
@@ -155,7 +208,7 @@ private struct Binder {
   }
 
   private func isTied(head: Int) -> Bool {
-    embedding().map { inventory.isSame($0, head) } ?? false
+    embedding().map { $0 == head || inventory.isSame($0, head) } ?? false
   }
 
   /// Absent: tied. Present and equal: tied. Present and different: untied, which the config must
@@ -167,11 +220,20 @@ private struct Binder {
     let tied = headPiece == nil
     spec.attributes["tied"] = .bool(tied)
     if tied, let embedding = embedding() {
-      if headIsThere {
+      if headIsThere, let number = inventory[head.name] {
+        // The head may stand for both.
+        guard number != embedding else { return }
         ties.append([
           inventory.infos[embedding].name.string,
-          inventory.infos[inventory[head.name]!].name.string,
+          inventory.infos[number].name.string,
         ])
+      } else if !configured, inventory.base != nil {
+        problems.append(
+          Diagnostic(
+            code: "layout.base-model", subject: head.name,
+            message: "is not in the checkpoint, which holds a base model without its head, and the "
+              + "config does not tie the head to the embedding",
+            help: "save the model with its head, or correct the config if the two are tied"))
       } else if !configured {
         problems.append(
           Diagnostic(
@@ -200,8 +262,15 @@ private struct Binder {
           help: "whole numbers may be a quantization or another type's bits; store the weights "
             + "themselves, as F32, F16 or BF16"))
     }
+    if info.dtype == .c64 {
+      problems.append(
+        Diagnostic(
+          code: "layout.dtype", subject: info.name.string,
+          message: "holds \(info.dtype.rawValue), complex numbers, where weights are expected",
+          help: "no layout has complex weights; store the real weights, as F32, F16 or BF16"))
+    }
     for piece in expected.pieces {
-      let location = BoundModel.Location(
+      let location = PieceLocation(
         shape: piece.shape, dtype: info.dtype,
         runs: piece.runs.map {
           .init(
@@ -221,24 +290,67 @@ private struct Binder {
     }
   }
 
+  /// A note for a tensor that has another's name behind a prefix: `ema.backbone.norm_f.weight`.
+  private func mirrored(_ name: String) -> [String] {
+    var rest = Substring(name)
+    while let dot = rest.firstIndex(of: ".") {
+      rest = rest[rest.index(after: dot)...]
+      guard inventory[String(rest)] != nil else { continue }
+      let prefix = name.dropLast(rest.count)
+      return ["what is under \(prefix) mirrors the model: an EMA or another copy of it?"]
+    }
+    return []
+  }
+
   private mutating func findStrays(_ used: [Bool]) {
     let globs = layout.ignore.map { Glob($0.glob) }
+    var outside: [Int] = []
     for number in inventory.infos.indices where !used[number] {
       let name = inventory.names[number]
       if globs.contains(where: { $0.matches(name) }) {
         ignored.append(number)
+      } else if inventory.outside.contains(number) {
+        outside.append(number)
       } else {
-        problems.append(
+        misfit(
+          name,
           Diagnostic(
             code: "layout.unexpected-tensor", subject: inventory.infos[number].name.string,
             message: "has no place in \(layout.name) under this config",
             notes: [
               "found \(inventory.infos[number].dtype.rawValue) \(inventory.infos[number].shape)"
-            ],
+            ] + mirrored(name),
             help:
               "the config may belong to another checkpoint, or the model has parts that this layout does not know"
           ))
       }
     }
+    guard let first = outside.first else { return }
+    let prefix = inventory.renamings.first { !$0.dropped.isEmpty }?.dropped ?? ""
+    misfit(
+      inventory.names[first],
+      Diagnostic(
+        code: "layout.outside-prefix", subject: inventory.infos[first].name.string,
+        message: outside.count == 1
+          ? "lies outside '\(prefix)', with which the names of the \(layout.name) model begin"
+          : "and \(outside.count - 1) more lie outside '\(prefix)', with which the names of the "
+            + "\(layout.name) model begin",
+        notes: outside.count == 1
+          ? []
+          : [
+            "such as "
+              + outside.prefix(4).map { inventory.infos[$0].name.string }.joined(separator: ", ")
+          ],
+        help: "whether they belong to the model is not known here; save the model alone: "
+          + "{k: v for k, v in state_dict.items() if k.startswith('\(prefix)')}"))
+  }
+}
+
+extension Draft {
+  /// The model as it was read.
+  public init(_ bound: BoundModel) {
+    self.init(
+      spec: bound.spec,
+      pieces: Dictionary(uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) }))
   }
 }

@@ -1,3 +1,4 @@
+public import Hub
 public import OrderedCollections
 public import Tensors
 
@@ -28,6 +29,8 @@ public struct Expansion: Sendable {
     let name: NameTemplate
     /// The shape.
     public let shape: Shape
+    /// Another shape of the same elements in the same order, in which the file may have it.
+    public let alternative: Shape?
     /// Its rows, as runs of rows of pieces, in order.
     public let segments: [RowSegment]
     /// The same by piece: each with its own shape, and where its rows lie in the tensor.
@@ -38,11 +41,12 @@ public struct Expansion: Sendable {
     public let tied: Layout.Tied?
 
     init(
-      name: NameTemplate, shape: Shape, segments: [RowSegment], pieces: [HeldPiece],
-      tied: Layout.Tied?
+      name: NameTemplate, shape: Shape, alternative: Shape?, segments: [RowSegment],
+      pieces: [HeldPiece], tied: Layout.Tied?
     ) {
       self.name = name
       self.shape = shape
+      self.alternative = alternative
       self.segments = segments
       self.pieces = pieces
       roles = pieces.map(\.role)
@@ -100,10 +104,13 @@ extension Layout {
   ///   - vocabulary: the mixers' declarations.
   ///   - inventory: the tensors at hand, for layouts whose config leaves something open; `nil` when
   ///     a config is tried out before there are any.
+  ///   - inertKeys: keys that the layout does not know and that the user says change nothing; a key of
+  ///     a mapping has the mapping's name and a dot before it.
   public func expand(
-    config raw: JSONObject, vocabulary: Vocabulary, inventory: Inventory?
+    config raw: JSONObject, vocabulary: Vocabulary, inventory: Inventory?,
+    inertKeys: Set<String> = []
   ) -> Expansion {
-    var builder = Expander(layout: self, vocabulary: vocabulary)
+    var builder = Expander(layout: self, vocabulary: vocabulary, inertKeys: inertKeys)
     builder.expand(raw, inventory)
     return Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
@@ -116,6 +123,9 @@ extension Layout.Config {
   /// The name under which a config holds a key: its own or an alias.
   func written(_ key: String, in raw: JSONObject) -> String {
     guard raw[key] == nil else { return key }
+    if let dot = key.firstIndex(of: ".") {
+      return written(String(key[..<dot]), in: raw) + key[dot...]
+    }
     return keys.first { $0.name == key }?.aliases.first { raw[$0] != nil } ?? key
   }
 }
@@ -128,6 +138,7 @@ extension Inventory {
 private struct Expander {
   let layout: Layout
   let vocabulary: Vocabulary
+  let inertKeys: Set<String>
   var spec = ModelSpec(family: "", attributes: [:], layerCount: 0, sublayers: [])
   var tensors: [Expansion.Expected] = []
   var buffers: [Expansion.Buffer] = []
@@ -153,7 +164,7 @@ private struct Expander {
       }
       for requirement in layout.config.requirements {
         if try !requirement.that.bool(in: scope) {
-          let found = raw[requirement.key] ?? scope.values[requirement.key] ?? .null
+          let found = found(requirement.key, raw, scope)
           problems.append(
             Diagnostic(
               code: "config.unsupported", subject: layout.config.written(requirement.key, in: raw),
@@ -170,6 +181,14 @@ private struct Expander {
     } catch {
       problems.append(error)
     }
+  }
+
+  /// What a config says for a key, `ssm_cfg.layer` of a mapping, or what stands for it.
+  private func found(_ key: String, _ raw: JSONObject, _ scope: Scope) -> JSONValue {
+    let path = key.split(separator: ".").map(String.init)
+    guard path.count > 1 else { return raw[key] ?? scope.values[key] ?? .null }
+    let whole = raw[layout.config.written(path[0], in: raw)] ?? scope.values[path[0]] ?? .null
+    return path.dropFirst().reduce(whole) { $0[$1] ?? .null }
   }
 
   // MARK: Config
@@ -194,10 +213,10 @@ private struct Expander {
               message: "is \(value.brief), but its other name \(other) says \(raw[other]!.brief)",
               help: "remove the one that is wrong"))
         }
-        scope.values[key.name] = value
+        Self.set(value, as: key.name, in: &scope)
         if first != key.name { isDated = true }
       } else if let initial = key.initial {
-        scope.values[key.name] = initial
+        Self.set(initial, as: key.name, in: &scope)
       } else {
         complete = false
         problems.append(
@@ -211,16 +230,95 @@ private struct Expander {
     for (key, value) in raw
     where !known.contains(key) && !inert.contains(where: { $0.matches(key) }) {
       // A key that is switched off cannot change the mathematics, whatever it means.
-      let off = [.null, .bool(false), .int(0), .array([]), .string("")].contains(value)
-      problems.append(
-        Diagnostic(
-          off ? .warning : .error, code: "config.unknown-key", subject: key,
-          message: "is \(value.brief), and \(layout.name) does not know this key",
-          help: off
-            ? nil : "if it changes nothing in the forward pass, remove it from the config"))
+      unknown(
+        key, value,
+        isOff: [.null, .bool(false), .int(0), .array([]), .string("")].contains(value))
     }
+    for key in layout.config.keys {
+      guard let members = key.members, let value = scope.values[key.name] else { continue }
+      check(value, of: layout.config.written(key.name, in: raw), members)
+    }
+    for key in inertKeys.sorted() where known.contains(key) { notInert(key) }
     scope.functions = Expander.functions(inventory)
     return complete ? scope : nil
+  }
+
+  /// A key that the layout does not know.
+  private mutating func unknown(_ key: String, _ value: JSONValue, isOff: Bool) {
+    if inertKeys.contains(key) {
+      problems.append(
+        Diagnostic(
+          .note, code: "config.inert-key", subject: key,
+          message: "is \(value.brief); as --inert says, it changes nothing"))
+      return
+    }
+    problems.append(
+      Diagnostic(
+        isOff ? .warning : .error, code: "config.unknown-key", subject: key,
+        message: "is \(value.brief), and \(layout.name) does not know this key",
+        help: isOff
+          ? nil : "if it changes nothing in the forward pass, say --inert \(key)"))
+  }
+
+  private mutating func notInert(_ key: String) {
+    problems.append(
+      Diagnostic(
+        code: "config.inert", subject: key,
+        message: "is a key that \(layout.name) computes with",
+        help: "--inert is for keys that the layout does not know"))
+  }
+
+  /// Looks at every key of a mapping, or of each mapping of a list.
+  private mutating func check(
+    _ value: JSONValue, of path: String, _ members: Layout.Config.Members
+  ) {
+    if let list = value.array {
+      var seen: Set<String> = []
+      // Mappings of a list are alike; what is wrong in many is said once.
+      for element in list {
+        guard let object = element.object else { continue }
+        check(.object(object.filter { seen.insert($0.key).inserted }), of: path, members)
+      }
+      return
+    }
+    guard let object = value.object else { return }
+    let inert = members.inert.map { Glob($0) }
+    for (key, value) in object {
+      let name = "\(path).\(key)"
+      if let only = members.only.first(where: { $0.name == key }) {
+        if inertKeys.contains(name) { notInert(name) }
+        guard !only.values.contains(where: { $0.isSame(as: value) }) else { continue }
+        problems.append(
+          Diagnostic(
+            code: "config.unsupported", subject: name,
+            message: "is \(value.brief): only "
+              + "\(only.values.map(\.brief).joined(separator: " and ")) "
+              + "\(only.values.count == 1 ? "is" : "are") supported",
+            help: "this changes the mathematics; no layout here expresses it"))
+      } else if members.known.contains(key) {
+        if inertKeys.contains(name) { notInert(name) }
+      } else if !inert.contains(where: { $0.matches(key) }) {
+        // Where a switch stands that nobody knows, off may not be its default.
+        unknown(name, value, isOff: value == .null)
+      }
+    }
+  }
+
+  /// Gives a key its value; `ssm.state_size` becomes the member `state_size` of `ssm`.
+  private static func set(_ value: JSONValue, as name: String, in scope: inout Scope) {
+    var parts = name.split(separator: ".").map(String.init)
+    guard parts.count > 1 else {
+      scope.values[name] = value
+      return
+    }
+    func object(_ old: JSONValue?, _ rest: ArraySlice<String>) -> JSONValue {
+      guard let first = rest.first else { return value }
+      var members = old?.object ?? [:]
+      members[first] = object(members[first], rest.dropFirst())
+      return .object(members)
+    }
+    let root = parts.removeFirst()
+    scope.values[root] = object(scope.values[root], parts[...])
   }
 
   /// `exists`, `rows`, `columns` and `values` of a tensor; without tensors none exists.
@@ -257,7 +355,11 @@ private struct Expander {
     }
     spec.layerCount = count
     scope.values["n_layer"] = .int(count)
-    var attributes: JSONObject = ["tied": .bool(try layout.model.tied.bool(in: scope))]
+    // Null: no config says it, and either can be written.
+    let tied = try layout.model.tied.value(in: scope)
+    var attributes: JSONObject = [
+      "tied": tied == .null ? .null : .bool(try layout.model.tied.bool(in: scope))
+    ]
     for binding in layout.model.attributes {
       attributes[binding.name] = try binding.value.value(in: scope)
     }
@@ -391,7 +493,8 @@ private struct Expander {
       names.formUnion(binding.value.names)
     }
     for rule in mixer.tensors {
-      for expression in [rule.when].compactMap(\.self) + (rule.shape ?? []) + rule.glue.expressions
+      for expression in [rule.when].compactMap(\.self) + (rule.shape ?? [])
+        + (rule.alternative ?? []) + rule.glue.expressions
       {
         names.formUnion(expression.names)
       }
@@ -454,25 +557,47 @@ private struct Expander {
       try afford(segmentCount, rule.name)
       var dims: [Int] = []
       if let explicit = rule.shape {
-        for extent in explicit {
-          let dim = try extent.int(in: scope)
-          guard (0...MixerKind.mostExtent).contains(dim) else {
-            throw Diagnostic(
-              code: "config.value", subject: rule.name.text,
-              message: "would have the extent \(dim)")
-          }
-          dims.append(dim)
-        }
+        dims = try extents(explicit, of: rule, scope)
       } else {
         dims = shapes[rule.glue.roles[0]]!.dims
         if !dims.isEmpty { dims[0] = segments.reduce(0) { $0 + $1.count } }
       }
       forms.append(
         Expansion.TensorForm(
-          name: rule.name, shape: Shape(dims), segments: segments,
+          name: rule.name, shape: Shape(dims),
+          alternative: try alternative(of: rule, to: Shape(dims), scope), segments: segments,
           pieces: held(segments, shapes, in: dims), tied: rule.tied))
     }
     return forms
+  }
+
+  private func extents(
+    _ expressions: [Expression], of rule: Layout.Tensor, _ scope: Scope
+  ) throws(Diagnostic) -> [Int] {
+    var dims: [Int] = []
+    for extent in expressions {
+      let dim = try extent.int(in: scope)
+      guard (0...MixerKind.mostExtent).contains(dim) else {
+        throw Diagnostic(
+          code: "config.value", subject: rule.name.text, message: "would have the extent \(dim)")
+      }
+      dims.append(dim)
+    }
+    return dims
+  }
+
+  /// The rule's other shape, which must be a view of the same elements: the rows stay rows.
+  private func alternative(
+    of rule: Layout.Tensor, to shape: Shape, _ scope: Scope
+  ) throws(Diagnostic) -> Shape? {
+    guard let expressions = rule.alternative else { return nil }
+    let other = Shape(try extents(expressions, of: rule, scope))
+    guard other.dims.first == shape.dims.first, other.elementCount == shape.elementCount else {
+      throw Diagnostic(
+        code: "layout.schema", subject: layout.name,
+        message: "\(rule.name) is \(shape) or \(other), which are not the same elements")
+    }
+    return other
   }
 
   /// Where each piece's rows lie in a tensor of the extents `dims`.
@@ -498,8 +623,11 @@ private struct Expander {
       // its own if they are as many numbers.
       let lying = Shape([own.reduce(0) { $0 + $1.count }] + dims.dropFirst())
       let declared = shapes[role]!
+      // Also where the rows are others, as an (E,) norm's that stands as (G, E/G).
+      let isAlone = runs.count == 1 && declared.elementCount == Shape(dims).elementCount
       return Expansion.HeldPiece(
-        role: role, shape: declared.elementCount == lying.elementCount ? declared : lying,
+        role: role,
+        shape: isAlone || declared.elementCount == lying.elementCount ? declared : lying,
         runs: own)
     }
   }

@@ -1,3 +1,5 @@
+import Hub
+
 /// A pattern in which `*` stands for any run of characters, dots included.
 public struct Glob: Sendable, Hashable {
   /// The pattern as it was given.

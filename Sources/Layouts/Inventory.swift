@@ -1,4 +1,5 @@
 import Dispatch
+import Hub
 import Synchronization
 public import Tensors
 
@@ -9,6 +10,10 @@ public struct Inventory: Sendable {
   public let infos: [TensorInfo]
   /// Their names without the prefixes that training wrappers add.
   public let names: [String]
+  /// The tensors whose names do not have the prefix that was taken off the others.
+  public let outside: Set<Int>
+  /// The base model's prefix, where the names lacked it.
+  public let base: String?
   private let index: NameIndex
   private let classes: NameClasses
   private let stripped = Stripped()
@@ -53,6 +58,7 @@ public struct Inventory: Sendable {
 
   private init(
     infos: [TensorInfo], names: [String], index: NameIndex, classes: NameClasses,
+    outside: Set<Int> = [], base: String? = nil,
     values: @escaping @Sendable (Int) -> [Double]?,
     sameBytes: @escaping @Sendable (Int, Int) -> Bool
   ) {
@@ -60,6 +66,8 @@ public struct Inventory: Sendable {
     self.names = names
     self.classes = classes
     self.index = index
+    self.outside = outside
+    self.base = base
     readValues = values
     compareBytes = sameBytes
   }
@@ -82,8 +90,8 @@ public struct Inventory: Sendable {
       }
       // Names that were of one kind still are.
       let inventory = Inventory(
-        infos: infos, names: names, index: NameIndex(names), classes: classes,
-        values: readValues, sameBytes: compareBytes)
+        infos: infos, names: names, index: NameIndex(names), classes: classes, outside: outside,
+        base: base, values: readValues, sameBytes: compareBytes)
       known[own] = inventory
       return inventory
     }
@@ -128,6 +136,20 @@ public struct Inventory: Sendable {
   /// One name of each kind (names differ in their numbers only), and how many there are of it.
   public var kinds: [(name: String, count: Int)] {
     classes.classes.map { (names[$0.first], $0.members.count) }
+  }
+
+  /// The number of one tensor of each kind, and how many there are of it.
+  var kindNumbers: [(number: Int, count: Int)] {
+    classes.classes.map { ($0.first, $0.members.count) }
+  }
+
+  /// The same tensors under other names; `nil` when two would be the same.
+  func renamed(_ names: [String], outside: Set<Int>, base: String?) -> Inventory? {
+    let index = NameIndex(names)
+    guard index.count == names.count else { return nil }
+    return Inventory(
+      infos: infos, names: names, index: index, classes: NameClasses(names), outside: outside,
+      base: base, values: readValues, sameBytes: compareBytes)
   }
 
   /// The number of the tensor called `name`.

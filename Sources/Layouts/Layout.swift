@@ -1,3 +1,4 @@
+public import Hub
 public import Tensors
 
 /// One framework's way to name, glue and configure one family of models: a file of `formats/`.
@@ -63,6 +64,26 @@ public struct Layout: Sendable {
     public var strip: [String]
     /// What must hold of the raw config, when there is one.
     public var config: Expression?
+    /// The `model_type`s that this layout reads; `nil` when its configs need not have one.
+    public var modelTypes: [String]?
+    /// What the names of the head class begin with and those of its base model lack.
+    public var base: String?
+    /// The head's name and the embedding's: a file of a tied model may hold either alone.
+    public var tied: TiedNames?
+
+    /// The two names of a tied tensor.
+    public struct TiedNames: Sendable, Hashable {
+      /// The head's.
+      public var head: String
+      /// The embedding's.
+      public var embedding: String
+
+      /// Two names.
+      public init(head: String, embedding: String) {
+        self.head = head
+        self.embedding = embedding
+      }
+    }
   }
 
   /// The config's keys.
@@ -75,6 +96,25 @@ public struct Layout: Sendable {
       public var initial: JSONValue?
       /// Older names of the same key.
       public var aliases: [String]
+      /// What its value may hold, where that is a mapping or a list of mappings; `nil` when the
+      /// layout's expressions see to it.
+      public var members: Members?
+    }
+    /// What a mapping of the config may hold.
+    public struct Members: Sendable {
+      /// A key of which only some values are supported.
+      public struct Only: Sendable {
+        /// The key.
+        public var name: String
+        /// The values: the framework's default, and those that mean the same.
+        public var values: [JSONValue]
+      }
+      /// Keys that the expressions speak of.
+      public var known: [String]
+      /// Globs of keys that change nothing in the forward pass.
+      public var inert: [String]
+      /// Keys that must have their default.
+      public var only: [Only]
     }
     /// A fact that must hold for the engine and the transforms to be right.
     public struct Requirement: Sendable {
@@ -101,6 +141,8 @@ public struct Layout: Sendable {
     public var glue: Glue
     /// The shape, where it is not simply the pieces' own.
     public var shape: [Expression]?
+    /// Other extents of the same elements in the same order, which some tools write.
+    public var alternative: [Expression]?
     /// When it is there; `nil` for always.
     public var when: Expression?
     /// For the head: what becomes of it when it is the embedding.
@@ -263,6 +305,9 @@ public struct Layout: Sendable {
     public var lets: [Binding]
     /// The config.
     public var config: [Entry]
+    /// The number that stands for infinity in the config of a framework that reads plain JSON; `nil`
+    /// for frameworks of transformers, which has a form of its own.
+    public var infinity: Double?
     /// Keys of the source's config that are copied when it has them.
     public var carry: [String]
     /// Exact rewrites of the model that the target needs, by name.

@@ -1,3 +1,4 @@
+import Hub
 import OrderedCollections
 import Synchronization
 import Tensors
@@ -13,6 +14,8 @@ final class LayoutFile: Sendable {
   }
 
   let front: Front
+  /// Whether it was given with the run, not carried by the binary.
+  let isGiven: Bool
   private let file: String
   private let text: String
   private let shared: Shared
@@ -23,6 +26,7 @@ final class LayoutFile: Sendable {
   /// - Throws: `layout.yaml`, `layout.schema` for a mistake in the front.
   init(_ text: String, file: String, _ shared: Shared) throws(Diagnostic) {
     front = try Front(of: text, file: file)
+    isGiven = false
     self.file = file
     self.text = text
     self.shared = shared
@@ -32,6 +36,7 @@ final class LayoutFile: Sendable {
   /// A layout that is at hand.
   init(_ layout: Layout, _ shared: Shared) {
     front = Front(name: layout.name, framework: layout.framework, detect: layout.detect)
+    isGiven = true
     file = ""
     text = ""
     self.shared = shared

@@ -1,4 +1,5 @@
 import Dispatch
+import Hub
 public import OrderedCollections
 public import Tensors
 

@@ -1,3 +1,4 @@
+import Hub
 public import OrderedCollections
 public import Tensors
 
@@ -56,6 +57,54 @@ public struct LayoutLibrary: Sendable {
 }
 
 extension LayoutLibrary {
+  /// The `model_type`s that some layout reads, in order.
+  public var modelTypes: [String] {
+    Set(files.flatMap { $0.front.detect.modelTypes ?? [] }).sorted()
+  }
+
+  /// What a config says of its architecture, when no layout reads it: `model_type "bamba"`.
+  ///
+  /// A config without `model_type` is judged by its class, if it is one of transformers' names of
+  /// causal language models; configs of other frameworks have neither.
+  public func foreignArchitecture(of config: JSONObject) -> String? {
+    let known = modelTypes + files.flatMap { [$0.front.name, $0.front.framework] }
+    if let type = config["model_type"]?.string, !type.isEmpty {
+      return known.contains(type) ? nil : "model_type \"\(type)\""
+    }
+    guard let name = config["architectures"]?.array?.first?.string,
+      let suffix = ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration"]
+        .first(where: { name.hasSuffix($0) })
+    else { return nil }
+    func plain(_ text: some StringProtocol) -> String {
+      text.lowercased().filter { $0.isLetter || $0.isNumber }
+    }
+    let own = plain(name.dropLast(suffix.count))
+    return known.contains { plain($0) == own } ? nil : "architectures [\"\(name)\"]"
+  }
+
+  /// The layout whose config this clearly is, although the names are another's; `nil` when it may be
+  /// one of `named`.
+  ///
+  /// - Parameter named: the layouts that the tensors' names fit.
+  public func owner(of config: JSONObject, insteadOf named: [Layout]) -> Layout? {
+    let all = layouts
+    if let type = config["model_type"]?.string, !named.isEmpty,
+      named.allSatisfy({ $0.detect.modelTypes.map { !$0.contains(type) } ?? false }),
+      let owner = all.first(where: { $0.detect.modelTypes?.contains(type) ?? false })
+    {
+      return owner
+    }
+    // How many of a layout's own keys the config has: sizes and switches, not what any config holds.
+    func score(_ layout: Layout) -> Int {
+      let keys = Set(layout.config.keys.flatMap { [$0.name] + $0.aliases })
+      return config.keys.count { keys.contains($0) }
+    }
+    guard let best = all.max(by: { score($0) < score($1) }), score(best) >= 4,
+      named.allSatisfy({ score($0) * 2 < score(best) })
+    else { return nil }
+    return best
+  }
+
   /// Why a layout does or does not fit a checkpoint.
   public struct Candidate: Sendable {
     let file: LayoutFile
@@ -63,6 +112,10 @@ extension LayoutLibrary {
     public var layout: Layout { file.layout }
     /// The layout's name.
     public var name: String { file.front.name }
+    /// Whether it was given with the run, not carried by the binary.
+    public var isGiven: Bool { file.isGiven }
+    /// The tensors under the names that were looked at.
+    public var inventory: Inventory
     /// What keeps it from fitting, in words; empty when it fits.
     public var obstacles: [String]
     /// How many of its conditions hold.
@@ -75,28 +128,70 @@ extension LayoutLibrary {
   ///   - inventory: the checkpoint's tensors.
   ///   - config: its config, if it has one.
   ///   - framework: only layouts of this framework.
+  ///   - asBase: looks at the names as those of each layout's base model; layouts without one, and
+  ///     those whose base model's names these cannot be, are left out.
   public func candidates(
-    for inventory: Inventory, config: JSONObject?, framework: String? = nil
+    for inventory: Inventory, config: JSONObject?, framework: String? = nil, asBase: Bool = false
   ) -> [Candidate] {
-    files.filter { framework == nil || $0.front.framework == framework }
-      .map { candidate($0, inventory, config) }
+    let embeddings = Set(files.compactMap { $0.front.detect.tied?.embedding })
+    return files.filter { framework == nil || $0.front.framework == framework }
+      .compactMap { file in
+        guard asBase else { return candidate(file, inventory, config, embeddings) }
+        let detect = file.front.detect
+        guard let base = detect.base, detect.mayBeBase(inventory.stripping(detect.strip)) else {
+          return nil
+        }
+        return inventory.stripping(detect.strip).adding(base: base, head: detect.tied?.head)
+          .map { candidate(file, $0, config, embeddings) }
+      }
       .sorted {
         ($0.obstacles.count, -$0.matches, $0.name) < ($1.obstacles.count, -$1.matches, $1.name)
       }
   }
 
+  /// Wrappers around wrappers are not looked for deeper than this.
+  private static let mostPrefixes = 8
+
+  /// The layouts that fit when as few prefixes as possible are taken off the names: none, the first
+  /// component that most names have in common, the next one too, and so on; each time also as the
+  /// names of a base model.
+  ///
+  /// - Returns: the layouts that fit, the best first; empty when none does.
+  public func fitting(
+    _ inventory: Inventory, config: JSONObject?, framework: String? = nil
+  ) -> [Candidate] {
+    var current = inventory
+    for _ in 0...Self.mostPrefixes {
+      for asBase in [false, true] {
+        let found = candidates(
+          for: current, config: config, framework: framework, asBase: asBase
+        ).filter { $0.obstacles.isEmpty }
+        if !found.isEmpty { return found }
+      }
+      guard let prefix = current.commonPrefix, let next = current.dropping(prefix) else { break }
+      current = next
+    }
+    return []
+  }
+
   private func candidate(
-    _ file: LayoutFile, _ whole: Inventory, _ config: JSONObject?
+    _ file: LayoutFile, _ whole: Inventory, _ config: JSONObject?, _ embeddings: Set<String>
   ) -> Candidate {
     let detect = file.front.detect
     let inventory = whole.stripping(detect.strip)
     var obstacles: [String] = []
     var matches = 0
+    // A file of a tied model may hold the head alone.
+    let standsIn =
+      detect.tied.map { tied in
+        inventory[tied.head] != nil && !embeddings.contains { inventory[$0] != nil }
+      } ?? false
     for glob in detect.tensors {
-      if inventory.first(Glob(glob)) != nil {
+      let glob = Glob(glob)
+      if inventory.first(glob) != nil || standsIn && glob.matches(detect.tied!.embedding) {
         matches += 1
       } else {
-        obstacles.append("no tensor is called \(glob)")
+        obstacles.append("no tensor is called \(glob.text)")
       }
     }
     for glob in detect.absent {
@@ -113,6 +208,18 @@ extension LayoutLibrary {
         obstacles.append("the config is not of this framework (\(expression.text))")
       }
     }
-    return Candidate(file: file, obstacles: obstacles, matches: matches)
+    return Candidate(file: file, inventory: whole, obstacles: obstacles, matches: matches)
+  }
+}
+
+extension Layout.Detect {
+  /// Whether names without `base` may be this layout's, by its patterns without it: the names of a
+  /// large checkpoint are not made anew for every layout that they are not.
+  fileprivate func mayBeBase(_ inventory: Inventory) -> Bool {
+    guard let base else { return false }
+    return tensors.allSatisfy { glob in
+      guard glob.hasPrefix(base) else { return true }
+      return inventory.first(Glob(String(glob.dropFirst(base.count)))) != nil
+    }
   }
 }

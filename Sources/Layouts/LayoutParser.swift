@@ -1,3 +1,4 @@
+import Hub
 public import Tensors
 
 extension Layout {
@@ -64,11 +65,20 @@ extension Layout.Files {
 
 extension Layout.Detect {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
-    let fields = try cursor.fields(["tensors", "absent", "strip", "config"])
+    let fields = try cursor.fields([
+      "tensors", "absent", "strip", "config", "model_types", "base", "tied",
+    ])
     tensors = try fields["tensors"]?.strings() ?? []
     absent = try fields["absent"]?.strings() ?? []
     strip = try fields["strip"]?.strings() ?? []
     config = try fields["config"].map { (c) throws(Diagnostic) in try c.expression() }
+    modelTypes = try fields["model_types"]?.strings()
+    base = try fields["base"]?.string()
+    if let cursor = fields["tied"] {
+      let members = try cursor.members()
+      guard members.count == 1 else { throw cursor.error("should be {head: embedding}") }
+      tied = TiedNames(head: members[0].key, embedding: try members[0].value.string())
+    }
   }
 }
 
@@ -77,14 +87,15 @@ extension Layout.Config {
     let fields = try cursor.fields(["keys", "inert", "require"])
     var keys: [Key] = []
     for (name, value) in try fields["keys"]?.members() ?? [] {
-      let key = try value.fields(["default", "required", "aliases"])
+      let key = try value.fields(["default", "required", "aliases", "members"])
       if key["default"] == nil, key["required"] == nil {
         throw value.error("needs 'default' or 'required: true'")
       }
       keys.append(
         Key(
-          name: name, initial: try key["default"]?.json(),
-          aliases: try key["aliases"]?.strings() ?? []))
+          name: name, initial: try key["default"]?.json().resolvingFloatTags,
+          aliases: try key["aliases"]?.strings() ?? [],
+          members: try key["members"].map { (c) throws(Diagnostic) in try Members(c) }))
     }
     self.keys = keys
     var inert: [String] = []
@@ -109,6 +120,21 @@ extension Layout.Config {
         Requirement(that: try that.expression(), key: try key.string(), why: try why.string()))
     }
     self.requirements = requirements
+  }
+}
+
+extension Layout.Config.Members {
+  init(_ cursor: YAMLCursor) throws(Diagnostic) {
+    let fields = try cursor.fields(["known", "inert", "only"])
+    known = try fields["known"]?.strings() ?? []
+    inert = try fields["inert"]?.strings() ?? []
+    var only: [Only] = []
+    for (name, values) in try fields["only"]?.members() ?? [] {
+      var all: [JSONValue] = []
+      for element in try values.elements() { all.append(try element.json()) }
+      only.append(Only(name: name, values: all))
+    }
+    self.only = only
   }
 }
 
@@ -194,13 +220,15 @@ extension Layout.Tensor {
       glue = .piece(try cursor.string())
       return
     }
-    let fields = try cursor.fields(Glue.keys + ["shape", "when", "tied"])
+    let fields = try cursor.fields(Glue.keys + ["shape", "or", "when", "tied"])
     glue = try Glue(fields, at: cursor)
-    if let shape = fields["shape"] {
+    func extents(_ cursor: YAMLCursor) throws(Diagnostic) -> [Expression] {
       var extents: [Expression] = []
-      for element in try shape.elements() { extents.append(try element.expression()) }
-      self.shape = extents
+      for element in try cursor.elements() { extents.append(try element.expression()) }
+      return extents
     }
+    shape = try fields["shape"].map(extents)
+    alternative = try fields["or"].map(extents)
     when = try fields["when"].map { (c) throws(Diagnostic) in try c.expression() }
     if let value = fields["tied"] {
       guard let choice = Layout.Tied(rawValue: try value.string()) else {
@@ -214,6 +242,7 @@ extension Layout.Tensor {
 extension Glue {
   static let keys = [
     "piece", "concat", "interleave", "groups", "rotary_pairs", "heads", "duplicate", "times",
+    "neg_exp",
   ]
 
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
@@ -240,9 +269,15 @@ extension Glue {
       self = .rotaryPairs(try Glue(inner), heads: try heads.expression())
     } else if let inner = fields["duplicate"], let times = fields["times"] {
       self = .duplicate(try Glue(inner), times: try times.expression())
+    } else if let inner = fields["neg_exp"] {
+      let role = try inner.string()
+      guard PieceFunction.image(of: role, by: .negExp) != nil else {
+        throw inner.error("no kind has -exp of '\(role)'; a_log has it")
+      }
+      self = .image(of: role, by: .negExp)
     } else {
       throw cursor.error(
-        "needs one of piece, concat, interleave with groups, rotary_pairs with heads, duplicate with times"
+        "needs one of piece, concat, interleave with groups, rotary_pairs with heads, duplicate with times, neg_exp"
       )
     }
   }
@@ -276,7 +311,8 @@ extension Layout.Ignored {
 extension Layout.Write {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
     let fields = try cursor.fields([
-      "when", "dated", "patterns", "let", "config", "carry", "rewrites", "pad", "accept",
+      "when", "dated", "patterns", "let", "config", "infinity", "carry", "rewrites", "pad",
+      "accept",
     ])
     guard let patterns = fields["patterns"], let config = fields["config"] else {
       throw cursor.error("needs patterns and config")
@@ -298,6 +334,10 @@ extension Layout.Write {
     self.patterns = list
     lets = try fields["let"]?.bindings() ?? []
     self.config = try Layout.Write.entries(config)
+    if let number = fields["infinity"] {
+      guard let value = try number.json().double else { throw number.error("should be a number") }
+      infinity = value
+    }
     carry = try fields["carry"]?.strings() ?? []
     rewrites = try fields["rewrites"]?.strings() ?? []
     var paddings: [Padding] = []

@@ -1,3 +1,5 @@
+import Hub
+
 /// A checkpoint's names by what they are but for their numbers.
 ///
 /// A model of a thousand layers has a dozen kinds of names; a question about names is asked of one

@@ -1,3 +1,4 @@
+public import Hub
 public import Tensors
 
 /// A tensor name with expressions in braces: `transformer.h.{i}.norm_1`.

@@ -1,3 +1,4 @@
+import Hub
 public import OrderedCollections
 public import Tensors
 

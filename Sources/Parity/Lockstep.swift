@@ -1,5 +1,5 @@
+public import Hub
 public import Inference
-public import Layouts
 import Tensors
 
 /// A model to be run: what it computes and its weights.
@@ -57,11 +57,29 @@ public struct Lockstep {
   /// Compares in the precision `Scalar` of the side under test.
   ///
   /// - Throws: `Problems` of tokens, attributes or reading.
-  @specialized(where Scalar == Double)
-  @specialized(where Scalar == Float)
   public func run<Scalar: Real>(_ precision: Scalar.Type) throws -> ParityReport {
+    let report = try run(precision, noise: Float.self)
+    // Where float32 overflows on a reference that is finite, its noise is no number and bounds nothing.
+    guard let stage = report.stages.first(where: { !$0.noise.isFinite && $0.notFiniteA == 0 })
+    else {
+      return report
+    }
+    var again = try run(precision, noise: Double.self)
+    again.beyondFloat32 = stage.name
+    return again
+  }
+
+  /// Compares with the noise of a pass in `Noise`; in float64 it is rounded to float32's digits behind
+  /// each sub-layer.
+  @specialized(where Scalar == Double, Noise == Float)
+  @specialized(where Scalar == Float, Noise == Float)
+  @specialized(where Scalar == Double, Noise == Double)
+  @specialized(where Scalar == Float, Noise == Double)
+  private func run<Scalar: Real, Noise: Real>(
+    _ precision: Scalar.Type, noise: Noise.Type
+  ) throws -> ParityReport {
     let a: ForwardPass<Double> = try pass(reference)
-    let n: ForwardPass<Float> = try pass(reference)
+    let n: ForwardPass<Noise> = try pass(reference)
     let first: ForwardPass<Double>? = try original.map { try pass($0) }
     let shared = isReferenceOther ? a as? ForwardPass<Scalar> ?? n as? ForwardPass<Scalar> : nil
     let b = try shared ?? pass(other)
@@ -83,13 +101,19 @@ public struct Lockstep {
       }
     }
     try each { try $0.embed() }
+    n.roundStreamToFloat32()
     let count = reference.spec.sublayers.count
     for index in 0..<count {
       for stage in reference.spec.stages(before: index) { measure(stage) }
       try each { try $0.advance() }
+      n.roundStreamToFloat32()
+      if report.firstNotFiniteSublayer == nil, !a.isStreamFinite || !b.isStreamFinite {
+        report.firstNotFiniteSublayer = index
+      }
     }
     for stage in reference.spec.stages(before: count) { measure(stage) }
     try each { try $0.finish() }
+    n.roundStreamToFloat32()
     measure(.finalNorm)
     try measureLogits(a, n, first, shared == nil ? b : nil, unit, &report)
     return report
@@ -98,19 +122,28 @@ public struct Lockstep {
   /// Compares the embeddings of `ids`, whether the sequences have them or not.
   ///
   /// - Throws: `Problems` of tokens, attributes or reading.
-  @specialized(where Scalar == Double)
-  @specialized(where Scalar == Float)
   public func embedded<Scalar: Real>(
     _ ids: [Int], _ precision: Scalar.Type
+  ) throws -> ParityReport.Stage {
+    let stage = try embedded(ids, precision, noise: Float.self)
+    return stage.noise.isFinite || stage.notFiniteA > 0
+      ? stage : try embedded(ids, precision, noise: Double.self)
+  }
+
+  @specialized(where Scalar == Double, Noise == Float)
+  @specialized(where Scalar == Float, Noise == Float)
+  private func embedded<Scalar: Real, Noise: Real>(
+    _ ids: [Int], _ precision: Scalar.Type, noise: Noise.Type
   ) throws -> ParityReport.Stage {
     var short = self
     short.tokens = ids.map { [$0] }
     let a: ForwardPass<Double> = try short.pass(reference)
-    let n: ForwardPass<Float> = try short.pass(reference)
+    let n: ForwardPass<Noise> = try short.pass(reference)
     let b: ForwardPass<Scalar> = try short.pass(other)
     try a.embed()
     try n.embed()
     try b.embed()
+    n.roundStreamToFloat32()
     var noise = Deviation()
     var difference = Deviation()
     a.withStream { x in
@@ -133,12 +166,13 @@ public struct Lockstep {
       name: name, maxAbs: difference.maxAbs,
       relative: difference.scale > 0 ? difference.maxAbs / difference.scale : difference.maxAbs,
       bound: tolerance.bound(noise: noise.maxAbs, scale: difference.scale, unit: unit),
-      noise: noise.maxAbs)
+      noise: noise.maxAbs, notFiniteA: difference.notFiniteReference,
+      notFiniteB: difference.notFiniteOther)
   }
 
   // `b` is the side under test, where it is not the reference.
-  private func measureLogits<Scalar: Real>(
-    _ a: ForwardPass<Double>, _ n: ForwardPass<Float>, _ first: ForwardPass<Double>?,
+  private func measureLogits<Scalar: Real, Noise: Real>(
+    _ a: ForwardPass<Double>, _ n: ForwardPass<Noise>, _ first: ForwardPass<Double>?,
     _ b: ForwardPass<Scalar>?, _ unit: Double, _ report: inout ParityReport
   ) throws {
     var noise = Deviation()

@@ -1,11 +1,17 @@
+import Hub
 public import Inference
 
 /// How far two stages are apart.
 public struct Deviation: Sendable, Hashable {
-  /// The largest absolute difference; infinite when one side is NaN where the other is not.
+  /// The largest absolute difference; infinite where either side is NaN or infinite, both alike too:
+  /// what is no number is compared with nothing.
   public var maxAbs = 0.0
-  /// The largest absolute value of the reference.
+  /// The largest finite absolute value of the reference.
   public var scale = 0.0
+  /// Values of the reference that are NaN or infinite.
+  public var notFiniteReference = 0
+  /// Values of the other side that are NaN or infinite.
+  public var notFiniteOther = 0
 
   /// Nothing measured yet.
   public init() {}
@@ -20,14 +26,17 @@ public struct Deviation: Sendable, Hashable {
     for i in 0..<reference.count {
       let a = Double(reference[i])
       let b = Double(other[i])
+      let distance = abs(a - b)
+      // Not finite as soon as one of the two is not.
+      guard distance.isFinite else {
+        maxAbs = .infinity
+        if !b.isFinite { notFiniteOther += 1 }
+        if !a.isFinite { notFiniteReference += 1 } else { scale = max(scale, abs(a)) }
+        continue
+      }
       let magnitude = abs(a)
       if magnitude > scale { scale = magnitude }
-      let distance = abs(a - b)
-      if distance > maxAbs {
-        maxAbs = distance
-      } else if distance.isNaN, !(a.isNaN && b.isNaN), a != b {
-        maxAbs = .infinity
-      }
+      if distance > maxAbs { maxAbs = distance }
     }
   }
 }

@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 
 /// What a parity check found.
 public struct ParityReport: Sendable {
@@ -14,8 +14,14 @@ public struct ParityReport: Sendable {
     public var bound: Double
     /// Float32's noise on the reference.
     public var noise: Double
-    /// Whether it is within the bound.
-    public var ok: Bool { maxAbs <= bound }
+    /// Values of A that are NaN or infinite.
+    public var notFiniteA = 0
+    /// Values of B, or of the trace, that are NaN or infinite.
+    public var notFiniteB = 0
+    /// Whether both sides are finite.
+    public var isFinite: Bool { notFiniteA == 0 && notFiniteB == 0 }
+    /// Whether it is within the bound; what is not finite, or has no finite bound, is not.
+    public var ok: Bool { isFinite && bound.isFinite && maxAbs <= bound }
   }
 
   /// Where two models part.
@@ -32,6 +38,8 @@ public struct ParityReport: Sendable {
     public var attributes: [String]
     /// Whether the reference's tensors in their place were seen to cure it.
     public var isProven: Bool
+    /// Whether a side is not finite there; the suspects are then tensors that hold NaN or infinity.
+    public var isNotFinite = false
 
     /// A divergence.
     public init(
@@ -51,6 +59,11 @@ public struct ParityReport: Sendable {
   public var stages: [Stage] = []
   /// The first stage out of bounds.
   public var firstDivergence: Divergence?
+  /// The first sub-layer behind which the stream of a side is not finite; `nil` for none.
+  public var firstNotFiniteSublayer: Int?
+  /// The first stage at which float32 overflows on the reference though float64 does not, so that the
+  /// noise was taken from a pass in float64 with float32's digits; `nil` for none.
+  public var beyondFloat32: String?
   /// How the predictions agree.
   public var logits = LogitAgreement()
 

@@ -1,3 +1,5 @@
+import Hub
+
 /// How far a stage may be off.
 ///
 /// It is measured: the reference runs in float32 and float64, and what lies between the two is the
@@ -10,8 +12,8 @@ public struct Tolerance: Sendable, Hashable {
   public var atol: Double?
   /// A bound relative to the largest value of the stage, instead of the measured one.
   public var rtol: Double?
-  /// Whether both sides have the same weights and run in float64: then float32's noise is scaled
-  /// down to float64's, so that also what float32 would hide is seen (another epsilon of a norm).
+  /// Whether both sides run in float64: then float32's noise is scaled down to float64's, so that also
+  /// what float32 would hide is seen (another epsilon of a norm, a tensor off by a ten-thousandth).
   public var isTight = false
 
   /// The ratio of float64's unit roundoff to float32's.
@@ -24,6 +26,11 @@ public struct Tolerance: Sendable, Hashable {
   public init(atol: Double? = nil, rtol: Double? = nil) {
     self.atol = atol
     self.rtol = rtol
+  }
+
+  /// The bound of a stage, if float32's noise were allowed.
+  public func looseBound(_ stage: ParityReport.Stage) -> Double {
+    stage.noise * factor
   }
 
   /// The bound of a stage.

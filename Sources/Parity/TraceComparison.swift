@@ -1,5 +1,5 @@
+public import Hub
 public import Inference
-public import Layouts
 public import Tensors
 
 /// The stages that a framework itself computed.
@@ -41,22 +41,32 @@ public struct TraceComparison {
   ///
   /// - Throws: `Problems` of tokens, attributes or reading; `trace.shape` for a stage of another
   ///   shape than the model's, `trace.empty` for a trace with no stage at all.
-  @specialized(where Scalar == Double)
-  @specialized(where Scalar == Float)
   public func run<Scalar: Real>(_ precision: Scalar.Type) throws -> ParityReport {
+    let wantsFloat = Scalar.self == Float.self
+    let report = try run(wantsFloat: wantsFloat, noise: Float.self)
+    guard let stage = report.beyondFloat32, !wantsFloat else { return report }
+    var again = try run(wantsFloat: false, noise: Double.self)
+    again.beyondFloat32 = stage
+    return again
+  }
+
+  /// Compares with the noise of a pass in `Noise`, which is the model itself where float32 is wanted; in
+  /// float64 it is rounded to float32's digits behind each sub-layer.
+  @specialized(where Noise == Float)
+  @specialized(where Noise == Double)
+  private func run<Noise: Real>(wantsFloat: Bool, noise: Noise.Type) throws -> ParityReport {
     let tokens = trace.tokens
     let a = try ForwardPass(
       Model<Double>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
     let n = try ForwardPass(
-      Model<Float>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
-    let wantsFloat = Scalar.self == Float.self
+      Model<Noise>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
     // The error of a pass grows with the roundoff of its type: what a framework that computes in
     // bfloat16 may be off is float32's noise times the ratio of the two.
     let coarseness = max(1, trace.unitRoundoff / 0x1p-24)
     let isCoarse = coarseness > 1
     var report = ParityReport()
     func add(
-      _ name: String, _ x: UnsafeBufferPointer<Double>, _ y: UnsafeBufferPointer<Float>
+      _ name: String, _ x: UnsafeBufferPointer<Double>, _ y: UnsafeBufferPointer<Noise>
     ) throws(Diagnostic) {
       guard let values = try trace.values(name) else { return }
       guard values.count == x.count else {
@@ -67,6 +77,9 @@ public struct TraceComparison {
       }
       var noise = Deviation()
       noise.add(x, y)
+      if noise.notFiniteReference == 0, !noise.maxAbs.isFinite, report.beyondFloat32 == nil {
+        report.beyondFloat32 = name
+      }
       var difference = Deviation()
       values.withUnsafeBufferPointer {
         if wantsFloat { difference.add($0, y) } else { difference.add($0, x) }
@@ -78,7 +91,8 @@ public struct TraceComparison {
           bound: tolerance.bound(
             noise: noise.maxAbs * coarseness, scale: difference.scale,
             unit: max(wantsFloat ? 0x1p-24 : 0x1p-53, isCoarse ? trace.unitRoundoff : 0)),
-          noise: noise.maxAbs * coarseness))
+          noise: noise.maxAbs * coarseness, notFiniteA: difference.notFiniteOther,
+          notFiniteB: difference.notFiniteReference))
     }
     func addStream(_ stage: Stage) throws {
       try a.withStream { x in
@@ -87,23 +101,31 @@ public struct TraceComparison {
           guard isCoarse, let values = try trace.values(stage.name) else { return }
           for i in values.indices {
             x[i] = values[i]
-            y[i] = Float(values[i])
+            y[i] = Noise(values[i])
           }
         }
       }
     }
     try a.embed()
     try n.embed()
+    n.roundStreamToFloat32()
     for index in side.spec.sublayers.indices {
       for stage in side.spec.stages(before: index) { try addStream(stage) }
       try a.advance()
       try n.advance()
+      n.roundStreamToFloat32()
+      if report.firstNotFiniteSublayer == nil,
+        wantsFloat ? !n.isStreamFinite : !a.isStreamFinite
+      {
+        report.firstNotFiniteSublayer = index
+      }
       let next = side.spec.sublayers.dropFirst(index + 1).first
       if next?.layer == side.spec.sublayers[index].layer { try addStream(.sublayer(index)) }
     }
     for stage in side.spec.stages(before: side.spec.sublayers.count) { try addStream(stage) }
     try a.finish()
     try n.finish()
+    n.roundStreamToFloat32()
     try addStream(.finalNorm)
     try a.withLogits(rows: 0..<a.rows) { x in
       try n.withLogits(rows: 0..<n.rows) { y in
@@ -133,6 +155,9 @@ public struct TraceComparison {
       return pass
     }
     let a = try pass(Double.self)
+    guard wantsFloat else {
+      return try a.withLogits(rows: 0..<a.rows) { try gather($0, $0, tokens, false, &report) }
+    }
     let n = try pass(Float.self)
     try a.withLogits(rows: 0..<a.rows) { x in
       try n.withLogits(rows: 0..<n.rows) { y in
@@ -141,8 +166,8 @@ public struct TraceComparison {
     }
   }
 
-  private func gather(
-    _ x: UnsafeBufferPointer<Double>, _ y: UnsafeBufferPointer<Float>, _ tokens: [[Int]],
+  private func gather<Noise: Real>(
+    _ x: UnsafeBufferPointer<Double>, _ y: UnsafeBufferPointer<Noise>, _ tokens: [[Int]],
     _ wantsFloat: Bool, _ report: inout ParityReport
   ) throws {
     guard let values = try trace.values("logits"), values.count == x.count else { return }

@@ -1,5 +1,29 @@
 import CKernels
 
+/// What a cast did to values.
+public struct CastCounts: Sendable, Hashable {
+  /// Finite values that became infinite.
+  public var overflows: Int
+  /// Values other than zero that became zero.
+  public var underflows: Int
+  /// Values that were NaN or infinite before the cast.
+  public var notFinite: Int
+
+  /// These counts.
+  public init(overflows: Int = 0, underflows: Int = 0, notFinite: Int = 0) {
+    self.overflows = overflows
+    self.underflows = underflows
+    self.notFinite = notFinite
+  }
+
+  /// Adds another cast's.
+  public static func += (a: inout CastCounts, b: CastCounts) {
+    a.overflows += b.overflows
+    a.underflows += b.underflows
+    a.notFinite += b.notFinite
+  }
+}
+
 extension DType {
   /// Converts a whole buffer of F64, F32, F16 or BF16 elements to another of these types.
   ///
@@ -19,19 +43,38 @@ extension DType {
     from: DType, to: DType, source: UnsafeRawBufferPointer,
     destination: UnsafeMutableRawBufferPointer
   ) -> Int {
+    cast(from: from, to: to, source: source, destination: destination).overflows
+  }
+
+  /// `convert`, telling all that happened to values; equal types are copied and not looked at.
+  ///
+  ///     // 70000.0, 1e-9 and NaN as F32 to F16: one overflow, one underflow, one not finite
+  ///
+  /// - Parameters: as of `convert`.
+  public static func cast(
+    from: DType, to: DType, source: UnsafeRawBufferPointer,
+    destination: UnsafeMutableRawBufferPointer
+  ) -> CastCounts {
     precondition(from.isFloat && to.isFloat, "only F64, F32, F16 and BF16 have values here")
     let count = source.count / (from.bitWidth / 8)
     precondition(source.count == count * (from.bitWidth / 8))
     precondition(destination.count == count * (to.bitWidth / 8))
     guard count > 0, let input = source.baseAddress, let output = destination.baseAddress else {
-      return 0
+      return CastCounts()
     }
-    if let fast = fastCast(from, to) { return fast(input, count, output) }
+    if let fast = fastCast(from, to) {
+      var counts = ck_cast_counts()
+      fast(input, count, output, &counts)
+      return CastCounts(
+        overflows: counts.infinite, underflows: counts.zero, notFinite: counts.not_finite)
+    }
     return convertPlainly(from: from, to: to, input, count, output)
   }
 
   private typealias Cast =
-    @convention(c) (UnsafeRawPointer?, Int, UnsafeMutableRawPointer?) -> Int
+    @convention(c) (
+      UnsafeRawPointer?, Int, UnsafeMutableRawPointer?, UnsafeMutablePointer<ck_cast_counts>?
+    ) -> Void
 
   /// The loop for this processor, for the pairs of which large files are made.
   private static func fastCast(_ from: DType, _ to: DType) -> Cast? {
@@ -54,29 +97,32 @@ extension DType {
   package static func convertPlainly(
     from: DType, to: DType, _ input: UnsafeRawPointer, _ count: Int,
     _ output: UnsafeMutableRawPointer
-  ) -> Int {
+  ) -> CastCounts {
+    let (single, half, brain): (UInt32, UInt16, UInt16) = (0x7F80_0000, 0x7C00, 0x7F80)
+    let double: UInt64 = 0x7FF0_0000_0000_0000
     switch (from, to) {
-    case (.f64, .f32): return each(input, output, count) { FloatBits.f32(rounding: $0) }
+    case (.f64, .f32):
+      return each(input, output, count, double) { FloatBits.f32(rounding: $0) }
     case (.f64, .f16):
-      return each(input, output, count) { FloatBits.f16(FloatBits.f32(toOdd: $0)) }
+      return each(input, output, count, double) { FloatBits.f16(FloatBits.f32(toOdd: $0)) }
     case (.f64, .bf16):
-      return each(input, output, count) { FloatBits.bf16(FloatBits.f32(toOdd: $0)) }
-    case (.f32, .f64): return each(input, output, count) { (FloatBits.f64($0), 0) }
-    case (.f32, .f16): return each(input, output, count) { FloatBits.f16($0) }
-    case (.f32, .bf16): return each(input, output, count) { FloatBits.bf16($0) }
+      return each(input, output, count, double) { FloatBits.bf16(FloatBits.f32(toOdd: $0)) }
+    case (.f32, .f64): return each(input, output, count, single) { (FloatBits.f64($0), 0) }
+    case (.f32, .f16): return each(input, output, count, single) { FloatBits.f16($0) }
+    case (.f32, .bf16): return each(input, output, count, single) { FloatBits.bf16($0) }
     case (.f16, .f64):
-      return each(input, output, count) { (FloatBits.f64(FloatBits.f32(f16: $0)), 0) }
-    case (.f16, .f32): return each(input, output, count) { (FloatBits.f32(f16: $0), 0) }
+      return each(input, output, count, half) { (FloatBits.f64(FloatBits.f32(f16: $0)), 0) }
+    case (.f16, .f32): return each(input, output, count, half) { (FloatBits.f32(f16: $0), 0) }
     case (.f16, .bf16):
-      return each(input, output, count) { FloatBits.bf16(FloatBits.f32(f16: $0)) }
+      return each(input, output, count, half) { FloatBits.bf16(FloatBits.f32(f16: $0)) }
     case (.bf16, .f64):
-      return each(input, output, count) { (FloatBits.f64(FloatBits.f32(bf16: $0)), 0) }
-    case (.bf16, .f32): return each(input, output, count) { (FloatBits.f32(bf16: $0), 0) }
+      return each(input, output, count, brain) { (FloatBits.f64(FloatBits.f32(bf16: $0)), 0) }
+    case (.bf16, .f32): return each(input, output, count, brain) { (FloatBits.f32(bf16: $0), 0) }
     case (.bf16, .f16):
-      return each(input, output, count) { FloatBits.f16(FloatBits.f32(bf16: $0)) }
+      return each(input, output, count, brain) { FloatBits.f16(FloatBits.f32(bf16: $0)) }
     default:
       output.copyMemory(from: input, byteCount: count * (from.bitWidth / 8))
-      return 0
+      return CastCounts()
     }
   }
 
@@ -85,24 +131,31 @@ extension DType {
   private static func each<
     S: FixedWidthInteger & BitwiseCopyable, D: FixedWidthInteger & BitwiseCopyable
   >(
-    _ input: UnsafeRawPointer, _ output: UnsafeMutableRawPointer, _ count: Int,
+    _ input: UnsafeRawPointer, _ output: UnsafeMutableRawPointer, _ count: Int, _ infinity: S,
     _ body: (S) -> (D, UInt32)
-  ) -> Int {
+  ) -> CastCounts {
     let from = MemoryLayout<S>.size
     let to = MemoryLayout<D>.size
-    var total = 0
+    let (magnitudeS, magnitudeD) = (~(S(1) << (S.bitWidth - 1)), ~(D(1) << (D.bitWidth - 1)))
+    var total = CastCounts()
     var start = 0
     // Narrow counters keep the loop in vector registers; a block cannot overflow them.
     while start < count {
       let end = min(count, start + 1 << 20)
       var infinite: UInt32 = 0
+      var zero: UInt32 = 0
+      var odd: UInt32 = 0
       for i in start..<end {
-        let (value, overflow) = body(
-          S(littleEndian: input.loadUnaligned(fromByteOffset: i &* from, as: S.self)))
+        let bits = S(littleEndian: input.loadUnaligned(fromByteOffset: i &* from, as: S.self))
+        let (value, overflow) = body(bits)
         output.storeBytes(of: value.littleEndian, toByteOffset: i &* to, as: D.self)
         infinite &+= overflow
+        zero &+= value & magnitudeD == 0 && bits & magnitudeS != 0 ? 1 : 0
+        odd &+= bits & magnitudeS >= infinity ? 1 : 0
       }
-      total += Int(infinite)
+      total.overflows += Int(infinite)
+      total.underflows += Int(zero)
+      total.notFinite += Int(odd)
       start = end
     }
     return total

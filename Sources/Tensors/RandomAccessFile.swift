@@ -9,13 +9,15 @@ import Synchronization
 #endif
 
 /// A file open for reading at any offset, by several threads at once (`pread`).
+///
+/// A process may have few files open, and a checkpoint has hundreds: descriptors that nobody uses are
+/// closed when there are too many, and opened again, after a look whether the file is still the same.
 public final class RandomAccessFile: Sendable {
   /// The path as given.
   public let path: String
   /// Bytes in the file when it was opened.
   public let byteCount: Int
-  /// The descriptor, for calls that move bytes inside the kernel; owned by this object.
-  public let descriptor: Int32
+  private let slot: DescriptorSlot
   private let mapping = Mutex<Mapping?>(nil)
   /// What tells this file, as it was when it was opened, from any other and from a later state.
   public let identity: Identity
@@ -48,9 +50,7 @@ public final class RandomAccessFile: Sendable {
   ///
   /// - Throws: `io.open` with the system's reason; `io.not-a-file` for a directory or device.
   public init(path: String) throws(Diagnostic) {
-    // Not to wait for a pipe's writer before it is known to be a pipe.
-    let fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-    guard fd >= 0 else { throw Diagnostic.system("io.open", path, "cannot be opened") }
+    let fd = try Self.open(path)
     var info = stat()
     guard fstat(fd, &info) == 0 else {
       let error = Diagnostic.system("io.open", path, "cannot be examined")
@@ -64,14 +64,51 @@ public final class RandomAccessFile: Sendable {
         help: "give a checkpoint file, or the directory that holds one")
     }
     self.path = path
-    self.descriptor = fd
     self.byteCount = Int(info.st_size)
     self.identity = Identity(info)
+    slot = DescriptorSlot(fd)
+    OpenFiles.add(slot)
   }
 
   deinit {
     mapping.withLock { if let mapping = $0 { munmap(mapping.address, mapping.count) } }
-    close(descriptor)
+    OpenFiles.remove(slot)
+    slot.close()
+  }
+
+  private static func open(_ path: String) throws(Diagnostic) -> Int32 {
+    OpenFiles.makeRoom()
+    // Not to wait for a pipe's writer before it is known to be a pipe.
+    let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+    var fd = openFile(path, flags)
+    if fd < 0, errno == EMFILE || errno == ENFILE, OpenFiles.closeIdle(atLeast: 8) {
+      fd = openFile(path, flags)
+    }
+    guard fd >= 0 else { throw Diagnostic.system("io.open", path, "cannot be opened") }
+    return fd
+  }
+
+  /// Calls `body` with an open descriptor, which stays open until it returns: for calls that move
+  /// bytes inside the kernel.
+  ///
+  /// - Throws: what `body` throws; `io.open`, `io.changed` where the file had to be opened again.
+  public func withDescriptor<Value>(
+    _ body: (Int32) throws(Diagnostic) -> Value
+  ) throws(Diagnostic) -> Value {
+    if let descriptor = slot.use() {
+      defer { slot.release() }
+      return try body(descriptor)
+    }
+    let fresh = try Self.open(path)
+    var info = stat()
+    guard fstat(fresh, &info) == 0, Identity(info) == identity else {
+      close(fresh)
+      throw changed("was written to or replaced by another file")
+    }
+    let descriptor = slot.use(fresh)
+    OpenFiles.add(slot)
+    defer { slot.release() }
+    return try body(descriptor)
   }
 
   /// The last component of the path.
@@ -83,7 +120,9 @@ public final class RandomAccessFile: Sendable {
   public func checkUnchanged() throws(Diagnostic) {
     var info = stat()
     let fault: String
-    if fstat(descriptor, &info) != 0 || Identity(info) != identity {
+    let descriptor = slot.use()
+    defer { if descriptor != nil { slot.release() } }
+    if let descriptor, fstat(descriptor, &info) != 0 || Identity(info) != identity {
       let now = Int(info.st_size)
       fault = now == byteCount ? "was written to" : "went from \(byteCount) to \(now) bytes"
     } else if stat(path, &info) != 0 {
@@ -93,7 +132,11 @@ public final class RandomAccessFile: Sendable {
     } else {
       return
     }
-    throw Diagnostic(
+    throw changed(fault)
+  }
+
+  private func changed(_ fault: String) -> Diagnostic {
+    Diagnostic(
       code: "io.changed", subject: path, message: "\(fault) while it was read",
       help: "run it again when nothing else writes there")
   }
@@ -111,9 +154,10 @@ public final class RandomAccessFile: Sendable {
   public func mapped() -> UnsafeRawBufferPointer? {
     mapping.withLock { mapping in
       if mapping == nil, byteCount > 0 {
-        let address = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0)
-        if let address, address != MAP_FAILED {
-          mapping = Mapping(address: address, count: byteCount)
+        mapping = try? withDescriptor { (descriptor) throws(Diagnostic) -> Mapping? in
+          let address = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0)
+          guard let address, address != MAP_FAILED else { return nil }
+          return Mapping(address: address, count: byteCount)
         }
       }
       return mapping.map { UnsafeRawBufferPointer(start: $0.address, count: $0.count) }
@@ -135,6 +179,14 @@ public final class RandomAccessFile: Sendable {
   ///
   /// - Throws: `io.read`; `io.truncated` when the file ends first.
   public func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(Diagnostic) {
+    try withDescriptor { (descriptor) throws(Diagnostic) in
+      try read(descriptor, at: offset, into: buffer)
+    }
+  }
+
+  private func read(
+    _ descriptor: Int32, at offset: Int, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Diagnostic) {
     var done = 0
     while done < buffer.count {
       let count = pread(
@@ -176,12 +228,115 @@ public final class RandomAccessFile: Sendable {
   }
 }
 
+/// The C library's `open`, which a method of that name hides.
+private func openFile(_ path: String, _ flags: Int32) -> Int32 { open(path, flags) }
+
+/// The C library's `close`.
+private func closeFile(_ descriptor: Int32) { close(descriptor) }
+
+/// A descriptor that may be closed while nobody uses it.
+private final class DescriptorSlot: Sendable {
+  private struct State {
+    var descriptor: Int32
+    var users = 0
+  }
+  private let state: Mutex<State>
+
+  init(_ descriptor: Int32) { state = Mutex(State(descriptor: descriptor)) }
+
+  /// The descriptor, which stays open until `release()`; `nil` when it is closed.
+  func use() -> Int32? {
+    state.withLock { state in
+      guard state.descriptor >= 0 else { return nil }
+      state.users += 1
+      return state.descriptor
+    }
+  }
+
+  /// The descriptor, `fresh` unless another thread was faster.
+  func use(_ fresh: Int32) -> Int32 {
+    state.withLock { state in
+      if state.descriptor >= 0 { closeFile(fresh) } else { state.descriptor = fresh }
+      state.users += 1
+      return state.descriptor
+    }
+  }
+
+  func release() { state.withLock { $0.users -= 1 } }
+
+  /// Closes it.
+  func close() { _ = closeIfIdle() }
+
+  /// Closes it unless it is used; whether it is closed.
+  func closeIfIdle() -> Bool {
+    state.withLock { state in
+      guard state.users == 0 else { return false }
+      if state.descriptor >= 0 { closeFile(state.descriptor) }
+      state.descriptor = -1
+      return true
+    }
+  }
+}
+
+/// The process's open `RandomAccessFile`s: half of the descriptors that it may have, at most.
+private enum OpenFiles {
+  private struct Table {
+    var slots: [ObjectIdentifier: (slot: DescriptorSlot, turn: Int)] = [:]
+    var turn = 0
+  }
+  private static let table = Mutex(Table())
+
+  static func add(_ slot: DescriptorSlot) {
+    table.withLock { table in
+      table.turn += 1
+      table.slots[ObjectIdentifier(slot)] = (slot, table.turn)
+    }
+  }
+
+  static func remove(_ slot: DescriptorSlot) {
+    table.withLock { _ = $0.slots.removeValue(forKey: ObjectIdentifier(slot)) }
+  }
+
+  /// Closes idle descriptors when half of what the process may open is taken.
+  static func makeRoom() {
+    let count = table.withLock { $0.slots.count }
+    // Fewer are no matter anywhere; the limit need not be asked for.
+    guard count >= 16 else { return }
+    var limit = rlimit()
+    #if canImport(Glibc)
+      let resource = __rlimit_resource_t(UInt32(RLIMIT_NOFILE.rawValue))
+    #else
+      let resource = RLIMIT_NOFILE
+    #endif
+    guard getrlimit(resource, &limit) == 0 else { return }
+    let most = Int(clamping: limit.rlim_cur) / 2
+    if count >= most { _ = closeIdle(atLeast: max(4, most / 4)) }
+  }
+
+  /// Closes the idle descriptors that were opened first; whether there was any.
+  static func closeIdle(atLeast wanted: Int) -> Bool {
+    table.withLock { table in
+      var closed = 0
+      for (key, entry) in table.slots.sorted(by: { $0.value.turn < $1.value.turn })
+      where closed < wanted && entry.slot.closeIfIdle() {
+        table.slots[key] = nil
+        closed += 1
+      }
+      return closed > 0
+    }
+  }
+}
+
 extension Diagnostic {
-  /// An error with the system's own reason (`errno`) behind `message`.
+  /// An error with the system's own reason (`errno`) behind `message`. Too many open files are
+  /// `io.descriptors`, whatever `code` is.
   public static func system(
     _ code: String, _ subject: String, _ message: String, help: String? = nil
   ) -> Diagnostic {
+    let isFull = errno == EMFILE
     let reason = String(cString: strerror(errno))
-    return Diagnostic(code: code, subject: subject, message: "\(message): \(reason)", help: help)
+    return Diagnostic(
+      code: isFull ? "io.descriptors" : code, subject: subject, message: "\(message): \(reason)",
+      help: isFull ? "let the process open more files: ulimit -n 4096" : help)
   }
 }

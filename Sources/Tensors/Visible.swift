@@ -97,8 +97,21 @@ extension JSONValue {
         JSONObject(uniqueKeysWithValues: object.elements.prefix(limit).map { ($0.key, $0.value) })
       ).brief
     default:
-      let text = text()
+      let text = words
       return text.utf8.count > limit ? text.prefix(limit) + "…" : text
+    }
+  }
+
+  /// The text for a message, which may say Infinity.
+  private var words: String {
+    guard holdsNonFinite else { return text() }
+    switch self {
+    case .array(let values): return "[\(values.map(\.words).joined(separator: ", "))]"
+    case .object(let object):
+      return
+        "{\(object.map { "\(JSONValue.string($0).text()): \($1.words)" }.joined(separator: ", "))}"
+    case .double(let value): return JSONWriter.text(of: value)
+    default: return text()
     }
   }
 }

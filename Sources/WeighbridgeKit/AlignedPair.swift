@@ -1,6 +1,7 @@
 import Checkpoints
 import Conversion
 import Dispatch
+import Hub
 import Layouts
 import OrderedCollections
 import Synchronization
@@ -32,7 +33,7 @@ struct AlignedPair {
 
     /// The tensors that hold a piece, as the file names them.
     func tensors(of id: PieceID) -> [String] {
-      guard case .stored(let location)? = draft.pieces[id] else { return [] }
+      guard let location = draft.pieces[id]?.origin else { return [] }
       var names: [String] = []
       for run in location.runs {
         let name = reader.source.tensors[run.tensor].name.string
@@ -72,8 +73,8 @@ struct AlignedPair {
     problems = (loadedA.problems + loadedB.problems).filter { $0.severity != .error }
     func kinds(_ member: Member) -> [String] { member.draft.spec.sublayers.map(\.kind) }
     if kinds(a) != kinds(b) {
-      a.draft = try ZeroMLP.dropped(from: a.draft, reader: a.reader) ?? a.draft
-      b.draft = try ZeroMLP.dropped(from: b.draft, reader: b.reader) ?? b.draft
+      a.draft = try ZeroSublayers.dropped(from: a.draft, vocabulary, reader: a.reader) ?? a.draft
+      b.draft = try ZeroSublayers.dropped(from: b.draft, vocabulary, reader: b.reader) ?? b.draft
     }
     guard kinds(a) == kinds(b) else {
       throw Diagnostic(
@@ -82,12 +83,93 @@ struct AlignedPair {
           "has other sub-layers than \(a.path): \(Self.stack(b.draft.spec)) against \(Self.stack(a.draft.spec))",
         help: "only checkpoints of the same model can be compared")
     }
+    expressImages()
     guard a.draft.spec["d_model"] == b.draft.spec["d_model"] else {
       throw Diagnostic(
         code: "diff.width", subject: b.path,
         message:
           "has d_model \(b.draft.spec["d_model"].text()), \(a.path) has \(a.draft.spec["d_model"].text())",
         help: "only checkpoints of the same model can be compared")
+    }
+  }
+
+  /// Pieces with a row for each token.
+  static let vocabularyPieces = ["embed.weight", "head.weight", "head.bias"].map {
+    PieceID(nil, $0)
+  }
+
+  /// What one side has beyond the other's rows of the vocabulary.
+  struct RowsBeyond {
+    /// Whether it is A that has more.
+    var isA: Bool
+    /// The rows.
+    var rows: Range<Int>
+    /// How many of them are not zero, in any piece.
+    var used: Int
+    /// The first that is not zero, and its tensor.
+    var first: (row: Int, tensor: String)?
+  }
+
+  /// Leaves both sides the rows of the vocabulary that both have, so that all else compares like with
+  /// like; tells what is beyond them.
+  ///
+  /// - Returns: `nil` where both have as many rows.
+  /// - Throws: what reading throws.
+  mutating func cutToCommonRows() throws(Diagnostic) -> RowsBeyond? {
+    let (rowsA, rowsB) = (a.draft.spec["vocab_rows"].int ?? 0, b.draft.spec["vocab_rows"].int ?? 0)
+    guard rowsA != rowsB, rowsA > 0, rowsB > 0 else { return nil }
+    var beyond = RowsBeyond(
+      isA: rowsA > rowsB, rows: min(rowsA, rowsB)..<max(rowsA, rowsB), used: 0)
+    let wide = beyond.isA ? a : b
+    var used: Set<Int> = []
+    for id in Self.vocabularyPieces {
+      guard let value = wide.draft.pieces[id] else { continue }
+      let width = max(value.shape.rowElements, 1)
+      let step = max(1, 262_144 / width)
+      var row = beyond.rows.lowerBound
+      while row < min(beyond.rows.upperBound, value.shape.rows) {
+        let block = row..<min(row + step, value.shape.rows)
+        let numbers = try wide.reader.doubles(value, rows: block)
+        // NaN is no zero either.
+        for r in block
+        where numbers[(r - row) * width..<(r - row + 1) * width].contains(where: { !($0 == 0) }) {
+          used.insert(r)
+          if beyond.first.map({ r < $0.row }) ?? true {
+            beyond.first = (r, wide.tensors(of: id).first ?? id.description)
+          }
+        }
+        row = block.upperBound
+      }
+    }
+    beyond.used = used.count
+    let words = [a, b].compactMap { $0.draft.spec["vocab_size"].int }.min() ?? 0
+    for path in [\AlignedPair.a, \AlignedPair.b] {
+      self[keyPath: path].draft.spec.attributes["vocab_rows"] = .int(beyond.rows.lowerBound)
+      if let own = self[keyPath: path].draft.spec["vocab_size"].int, words > 0 {
+        self[keyPath: path].draft.spec.attributes["vocab_size"] = .int(
+          min(own, words, beyond.rows.lowerBound))
+      }
+      for id in Self.vocabularyPieces {
+        guard let value = self[keyPath: path].draft.pieces[id],
+          value.shape.rows > beyond.rows.lowerBound
+        else { continue }
+        self[keyPath: path].draft.pieces[id] = .firstRows(value, rows: beyond.rows.lowerBound)
+      }
+    }
+    return beyond
+  }
+
+  /// Where A has a piece of which B has the image, or the other way round, A's is taken in B's form.
+  private mutating func expressImages() {
+    for id in b.draft.pieces.keys where a.draft.pieces[id] == nil {
+      guard let number = id.sublayer,
+        let kind = vocabulary.kinds[b.draft.spec.sublayers[number].kind]
+      else { continue }
+      let isImage = kind.piece(id.role)?.image != nil
+      guard let role = isImage ? kind.piece(id.role)?.image?.of : kind.image(of: id.role)?.role,
+        let base = a.draft.pieces.removeValue(forKey: PieceID(number, role))
+      else { continue }
+      a.draft.pieces[id] = .mapped(base, isImage ? .negExp : .logNeg)
     }
   }
 
@@ -165,23 +247,40 @@ struct AlignedPair {
     if try isSameStretch(left, right) == true { return .equal }
     let width = max(left.shape.rowElements, 1)
     let step = max(1, 524_288 / width)
+    // A computed value is compared unrounded.
+    let isComputed = !left.isMove || !right.isMove
     var identical = left.dtype == right.dtype
-    var isCast = left.dtype != right.dtype
-    let narrow = right.dtype.bitWidth <= left.dtype.bitWidth ? right.dtype : left.dtype
+    // B is a cast of A where A in B's type has B's bits: rounded where that is narrower, the very same
+    // values where it is wider. A finite value that the type could not hold is no cast of it.
+    var isCast = left.dtype != right.dtype && !isComputed
+    var there = Set([DType.bf16, .f16].filter { $0.bitWidth < right.dtype.bitWidth })
+    if left.dtype != right.dtype || isComputed { there = [] }
     var differing = 0
     var largest = 0.0
     var row = 0
     while row < left.shape.rows, left.shape.elementCount != 0 {
       let rows = row..<min(row + step, left.shape.rows)
       row = rows.upperBound
-      if left.dtype == right.dtype {
+      if isComputed {
+        identical = false
+      } else if left.dtype == right.dtype {
         let p = try bytes(left, rows, left.dtype, a.reader)
         let q = try bytes(right, rows, right.dtype, b.reader)
-        if p.count == q.count, memcmp(p, q, p.count) == 0 { continue }
-        identical = false
+        let isSame = p.count == q.count && memcmp(p, q, p.count) == 0
+        if !isSame { identical = false }
+        for narrow in there where !Self.isRounded(p, q, left.dtype, through: narrow) {
+          there.remove(narrow)
+        }
+        if isSame { continue }
       } else if isCast {
-        isCast =
-          try bytes(left, rows, narrow, a.reader) == bytes(right, rows, narrow, b.reader)
+        let cast = try bytes(left, rows, right.dtype, a.reader)
+        let q = try bytes(right, rows, right.dtype, b.reader)
+        isCast = cast == q
+        if isCast, Self.countNotFinite(q, right.dtype) > 0 {
+          isCast =
+            try a.reader.doubles(left, rows: rows).count { !$0.isFinite }
+            == Self.countNotFinite(q, right.dtype)
+        }
       }
       if left.dtype == right.dtype || !isCast {
         let p = try a.reader.doubles(left, rows: rows)
@@ -193,9 +292,50 @@ struct AlignedPair {
         }
       }
     }
-    if identical { return .equal }
+    if identical || isComputed && differing == 0 { return .equal }
     if isCast { return .cast(from: left.dtype, to: right.dtype) }
+    if let narrow = [DType.bf16, .f16].first(where: { there.contains($0) }) {
+      return .rounded(to: narrow)
+    }
     return .differs(maxAbs: largest, count: differing, of: left.shape.elementCount ?? 0)
+  }
+
+  /// Elements that are NaN or infinite.
+  private static func countNotFinite(_ bytes: [UInt8], _ dtype: DType) -> Int {
+    bytes.withUnsafeBytes { raw in
+      switch dtype {
+      case .f16: raw.bindMemory(to: UInt16.self).count { $0 & 0x7C00 == 0x7C00 }
+      case .bf16: raw.bindMemory(to: UInt16.self).count { $0 & 0x7F80 == 0x7F80 }
+      case .f32: raw.bindMemory(to: UInt32.self).count { $0 & 0x7F80_0000 == 0x7F80_0000 }
+      case .f64:
+        raw.bindMemory(to: UInt64.self).count {
+          $0 & 0x7FF0_0000_0000_0000 == 0x7FF0_0000_0000_0000
+        }
+      default: 0
+      }
+    }
+  }
+
+  /// Whether `b` is `a` rounded to `narrow` and widened again, everything staying finite.
+  private static func isRounded(
+    _ a: [UInt8], _ b: [UInt8], _ dtype: DType, through narrow: DType
+  ) -> Bool {
+    guard dtype.isFloat, a.count == b.count else { return false }
+    let count = a.count * 8 / dtype.bitWidth
+    var half = [UInt8](repeating: 0, count: count * narrow.bitWidth / 8)
+    var back = [UInt8](repeating: 0, count: a.count)
+    let counts = a.withUnsafeBytes { from in
+      half.withUnsafeMutableBytes {
+        DType.cast(from: dtype, to: narrow, source: from, destination: $0)
+      }
+    }
+    guard counts.overflows == 0 else { return false }
+    half.withUnsafeBytes { from in
+      back.withUnsafeMutableBytes {
+        _ = DType.cast(from: narrow, to: dtype, source: from, destination: $0)
+      }
+    }
+    return back == b
   }
 
   private func bytes(
@@ -226,12 +366,19 @@ struct AlignedPair {
   private func isNeutral(_ id: PieceID, _ side: Member) throws(Diagnostic) -> Bool {
     // A head written beside the embedding that it is.
     if id == PieceID(nil, "head.weight") { return false }
-    if id.sublayer == nil, id.role.hasPrefix("rotary.") { return true }
     let kind =
       id.sublayer.flatMap { vocabulary.kinds[side.draft.spec.sublayers[$0].kind] }
       ?? vocabulary.model
+    if let computed = kind.piece(id.role)?.computed {
+      // A table in the file where the other side computes it.
+      guard let value = side.draft.pieces[id], let table = computed(side.draft.spec) else {
+        return false
+      }
+      return value.shape.elementCount == table.count
+        ? try side.reader.all(value) { MixerKind.Piece.isSame($1, computed: table[$0]) } : false
+    }
     guard let value = side.draft.pieces[id] else { return false }
-    switch kind.piece(id.role)?.neutral {
+    switch kind.piece(id.role)?.identity {
     case .zero: return try side.reader.all(value) { $1 == 0 }
     case .one: return try side.reader.all(value) { $1 == 1 }
     case nil: return false

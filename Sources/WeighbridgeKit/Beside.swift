@@ -1,4 +1,5 @@
 import Dispatch
+import Hub
 import Synchronization
 import Tensors
 

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -14,9 +15,21 @@ struct ConfigFinder {
     if let path = input.configPath { return try read(path) }
     if let name = input.preset { return try preset(name) }
     // An HDF5 file carries its own.
-    if let own = source.attachments["config"]?.object, source.container == .hdf5 { return own }
+    if let own = source.attachments["config"]?.object, source.container == .hdf5 {
+      return JSONValue.object(own).resolvingFloatTags.object
+    }
+    if source.container == .gguf { return Self.keys(of: source.attachments) }
     if let path = location.config { return try read(path) }
     return try attached(source.attachments)
+  }
+
+  /// The keys of a GGUF file that say what the model is: those of its architecture and the general
+  /// ones. llama.cpp looks at no other tool's.
+  private static func keys(of attachments: JSONValue) -> JSONObject? {
+    guard let architecture = attachments["general.architecture"]?.string else { return nil }
+    return attachments.object?.filter { key, _ in
+      ["general.", "tokenizer.", architecture + "."].contains { key.hasPrefix($0) }
+    }
   }
 
   private func read(_ path: String) throws(Diagnostic) -> JSONObject {
@@ -29,7 +42,8 @@ struct ConfigFinder {
     if path.hasSuffix(".yaml") || path.hasSuffix(".yml") {
       return try YAMLConfig.parse(String(decoding: bytes, as: UTF8.self), file: path)
     }
-    guard let config = try JSONParser.parse(bytes, file: path, mode: .python).object else {
+    let value = try JSONParser.parse(bytes, file: path, mode: .python).resolvingFloatTags
+    guard let config = value.object else {
       throw Diagnostic(code: "config.not-an-object", subject: path, message: "holds no object")
     }
     return config

@@ -1,5 +1,6 @@
 import Checkpoints
 import Crypto
+import Hub
 import Tensors
 
 /// SHA-256, in blocks, so that memory stays small whatever the size of the file.

@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import Inference
 import Layouts
 import Tensors
@@ -9,19 +10,25 @@ struct DraftWeights: WeightSource {
   private let pieces: [PieceID: PieceValue]
   private let reader: PieceReader
   private let meter: Meter?
+  /// Whether what is new is read in float64, as what is computed is.
+  private let isExact: Bool
 
   init(_ draft: Draft, reader: PieceReader, meter: Meter? = nil) {
     self.init(draft.pieces, reader: reader, meter: meter)
   }
 
-  init(_ pieces: [PieceID: PieceValue], reader: PieceReader, meter: Meter? = nil) {
+  init(
+    _ pieces: [PieceID: PieceValue], reader: PieceReader, meter: Meter? = nil,
+    isExact: Bool = false
+  ) {
     self.pieces = pieces
+    self.isExact = isExact
     self.reader = reader
     self.meter = meter
   }
 
   func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)? {
-    pieces[piece].map { ($0.shape, $0.isMove || $0.isNew ? $0.dtype : .f64) }
+    pieces[piece].map { ($0.shape, $0.isMove || $0.isNew && !isExact ? $0.dtype : .f64) }
   }
 
   func read(
@@ -67,7 +74,7 @@ extension Draft {
 extension TensorSource {
   /// Where a piece's bytes lie, when they lie together in a file and as they are used.
   func stretch(
-    _ location: BoundModel.Location
+    _ location: PieceLocation
   ) -> (file: RandomAccessFile, bytes: Range<Int>)? {
     guard location.runs.count == 1, let run = location.runs.first,
       let extent = tensors[run.tensor].extent

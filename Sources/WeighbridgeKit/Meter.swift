@@ -1,4 +1,5 @@
 public import Conversion
+import Hub
 import Synchronization
 import Tensors
 

@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 #if canImport(Glibc)

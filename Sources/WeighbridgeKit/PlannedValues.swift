@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Inference
 import Layouts
 import Parity
@@ -14,40 +15,47 @@ struct PlannedValues {
   /// Pieces of B that are neither the plan's values nor these rounded.
   let differing: Set<PieceID>
 
-  /// The plan for a pair; `nil` where no piece of a narrow type differs, or where there is no plan:
-  /// then A's own values are what B is compared with.
+  /// What a conversion of `a` to `b`'s layout gives; `nil` where there is no plan, or where it computes
+  /// nothing that `b` holds: then A's own values are what B is compared with.
   ///
+  /// - Parameters:
+  ///   - a: what is converted.
+  ///   - b: what holds the values rounded.
+  ///   - unexplained: pieces that differ and are neither equal nor a cast.
+  ///   - rows: the rows of the vocabulary that both have.
   /// - Throws: what reading throws.
-  init?(_ pair: AlignedPair, _ weights: WeightComparison, _ vocabulary: Vocabulary) throws {
-    func roundoff(_ id: PieceID) -> Double? {
-      switch pair.b.draft.pieces[id]?.dtype {
-      case .bf16: 0x1p-8
-      case .f16: 0x1p-11
-      default: nil
-      }
+  init?(
+    from a: AlignedPair.Member, to b: AlignedPair.Member, unexplained: Set<PieceID>, rows: Int?,
+    _ vocabulary: Vocabulary
+  ) throws {
+    // The same layout moves bytes and computes nothing.
+    guard a.bound.layout.name != b.bound.layout.name || a.bound.isDated, !unexplained.isEmpty else {
+      return nil
     }
-    guard pair.a.bound.layout.name != pair.b.bound.layout.name,
-      weights.differing.contains(where: { roundoff($0) != nil })
-    else { return nil }
-    let plan: ConversionPlan
+    var draft = Draft(a.bound)
     do {
-      plan = try Planner(vocabulary: vocabulary).plan(
-        pair.a.bound, to: [pair.b.bound.layout], options: ConversionOptions(),
-        reader: pair.a.reader)
+      let own = a.bound.spec["vocab_rows"].int
+      let plan = try Planner(vocabulary: vocabulary).plan(
+        a.bound, to: [b.bound.layout],
+        options: ConversionOptions(vocabularyRows: rows == own ? nil : rows), reader: a.reader)
+      draft.spec = plan.spec
+      draft.pieces = plan.pieces
     } catch is Refusal {
       return nil
     }
-    guard plan.spec.sublayers.map(\.kind) == pair.b.draft.spec.sublayers.map(\.kind) else {
-      return nil
+    func kinds(_ spec: ModelSpec) -> [String] { spec.sublayers.map(\.kind) }
+    if kinds(draft.spec) != kinds(b.draft.spec) {
+      draft = try ZeroSublayers.dropped(from: draft, vocabulary, reader: a.reader) ?? draft
     }
+    guard kinds(draft.spec) == kinds(b.draft.spec) else { return nil }
     var rounded: Set<PieceID> = []
     var differing: Set<PieceID> = []
-    for (id, value) in plan.pieces where !value.isNew {
-      guard let found = pair.b.draft.pieces[id] else { continue }
+    for (id, value) in draft.pieces where !value.isNew {
+      guard let found = b.draft.pieces[id] else { continue }
       if value.isMove {
-        if weights.differing.contains(id) { differing.insert(id) }
-      } else if let unit = roundoff(id),
-        try Self.isRounding(found, pair.b.reader, of: value, pair.a.reader, unit)
+        if unexplained.contains(id) { differing.insert(id) }
+      } else if let unit = Self.roundoff(found.dtype),
+        try Self.isRounding(found, b.reader, of: value, a.reader, unit)
       {
         rounded.insert(id)
       } else {
@@ -55,11 +63,24 @@ struct PlannedValues {
       }
     }
     differing.formUnion(
-      weights.differing.filter { plan.pieces[$0] == nil && pair.b.draft.pieces[$0] != nil })
+      unexplained.filter { draft.pieces[$0] == nil && b.draft.pieces[$0] != nil })
     guard !rounded.isEmpty else { return nil }
-    side = Side(spec: plan.spec, weights: DraftWeights(plan.pieces, reader: pair.a.reader))
+    side = Side(
+      spec: draft.spec, weights: DraftWeights(draft.pieces, reader: a.reader, isExact: true))
     self.rounded = rounded
     self.differing = differing
+  }
+
+  /// Half the spacing of a type, relative to the number.
+  private static func roundoff(_ dtype: DType) -> Double? {
+    switch dtype {
+    case .bf16: 0x1p-8
+    case .f16: 0x1p-11
+    case .f32: 0x1p-24
+    // What is computed in float64 may be off by a few roundings.
+    case .f64: 0x1p-51
+    default: nil
+    }
   }
 
   /// Whether every value is the other rounded to nearest, once or by way of float32.
@@ -68,8 +89,13 @@ struct PlannedValues {
     _ plannedReader: PieceReader, _ unit: Double
   ) throws(Diagnostic) -> Bool {
     guard found.shape == planned.shape else { return false }
-    // Below the smallest normal number of either type spacing is constant; float16's is 2^-24.
-    let smallest = unit == 0x1p-11 ? 0x1p-24 : Double(Float.leastNormalMagnitude)
+    // Below the smallest normal number of either type spacing is constant: half of it is allowed.
+    let smallest: Double =
+      switch found.dtype {
+      case .f16: 0x1p-25
+      case .bf16: 0x1p-134
+      default: 0x1p-150
+      }
     let step = max(1, 262_144 / max(found.shape.rowElements, 1))
     var row = 0
     while row < found.shape.rows {
@@ -86,14 +112,18 @@ struct PlannedValues {
   }
 
   /// What the user is told.
-  func note(_ pair: AlignedPair) -> Diagnostic {
-    let types = Set(rounded.compactMap { pair.b.draft.pieces[$0]?.dtype.rawValue }).sorted()
+  ///
+  /// - Parameters:
+  ///   - side: the one that holds the rounded values.
+  ///   - other: what the other is called.
+  func note(_ side: AlignedPair.Member, of other: String) -> Diagnostic {
+    let types = Set(rounded.compactMap { side.draft.pieces[$0]?.dtype.rawValue }).sorted()
     return Diagnostic(
-      .note, code: "parity.rewritten", subject: pair.b.path,
+      .note, code: "parity.rewritten", subject: side.path,
       message:
-        "\(rounded.count) pieces are A's, rewritten for \(pair.b.bound.layout.name) and rounded to \(types.joined(separator: " or "))",
+        "\(rounded.count) pieces are \(other)'s, rewritten for \(side.bound.layout.name) and rounded to \(types.joined(separator: " or "))",
       notes: [
-        "before the rounding they compute what A computes; behind it the stages are compared with the same rounding"
+        "before the rounding they compute what \(other) computes; behind it the stages are compared with the same rounding"
       ])
   }
 }

@@ -1,3 +1,4 @@
+import Hub
 public import Tensors
 
 #if canImport(Glibc)
@@ -10,6 +11,14 @@ public import Tensors
 
 /// A report's place on the disk: written whole or not at all, and never over something else.
 public struct ReportFile: Sendable {
+  /// What a report is written as.
+  public enum Form: Sendable {
+    /// A page to look at.
+    case html
+    /// A command's document.
+    case json
+  }
+
   /// The path as given.
   public let path: String
   private let target: String
@@ -19,7 +28,7 @@ public struct ReportFile: Sendable {
   ///
   /// - Throws: `report.path` for a place that cannot hold a report, `report.exists` where another
   ///   kind of file stands: a checkpoint is not replaced by a slip of the hand.
-  public init(_ path: String) throws(Diagnostic) {
+  public init(_ path: String, form: Form = .html) throws(Diagnostic) {
     self.path = path
     // A link is followed, so that what it points to is replaced and not the link.
     var target = path
@@ -42,11 +51,14 @@ public struct ReportFile: Sendable {
     guard info.st_mode & S_IFMT == S_IFREG else {
       throw Diagnostic(
         code: "report.path", subject: path, message: "is no regular file",
-        help: "give the path of an HTML file")
+        help: "give the path of \(form == .html ? "an HTML" : "a JSON") file")
     }
-    guard info.st_size == 0 || ReportFile.isMarkup(target) else {
+    let isOwn = form == .html ? ReportFile.isMarkup : ReportFile.isDocument
+    guard info.st_size == 0 || isOwn(target) else {
       throw Diagnostic(
-        code: "report.exists", subject: path, message: "exists and is no HTML file",
+        code: "report.exists", subject: path,
+        message: form == .html
+          ? "exists and is no HTML file" : "exists and is no document of this tool",
         help: "choose another name, or remove it first")
     }
   }
@@ -83,6 +95,16 @@ public struct ReportFile: Sendable {
       unlink(partial)
       throw failure
     }
+  }
+
+  /// Whether a file is a document of a command: an object that lists problems. So no config is
+  /// replaced by a slip of the hand.
+  private static func isDocument(_ path: String) -> Bool {
+    guard let file = try? RandomAccessFile(path: path), file.byteCount <= 1 << 30,
+      let bytes = try? file.bytes(at: 0, count: file.byteCount),
+      let value = try? JSONParser.parse(bytes, file: path)
+    else { return false }
+    return value["problems"]?.array != nil
   }
 
   /// Whether a file begins like HTML.

@@ -1,3 +1,5 @@
+import Hub
+
 /// The name that somebody may have meant.
 public enum Suggestion {
   /// The nearest of `names`, when it is near enough: a third of the letters may differ.

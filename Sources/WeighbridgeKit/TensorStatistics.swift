@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Layouts
 import Tensors
 
@@ -26,7 +27,7 @@ public struct TensorStatistics: Sendable {
     let info = reader.source.tensors[number]
     guard info.dtype.isFloat else { return nil }
     let value = PieceValue.stored(
-      BoundModel.Location(
+      PieceLocation(
         shape: info.shape, dtype: info.dtype,
         runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
     // Welford's running moments, so that a large mean costs no digits.

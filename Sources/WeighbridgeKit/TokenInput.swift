@@ -1,11 +1,13 @@
 import Checkpoints
-public import Layouts
+public import Hub
+import Layouts
 import Parity
 import Tensors
 
 /// Where the tokens of a run come from.
 public enum TokenInput: Sendable {
-  /// A JSON array of arrays, or a trace's `input_ids`.
+  /// A JSON array of arrays, or a trace's `input_ids`; `-` is standard input, and a pipe is read to
+  /// its end.
   case file(String)
   /// `batch` sequences of `length` tokens drawn from the vocabulary without its padding rows.
   case random(batch: Int, length: Int, seed: UInt64)
@@ -16,13 +18,9 @@ public enum TokenInput: Sendable {
   public func tokens(for spec: ModelSpec) throws -> [[Int]] {
     switch self {
     case .file(let path):
-      let file = try RandomAccessFile(path: path)
       if path.hasSuffix(".safetensors") { return try TraceFile(path: path).tokens }
-      guard file.byteCount <= 1 << 30 else {
-        throw Diagnostic(
-          code: "tokens.format", subject: path, message: "has \(file.byteCount) bytes")
-      }
-      let value = try JSONParser.parse(try file.bytes(at: 0, count: file.byteCount), file: path)
+      let bytes = try TokenFile.bytes(path)
+      let value = try JSONParser.parse(bytes, file: path)
       guard let rows = value.array, !rows.isEmpty else {
         throw Diagnostic(
           code: "tokens.format", subject: path,

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Tensors
 
 #if canImport(Glibc)

@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 public import Tensors
 
 /// What a check of a converted directory found.

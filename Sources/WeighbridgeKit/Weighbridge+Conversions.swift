@@ -1,5 +1,6 @@
 import Checkpoints
-public import Conversion
+import Conversion
+public import Hub
 public import Layouts
 public import OrderedCollections
 public import Tensors

@@ -1,5 +1,6 @@
-public import Checkpoints
+import Checkpoints
 public import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 public import Tensors
@@ -16,6 +17,8 @@ public struct ConversionRequest: Sendable {
   public var container: Container?
   /// The float type; `nil` keeps each tensor's.
   public var dtype: DType?
+  /// The blocks that a GGUF file's matrices are rounded to; `nil` for plain numbers.
+  public var blocks: OutputTensor.BlockType?
   /// Whether `A_log`, `D` and dt biases are cast down like the rest.
   public var castsAll = false
   /// The number of embedding rows wanted.
@@ -26,7 +29,14 @@ public struct ConversionRequest: Sendable {
   public var ranks = 1
   /// For DCP: the key under which the names stand; `nil` for the top level.
   public var nesting: String?
-  /// Whether an existing destination is replaced.
+  /// Whether a conversion may lose something of the source: rows of the vocabulary, values that are too
+  /// large for the type.
+  public var allowsLossy = false
+  /// Whether what was written is read back and compared with the plan and with the source before it
+  /// appears.
+  public var verifies = false
+  /// Whether files in an existing destination are replaced: those of the names that are written, and
+  /// those that an earlier conversion's manifest lists. Others stay.
   public var force = false
   /// Whether the bytes are brought to the disk before the destination appears.
   public var sync = true
@@ -66,15 +76,56 @@ extension Weighbridge {
         help: Suggestion.nearest(request.to, library.frameworks).map { "did you mean \($0)?" }
           ?? "layouts: \(library.frameworks.joined(separator: ", "))")
     }
+    let container = request.container ?? Container(rawValue: targets[0].files.container)!
+    try check(request, container, targets)
     let loaded = try load(request.input)
     let bound = try usable(loaded, targets)
-    let container = request.container ?? Container(rawValue: targets[0].files.container)!
+    var options = ConversionOptions(
+      dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
+      container: container)
+    options.blocks = request.blocks
     let plan = try Planner(vocabulary: vocabulary).plan(
-      bound, to: targets,
-      options: ConversionOptions(
-        dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
-        container: container), reader: PieceReader(source: loaded.source))
+      bound, to: targets, options: options, reader: PieceReader(source: loaded.source))
+    if plan.exactness == .lossy, !request.allowsLossy {
+      throw Refusal(layout: plan.to, problems: [Self.lossy(plan, request)])
+    }
     return (loaded, plan)
+  }
+
+  private static func lossy(_ plan: ConversionPlan, _ request: ConversionRequest) -> Diagnostic {
+    let lost = plan.reasons.filter { $0.exactness == .lossy }.map(\.text)
+    return Diagnostic(
+      code: "convert.lossy", subject: request.input.path,
+      message: lost.first ?? "something of the source would be lost",
+      notes: Array(lost.dropFirst()),
+      help: "--allow-lossy does it all the same, and the report says lossy")
+  }
+
+  /// GGUF's names, types and keys belong together: there is no other layout in it, and its layouts
+  /// are in nothing else.
+  private func check(
+    _ request: ConversionRequest, _ container: Container, _ targets: [Layout]
+  ) throws(Diagnostic) {
+    let own = Container(rawValue: targets[0].files.container)
+    guard (container == .gguf) == (own == .gguf) else {
+      throw Diagnostic(
+        code: "convert.container", subject: request.to,
+        message: container == .gguf
+          ? "has names that llama.cpp does not know; a GGUF file has its own"
+          : "is written as GGUF only, not as \(container.rawValue)",
+        help: container == .gguf ? "give --to gguf" : "leave --container out")
+    }
+    guard request.blocks == nil || container == .gguf else {
+      throw Diagnostic(
+        code: "convert.blocks", subject: request.blocks?.rawValue ?? "",
+        message: "is a type of GGUF files only", help: "give --to gguf, or another --dtype")
+    }
+    guard container != .gguf || !request.resumes || request.maxShardBytes == nil else {
+      throw Diagnostic(
+        code: "convert.resume", subject: request.to,
+        message: "the parts of a GGUF checkpoint are written together and cannot be resumed",
+        help: "leave --resume or --max-shard-size out")
+    }
   }
 
   /// The source's model. A config key that changes the mathematics and is not understood matters
@@ -83,6 +134,13 @@ extension Weighbridge {
     let errors = loaded.problems.filter { $0.severity == .error }
     guard var bound = loaded.bound else { throw Problems(errors) }
     if errors.isEmpty { return bound }
+    // Its tensors are not those of a layout: they cannot even be copied with confidence.
+    if bound.isOfOtherModel {
+      if errors.allSatisfy({ $0.code == "config.unsupported" || $0.code == "config.unknown-key" }) {
+        throw Refusal(layout: targets[0], problems: errors)
+      }
+      throw Problems(errors)
+    }
     let harmless = ["config.unknown-key", "config.unsupported"]
     guard targets.contains(where: { $0.name == bound.layout.name }),
       errors.allSatisfy({ harmless.contains($0.code) })
@@ -119,11 +177,14 @@ extension Weighbridge {
     check: ((_ directory: String, _ source: LoadedCheckpoint) throws -> Void)? = nil,
     progress: (@Sendable (Executor.Progress) -> Void)? = nil
   ) throws -> ConversionResult {
-    let (loaded, plan) = try plan(request)
+    try checkName(request.destination)
+    let (loaded, decided) = try planAsking(request)
+    var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
     let name =
       container == .dcp
-      ? ".metadata" : plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
+      ? DCPWriter.indexName
+      : plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
     guard container != .dcp || !request.resumes else {
       throw Diagnostic(
         code: "resume.container", subject: request.destination,
@@ -135,28 +196,33 @@ extension Weighbridge {
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
     problems = unique
     if dryRun {
+      let names = [name] + (plan.to.files.config == name ? [] : [plan.to.files.config])
       return ConversionResult(
-        plan: plan, outputs: [name, plan.to.files.config].map { "\(request.destination)/\($0)" },
-        problems: problems)
+        plan: plan, outputs: names.map { "\(request.destination)/\($0)" }, problems: problems)
     }
-    let directory = try OutputDirectory(
-      destination: request.destination,
-      sources: sources(request, loaded), force: request.force,
-      resumable: request.resumes)
+    let manifest = try manifest(request, loaded, plan, container, &problems)
+    let names = names(request, loaded, plan, manifest, name, container)
+    let directory: OutputDirectory
+    do throws(Diagnostic) {
+      directory = try OutputDirectory(
+        destination: request.destination, sources: sources(request, loaded), force: request.force,
+        resumable: request.resumes, names: names
+      ) { written(in: $0, besides: names) }
+    } catch { throw explain(error, request, plan) }
     problems += directory.notes
     do {
       let sources = request.writesDigests ? sourceDigests(loaded) : nil
       let writer = WeightsWriter(
         plan: plan, source: loaded.source, container: container,
-        manifest: manifest(request, loaded, plan, container), directory: directory.path,
-        fileName: name,
+        manifest: manifest, directory: directory.path, fileName: name,
         maxShardBytes: request.maxShardBytes, sync: request.sync,
         wantsDigests: request.writesDigests, progress: progress)
       let written: WeightsWriter.Result
       if request.resumes {
         let journal = Journal(
           plan: Digest.of(JSONValue.object(plan.document).text()), sources: loaded.source.files,
-          shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)")
+          shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)"
+            + (request.input.key.map { " key \($0)" } ?? ""))
         if directory.isContinued, journal.isForeign(in: directory.path) {
           problems.append(
             Diagnostic(
@@ -169,13 +235,40 @@ extension Weighbridge {
         written = try writer.run()
       }
       problems += written.problems
-      try TextFile.write(
-        JSONValue.object(plan.config).text(indent: 2) + "\n",
-        to: "\(directory.path)/\(plan.to.files.config)")
+      let casts = CastReport(plan, written.counts)
+      if casts.overflows > 0, !request.allowsLossy {
+        throw Refusal(
+          layout: plan.to,
+          problems: casts.diagnostics(overflow: .error).filter { $0.severity == .error })
+      }
+      problems += casts.diagnostics(overflow: .warning)
+      if casts.overflows > 0 {
+        plan.reasons.append(
+          Reason(
+            .lossy, "\(casts.overflows) finite values became infinite: the type cannot hold them"))
+        plan.exactness = .lossy
+      }
+      // A GGUF file holds its own.
+      if plan.to.files.config != name {
+        try TextFile.write(
+          JSONValue.object(plan.config).text(indent: 2) + "\n",
+          to: "\(directory.path)/\(plan.to.files.config)")
+      }
       try copyCompanions(loaded.location, to: directory.path, configName: plan.to.files.config)
+      if let gguf = loaded.source as? GGUFReader, container != .gguf {
+        let present = try TextFile.names(in: directory.path)
+        for file in try GGUFTokenizer.files(of: gguf, &problems) where !present.contains(file.name)
+        {
+          try TextFile.write(file.text, to: "\(directory.path)/\(file.name)")
+        }
+      }
       let digests = try sources?.value()
       for file in loaded.source.files { try file.checkUnchanged() }
       if let digests { try writeManifest(plan, digests, written, in: directory.path) }
+      if request.verifies {
+        try verify(
+          written: directory.path, plan: plan, against: loaded, castsAll: request.castsAll)
+      }
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }
       problems += try directory.commit(sync: request.sync)
@@ -190,7 +283,7 @@ extension Weighbridge {
       }
       // Only what an I/O error cut short is worth keeping.
       if let code = (error as? Diagnostic)?.code,
-        code.hasPrefix("io.") || code == "convert.interrupted"
+        code.hasPrefix("io.") || code == "convert.interrupted" || code == "resume.foreign"
       {
         directory.discard()
       } else {
@@ -210,14 +303,21 @@ extension Weighbridge {
 
   private func manifest(
     _ request: ConversionRequest, _ loaded: LoadedCheckpoint, _ plan: ConversionPlan,
-    _ container: Container
-  ) -> OutputManifest {
+    _ container: Container, _ problems: inout [Diagnostic]
+  ) throws(Diagnostic) -> OutputManifest {
     var metadata = loaded.source.metadata
     metadata["config"] = nil
+    // safetensors' save_model notes which name it dropped for which; here every name has its tensor.
+    let names = Set(loaded.source.tensors.map(\.name.string))
+    metadata = metadata.filter { !names.contains($0.value) }
     metadata["format"] = container == .safetensors ? "pt" : nil
-    return OutputManifest(
+    var manifest = OutputManifest(
       tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
       nesting: container == .dcp ? request.nesting : nil, ranks: request.ranks)
+    if container == .gguf {
+      manifest.fields = try GGUFKeys.fields(loaded, plan, &problems)
+    }
+    return manifest
   }
 
   /// Tokenizer and generation files go along.

@@ -1,5 +1,6 @@
 import Conversion
-public import Layouts
+public import Hub
+import Layouts
 import OrderedCollections
 public import Tensors
 
@@ -11,6 +12,8 @@ public struct CheckpointDiff: Sendable {
     case equal
     /// One is the other in another type: `from` rounded (or widened) to `to`, bit for bit.
     case cast(from: DType, to: DType)
+    /// The same type; B's values are A's rounded to a narrower one, and widened again.
+    case rounded(to: DType)
     /// Some values differ.
     case differs(maxAbs: Double, count: Int, of: Int)
     /// The shapes differ.

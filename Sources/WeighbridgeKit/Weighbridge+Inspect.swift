@@ -1,6 +1,7 @@
-public import Checkpoints
+import Checkpoints
 import Conversion
-public import Layouts
+public import Hub
+import Layouts
 public import OrderedCollections
 public import Tensors
 
@@ -62,12 +63,19 @@ extension Weighbridge {
   public func inspect(
     _ input: CheckpointInput, withStatistics: Bool = false, filter: String? = nil
   ) throws(Problems) -> Inspection {
-    let loaded = try load(input)
+    var loaded = try load(input)
+    // What it is goes by the names all the same; that a model cannot be used is for others to say.
+    for (number, problem) in loaded.problems.enumerated()
+    where ["layout.unknown", "config.missing"].contains(problem.code) {
+      loaded.problems[number].severity = .warning
+    }
+    // A config of another model says nothing of what these tensors are.
+    let described = loaded.bound.flatMap { $0.isOfOtherModel ? nil : $0 }
     var byKind: OrderedDictionary<String, Int> = [:]
     var parameters = 0
     // The layout's tensor that each tensor is.
     var places = [Int?](repeating: nil, count: loaded.source.tensors.count)
-    if let bound = loaded.bound {
+    if let bound = described {
       for (place, tensor) in bound.tensors.enumerated() { places[tensor.number] = place }
       var counts = [Int](repeating: 0, count: bound.spec.sublayers.count + 1)
       for (id, location) in bound.pieces {
@@ -105,7 +113,7 @@ extension Weighbridge {
         }
         meter?.add(info.byteCount, info.name.string)
       }
-      let expected = places[number].map { loaded.bound!.tensors[$0].expected }
+      let expected = places[number].map { described!.tensors[$0].expected }
       let roles = expected?.form.roles ?? []
       tensors.append(
         Inspection.Tensor(
@@ -126,8 +134,8 @@ extension Weighbridge {
       path: input.path, container: loaded.source.container,
       framework: loaded.bound?.layout.framework, layoutName: loaded.bound?.layout.name,
       family: loaded.bound?.spec.family, parameters: parameters,
-      bytes: loaded.source.tensors.reduce(0) { $0 + $1.byteCount },
-      config: loaded.bound.map { canonicalConfig($0.spec) } ?? [:], spec: loaded.bound?.spec,
+      bytes: loaded.source.tensors.reduce(0) { $0 + $1.storedByteCount },
+      config: described.map { canonicalConfig($0.spec) } ?? [:], spec: described?.spec,
       parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
   }
 

@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 public import Tensors
@@ -38,35 +39,105 @@ extension Weighbridge {
       values: { SourceFacts.values($0, reader) }, sameBytes: { SourceFacts.isSame($0, $1, source) })
     var loaded = LoadedCheckpoint(
       location: location, source: source, config: config, bound: nil, closest: [],
-      problems: location.notes + source.warnings)
-    let candidates = library.candidates(
-      for: inventory, config: config, framework: input.framework)
-    let fitting = candidates.filter { $0.obstacles.isEmpty }
+      problems: location.notes + source.warnings, inertKeys: input.inertKeys)
+    // An architecture that nobody here knows may still have another's names, as Bamba has Llama's.
+    let architecture = config.flatMap { library.foreignArchitecture(of: $0) }
+    var fitting = library.fitting(inventory, config: config, framework: input.framework)
+    if let architecture {
+      fitting = fitting.filter(\.isGiven)
+      guard !fitting.isEmpty else {
+        loaded.problems.append(unknownArchitecture(architecture, input))
+        return loaded
+      }
+    }
     guard let first = fitting.first else {
-      loaded.closest = Array(candidates.prefix(3))
-      loaded.problems.append(unknown(input, inventory, config))
+      loaded.closest = Array(
+        library.candidates(for: inventory, config: config, framework: input.framework).prefix(3))
+      loaded.problems.append(
+        ForeignForms.diagnosis(of: inventory, config: config, path: input.path)
+          ?? otherConfig(input, inventory, config)
+          ?? unknown(input, inventory, config))
       return loaded
     }
     guard let config else {
       loaded.closest = fitting
       loaded.problems.append(
-        Diagnostic(
-          code: "config.missing", subject: input.path,
-          message:
-            "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
-          help: first.layout.framework == "lit_gpt"
-            ? "give one with --config, or name one of microsoft/Samba's with --preset (weighbridge layouts lists them)"
-            : "give one with --config"))
+        ForeignForms.diagnosis(of: inventory, config: nil, path: input.path)
+          ?? Diagnostic(
+            code: "config.missing", subject: input.path,
+            message:
+              "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
+            help: first.layout.framework == "lit_gpt"
+              ? "give one with --config, or name one of microsoft/Samba's with --preset (weighbridge layouts lists them)"
+              : "give one with --config"))
       return loaded
     }
     let bounds = fitting.prefix(while: { $0.matches == first.matches }).map {
-      $0.layout.bind(inventory, config: config, vocabulary: vocabulary)
+      $0.layout.bind(
+        $0.inventory, config: config, vocabulary: vocabulary, inertKeys: Set(input.inertKeys))
     }
     // Where names fit several layouts, the one whose every tensor fits.
     let bound = bounds.first(where: \.isSound) ?? bounds[0]
+    // What does not fit may be another tool's form, or another framework's config: told as that, and
+    // not by its hundred consequences.
+    if !bound.isSound,
+      let cause = ForeignForms.diagnosis(of: inventory, config: config, path: input.path)
+        ?? otherConfig(config, bounds.map(\.layout))
+    {
+      loaded.closest = fitting
+      loaded.problems.append(cause)
+      return loaded
+    }
     loaded.bound = bound
-    loaded.problems += bound.problems
+    loaded.problems += renamed(bound) + bound.problems
     return loaded
+  }
+
+  /// What was taken off the names, or put in front of them.
+  private func renamed(_ bound: BoundModel) -> [Diagnostic] {
+    var notes = bound.inventory.renamings.map { renaming in
+      Diagnostic(
+        .note, code: "layout.prefix-stripped", subject: renaming.dropped,
+        message: "is taken off \(renaming.count) of \(bound.inventory.names.count) names: "
+          + "\(renaming.from) is \(bound.layout.name)'s \(renaming.to)")
+    }
+    if let base = bound.inventory.base {
+      notes.append(
+        Diagnostic(
+          .note, code: "layout.base-prefix", subject: base,
+          message: "is put in front of the names, which are those of \(bound.layout.name)'s base "
+            + "model: it was saved without its head's class"))
+    }
+    return notes
+  }
+
+  private func unknownArchitecture(_ architecture: String, _ input: CheckpointInput) -> Diagnostic {
+    Diagnostic(
+      code: "config.architecture", subject: input.path,
+      message: "\(architecture) is no architecture that is known here "
+        + "(known: \(library.modelTypes.joined(separator: ", ")))",
+      help: "a layout of your own can be given with --layout-file; see formats/README.md")
+  }
+
+  /// A config that is another framework's than the tensors, when no layout fits both.
+  private func otherConfig(
+    _ input: CheckpointInput, _ inventory: Inventory, _ config: JSONObject?
+  ) -> Diagnostic? {
+    guard let config else { return nil }
+    let named = library.fitting(inventory, config: nil, framework: input.framework)
+    return otherConfig(config, named.map(\.layout))
+  }
+
+  private func otherConfig(_ config: JSONObject, _ named: [Layout]) -> Diagnostic? {
+    guard !named.isEmpty, let owner = library.owner(of: config, insteadOf: named) else {
+      return nil
+    }
+    let names = named.map(\.name).joined(separator: " or ")
+    return Diagnostic(
+      code: "config.mismatch", subject: "config",
+      message: "is one of \(owner.framework) (\(owner.name)); the tensors are named as those of "
+        + names,
+      help: "give the config that belongs to this checkpoint with --config")
   }
 
   private func unknown(

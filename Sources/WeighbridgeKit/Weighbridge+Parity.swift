@@ -1,6 +1,7 @@
 import Conversion
+public import Hub
 public import Inference
-public import Layouts
+import Layouts
 import OrderedCollections
 public import Parity
 public import Tensors
@@ -25,6 +26,10 @@ public struct ParityRequest: Sendable {
   public var sampling = Sampling.greedy
   /// Self-Extend, for full attention.
   public var selfExtend: SelfExtend?
+  /// Whether rows of the vocabulary that only one side has may hold something: a cut that was asked for.
+  var allowsLostRows = false
+  /// Whether `A_log`, `D` and dt biases were cast on purpose.
+  var castsAll = false
 
   /// A check with the defaults.
   public init() {}
@@ -55,9 +60,11 @@ public struct ParityResult: Sendable {
   /// Everything noticed.
   public var problems: [Diagnostic]
 
-  /// Whether the two compute the same.
+  /// Whether the two compute the same: every stage is finite and within its bound, continuations are
+  /// equal, and nothing was left uncompared.
   public var passes: Bool {
     report.passes && (generation.map { $0.a == $0.b } ?? true)
+      && !problems.contains { $0.severity == .error }
   }
 }
 
@@ -81,29 +88,33 @@ extension Weighbridge {
     var report =
       request.precision == .float64
       ? try comparison.run(Double.self) : try comparison.run(Float.self)
-    if var divergence = report.firstDivergence {
+    var problems = loaded.problems.filter { $0.severity != .error }
+    if let found = try notFinite(report, [("A", member), ("the trace", nil)], request.precision) {
+      report.firstDivergence = found.divergence
+      problems.append(found.problem)
+    } else if var divergence = report.firstDivergence {
       let number = report.stages.firstIndex { $0.name == divergence.stage } ?? 0
       divergence.suspects = suspects(
         divergence.stage, after: number > 0 ? report.stages[number - 1].name : nil, member)
       report.firstDivergence = divergence
     }
+    problems += beyondFloat32(report, member)
     var generation: (a: [Int], b: [Int])?
-    if request.generate > 0 {
+    if request.generate > 0, report.stages.allSatisfy(\.isFinite) {
       guard let greedy = trace.greedy, greedy.count > request.generate else {
         throw Diagnostic(
           code: "trace.greedy", subject: path,
           message: "holds no greedy continuation of \(request.generate) tokens")
       }
       let prompt = Array(greedy.dropLast(request.generate))
-      generation = (
-        try continuation(side, prompt, request, options), Array(greedy.suffix(request.generate))
-      )
+      let (own, problem) = try continuation(side, prompt, request, options, member)
+      if let problem { problems.append(problem) }
+      generation = (own, Array(greedy.suffix(request.generate)))
     }
     return ParityResult(
       report: report, precision: request.precision,
       tokens: (trace.tokens.count, trace.tokens[0].count), equalPieces: 0, differing: [],
-      pieces: [], spec: side.spec, attributes: [], generation: generation,
-      problems: loaded.problems.filter { $0.severity != .error })
+      pieces: [], spec: side.spec, attributes: [], generation: generation, problems: problems)
   }
 
   /// Runs two checkpoints of any layouts side by side, a sub-layer at a time.
@@ -120,11 +131,12 @@ extension Weighbridge {
     _ request: ParityRequest
   ) throws -> ParityResult {
     var pair = try AlignedPair(loadedA, loadedB, vocabulary)
-    let rows = try commonRows(pair)
+    let beyond = try pair.cutToCommonRows()
+    let rows = pair.a.draft.spec["vocab_rows"].int ?? 0
     // The weights are compared once; the reference runs in two precisions, the other in one.
     let meter = Meter(
       total: 3 * pair.a.draft.byteCount + pair.b.draft.byteCount, progress)
-    var weights = try WeightComparison(pair, vocabulary, meter)
+    var weights = try WeightComparison(pair, vocabulary, meter, castsAll: request.castsAll)
     let tokens = try input.tokens(for: pair.a.draft.spec)
     let attributes = pair.attributes()
     let options = ModelOptions(selfExtend: request.selfExtend)
@@ -134,18 +146,47 @@ extension Weighbridge {
     let sideB = Side(
       spec: pair.b.draft.spec,
       weights: DraftWeights(pair.b.draft, reader: pair.b.reader, meter: meter))
-    // The reference rounds as B does where rounding is what was asked for: a deliberate cast, a
-    // rotary table in bfloat16. What that costs is told apart.
+    // The reference has B's form wherever that is explained: a deliberate cast, a rotary table in
+    // bfloat16, a table in the file. What casts cost is told apart.
     var reference = Side(
       spec: roundingLike(pair, attributes),
-      weights: OverlayWeights(sideA.weights, with: sideB.weights, exchanged: weights.deliberate))
+      weights: OverlayWeights(
+        sideA.weights, with: sideB.weights, exchanged: weights.deliberate.union(weights.tables)))
     var tolerance = request.tolerance
-    // Values that a conversion computes and rounds to a narrow type: that they are computed rightly is
-    // seen before the rounding; behind it, the reference has them rounded too.
-    if let planned = try PlannedValues(pair, weights, vocabulary) {
+    tolerance.isTight = true
+    let common = beyond == nil ? nil : rows
+    // Values that a conversion computes and rounds: that they are computed rightly is seen before the
+    // rounding; behind it, the reference has them rounded too.
+    let forward = try PlannedValues(
+      from: pair.a, to: pair.b, unexplained: weights.differing, rows: common, vocabulary)
+    // A may be what came of converting B.
+    let backward =
+      forward?.differing.isEmpty == true
+      ? nil
+      : try PlannedValues(
+        from: pair.b, to: pair.a, unexplained: weights.differing, rows: common, vocabulary)
+    if let planned = backward,
+      planned.differing.count < (forward?.differing ?? weights.differing).count
+    {
+      // B rewritten, before the rounding, stands for A; what is not explained is A's own.
+      let own = Set(pair.a.draft.pieces.keys).subtracting(planned.rounded)
+      reference = Side(
+        spec: planned.side.spec,
+        weights: OverlayWeights(
+          OverlayWeights(planned.side.weights, with: sideA.weights, exchanged: own),
+          with: sideB.weights, exchanged: weights.deliberate.union(weights.tables)))
+      weights.differing = planned.differing
+      pair.problems.append(planned.note(pair.a, of: "B"))
+    } else if let planned = forward {
+      func withTables(_ side: Side) -> Side {
+        Side(
+          spec: side.spec,
+          weights: OverlayWeights(side.weights, with: sideB.weights, exchanged: weights.tables))
+      }
       let exact = Lockstep(
-        reference: Side(spec: reference.spec, weights: sideA.weights), other: planned.side,
-        tokens: tokens, tolerance: tolerance, options: options, commonRows: rows)
+        reference: withTables(Side(spec: reference.spec, weights: sideA.weights)),
+        other: withTables(planned.side), tokens: tokens, tolerance: tolerance, options: options,
+        commonRows: rows)
       let report = try exact.run(Double.self)
       if report.passes {
         weights.deliberate.formUnion(planned.rounded)
@@ -153,30 +194,40 @@ extension Weighbridge {
         reference = Side(
           spec: planned.side.spec,
           weights: OverlayWeights(
-            planned.side.weights, with: sideB.weights, exchanged: weights.deliberate))
-        pair.problems.append(planned.note(pair))
+            planned.side.weights, with: sideB.weights,
+            exchanged: weights.deliberate.union(weights.tables)))
+        pair.problems.append(planned.note(pair.b, of: "A"))
       }
     }
-    // A table in the file is float32, one that is computed is not: their difference is float32's.
-    let hasOneTable = ["rotary.frequencies", "rotary.log_decay"].contains { role in
-      let id = PieceID(nil, role)
-      return reference.weights.info(id) == nil && sideB.weights.info(id) != nil
-        || reference.weights.info(id) != nil && sideB.weights.info(id) == nil
-    }
-    tolerance.isTight =
-      request.precision == .float64 && weights.differing.isEmpty && !hasOneTable
+    tolerance.isTight = request.precision == .float64
     var lockstep = Lockstep(
       reference: reference, other: sideB, tokens: tokens, tolerance: tolerance, options: options,
       commonRows: rows)
     if reference.spec != sideA.spec || !weights.deliberate.isEmpty {
       lockstep.original = sideA
       lockstep.isReferenceOther =
-        reference.spec == sideB.spec && weights.pieces.count == weights.deliberate.count
+        reference.spec == sideB.spec
+        && weights.pieces.allSatisfy { weights.deliberate.contains($0.id) }
     }
+    var precision = request.precision
     var report =
-      request.precision == .float64 ? try lockstep.run(Double.self) : try lockstep.run(Float.self)
+      precision == .float64 ? try lockstep.run(Double.self) : try lockstep.run(Float.self)
+    // What float32's noise hides is not hidden in float64: pieces that nothing explains are judged there.
+    let isMeasured = request.tolerance.atol == nil && request.tolerance.rtol == nil
+    if precision == .float32, isMeasured, !weights.differing.isEmpty, report.passes {
+      var closer = lockstep
+      closer.tolerance.isTight = true
+      let found = try closer.run(Double.self)
+      if !found.passes {
+        (report, lockstep, precision) = (found, closer, .float64)
+        pair.problems.append(
+          Diagnostic(
+            .note, code: "parity.float64", subject: pair.b.path,
+            message: "float32 does not tell the two apart; float64 does, and is what is shown"))
+      }
+    }
     if weights.differing.contains(PieceID(nil, "embed.weight")), report.stages[0].ok,
-      let (stage, row) = try unusedRows(lockstep, pair, rows, request.precision)
+      let (stage, row) = try unusedRows(lockstep, pair, rows, precision)
     {
       report.stages[0] = stage
       pair.problems.append(
@@ -185,53 +236,74 @@ extension Weighbridge {
           message: "the embedding of token \(row) differs, which these tokens do not use",
           notes: ["\(stage.name) tells the difference of the whole embedding"]))
     }
-    if let stage = report.stages.first(where: { !$0.ok }) {
+    if let stage = report.stages.first(where: { !$0.ok }), stage.isFinite {
       report.firstDivergence = try divergence(stage.name, lockstep, pair, weights, attributes)
     }
-    var generation: (a: [Int], b: [Int])?
-    if request.generate > 0 {
-      generation = (
-        try continuation(sideA, tokens[0], request, options),
-        try continuation(sideB, tokens[0], request, options)
-      )
+    if let found = try notFinite(report, [("A", pair.a), ("B", pair.b)], precision) {
+      report.firstDivergence = report.firstDivergence ?? found.divergence
+      pair.problems.append(found.problem)
     }
-    if report.passes, !weights.differing.isEmpty {
+    pair.problems += beyondFloat32(report, pair.a)
+    if let beyond { pair.problems.append(told(beyond, pair, request)) }
+    var generation: (a: [Int], b: [Int])?
+    if request.generate > 0, report.stages.allSatisfy(\.isFinite) {
+      let (own, problemA) = try continuation(sideA, tokens[0], request, options, pair.a)
+      let (theirs, problemB) = try continuation(sideB, tokens[0], request, options, pair.b)
+      generation = (own, theirs)
+      pair.problems += [problemA, problemB].compactMap { $0 }
+    }
+    if !weights.differing.isEmpty, report.stages.allSatisfy(\.isFinite) {
       let names = weights.differing.sorted().flatMap { pair.b.tensors(of: $0) }
-      pair.problems.append(
-        Diagnostic(
-          .warning, code: "parity.weights-differ", subject: pair.b.path,
-          message:
-            "\(weights.differing.count) pieces differ, though no stage is out of bounds on these tokens",
-          notes: ["in \(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " …" : "")"],
-          help: "differences of rounding are within bounds; other tokens may show more"))
+      let note = "in \(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " …" : "")"
+      let count = weights.differing.count
+      if report.passes {
+        pair.problems.append(
+          Diagnostic(
+            isMeasured ? .note : .warning, code: "parity.weights-differ", subject: pair.b.path,
+            message: isMeasured
+              ? "\(count) pieces are differently stored, and compute the same to float64's last digits"
+              : "\(count) pieces differ, though no stage is beyond the bounds that were given",
+            notes: [note],
+            help: isMeasured ? nil : "without --atol and --rtol the bounds are measured"))
+      } else if isMeasured, precision == .float64,
+        report.stages.allSatisfy({ $0.maxAbs <= tolerance.looseBound($0) })
+      {
+        pair.problems.append(
+          Diagnostic(
+            .note, code: "parity.near", subject: pair.b.path,
+            message:
+              "the two differ by no more than float32's noise; but \(count) pieces are neither equal, nor a cast, nor what a conversion gives",
+            notes: [note],
+            help: "--rtol 1e-5 accepts differences of this size, whatever made them"))
+      }
     }
     return ParityResult(
-      report: report, precision: request.precision, tokens: (tokens.count, tokens[0].count),
+      report: report, precision: precision, tokens: (tokens.count, tokens[0].count),
       equalPieces: weights.equal, differing: weights.pieces, pieces: weights.all,
       spec: pair.a.draft.spec, attributes: attributes, generation: generation,
       problems: pair.problems)
   }
 
-  /// Rows of the vocabulary that both sides have.
-  private func commonRows(_ pair: AlignedPair) throws(Diagnostic) -> Int {
-    let (a, b) = (pair.a.draft.spec, pair.b.draft.spec)
-    let rowsA = a["vocab_rows"].int ?? 0
-    let rowsB = b["vocab_rows"].int ?? 0
-    if rowsA == rowsB { return rowsA }
-    let wordsA = a["vocab_size"].int ?? rowsA
-    let wordsB = b["vocab_size"].int ?? rowsB
-    // Padding aside, the vocabularies must be the same: one side may not know which rows are padding.
-    guard
-      wordsA == wordsB || wordsA == rowsB || wordsB == rowsA || wordsA == rowsA && rowsB > rowsA
-        || wordsB == rowsB && rowsA > rowsB
-    else {
-      throw Diagnostic(
-        code: "parity.vocabulary", subject: pair.b.path,
-        message:
-          "has a vocabulary of \(wordsB) in \(rowsB) rows, \(pair.a.path) one of \(wordsA) in \(rowsA)",
-        help: "only models with one vocabulary can be compared")
+  /// What is said of rows of the vocabulary that only one side has: they are without effect, or they were
+  /// not compared, which is no pass.
+  private func told(
+    _ beyond: AlignedPair.RowsBeyond, _ pair: AlignedPair, _ request: ParityRequest
+  ) -> Diagnostic {
+    let (wide, name, other) =
+      beyond.isA ? (pair.a.path, "A", "B") : (pair.b.path, "B", "A")
+    let rows =
+      "rows \(beyond.rows.lowerBound) to \(beyond.rows.upperBound - 1) of \(name)'s vocabulary"
+    guard let first = beyond.first else {
+      return Diagnostic(
+        .note, code: "parity.padding-rows", subject: wide,
+        message: "\(rows), which \(other) does not have, are zeros, and were not compared")
     }
-    return min(rowsA, rowsB)
+    return Diagnostic(
+      request.allowsLostRows ? .warning : .error, code: "parity.rows-not-compared", subject: wide,
+      message:
+        "\(rows), which \(other) does not have, were not compared: \(beyond.used) of \(beyond.rows.count) are not zero",
+      notes: ["the first is row \(first.row) of \(first.tensor)"],
+      help: "only models with one vocabulary, padding aside, compute the same")
   }
 
   /// The embedding of the whole vocabulary, where it is out of bounds though that of the tokens is
@@ -288,11 +360,7 @@ extension Weighbridge {
         attributes: attributes.filter { $0.place == "model" && !$0.isRounding }.map(\.name),
         isProven: !own.isEmpty)
     }
-    var tolerance = lockstep.tolerance
-    tolerance.isTight = tolerance.isTight && weights.differing.isEmpty
-    var local = lockstep
-    local.tolerance = tolerance
-    let findings = try LocalTest(local).findings(
+    let findings = try LocalTest(lockstep).findings(
       among: Set(here), differing: weights.differing)
     guard let first = findings.first else {
       return ParityReport.Divergence(
@@ -341,14 +409,90 @@ extension Weighbridge {
     return names
   }
 
+  /// A continuation, and the problem where logits are not finite: then there is none.
   private func continuation(
-    _ side: Side, _ prompt: [Int], _ request: ParityRequest, _ options: ModelOptions
-  ) throws -> [Int] {
+    _ side: Side, _ prompt: [Int], _ request: ParityRequest, _ options: ModelOptions,
+    _ member: AlignedPair.Member
+  ) throws -> ([Int], Diagnostic?) {
     func run<S: Real>(_: S.Type) throws -> [Int] {
-      try Model<S>(spec: side.spec, weights: side.weights, options: options).generate(
-        prompt: prompt, count: request.generate, sampling: request.sampling)
+      let model = try Model<S>(spec: side.spec, weights: side.weights, options: options)
+      return try FiniteGeneration(model, member).continuation(
+        of: prompt, count: request.generate, sampling: request.sampling)
     }
-    return request.precision == .float64 ? try run(Double.self) : try run(Float.self)
+    do {
+      return (request.precision == .float64 ? try run(Double.self) : try run(Float.self), nil)
+    } catch let problems as Problems {
+      guard let problem = problems.diagnostics.first, problem.code == NotFiniteLogits.code else {
+        throw problems
+      }
+      return ([], problem)
+    }
+  }
+
+  /// The first stage at which a side is not finite, and the tensors that hold NaN or infinity there.
+  ///
+  /// - Parameter sides: what the sides are called; the trace is no member.
+  private func notFinite(
+    _ report: ParityReport, _ sides: [(name: String, member: AlignedPair.Member?)],
+    _ precision: Precision
+  ) throws -> (divergence: ParityReport.Divergence, problem: Diagnostic)? {
+    guard let stage = report.stages.first(where: { !$0.isFinite }),
+      let spec = sides[0].member?.draft.spec
+    else { return nil }
+    let here = spec.sublayers(before: stage.name)
+    let sublayer = here.isEmpty ? nil : report.firstNotFiniteSublayer ?? here.first
+    let counts = [stage.notFiniteA, stage.notFiniteB]
+    var found: [String] = []
+    var suspects: [String] = []
+    var notes: [String] = []
+    for (side, count) in zip(sides, counts) where count > 0 {
+      found.append("\(count) values of \(side.name)")
+      guard let member = side.member else { continue }
+      let culprit = try NotFiniteTensor(in: member, at: stage.name, sublayer)
+      if let culprit {
+        if !suspects.contains(culprit.name) { suspects.append(culprit.name) }
+        notes.append(
+          "\(side.name)'s tensor \(culprit.name) holds \(culprit.count) values that are NaN or infinite"
+        )
+      } else {
+        let place = sublayer.map {
+          " in sub-layer \($0) (\(spec.sublayers[$0].kind) of layer \(spec.sublayers[$0].layer))"
+        }
+        notes.append(
+          "no tensor of \(side.name) holds NaN or infinity there: they arise\(place ?? "") as \(precision.rawValue) computes"
+        )
+      }
+    }
+    let which =
+      counts.allSatisfy { $0 > 0 }
+      ? sides.map(\.name).joined(separator: " and ") : sides[counts[0] > 0 ? 0 : 1].name
+    var divergence = ParityReport.Divergence(
+      stage: stage.name, sublayer: sublayer,
+      kind: sublayer.map { spec.sublayers[$0].kind } ?? "model",
+      suspects: suspects)
+    divergence.isNotFinite = true
+    return (
+      divergence,
+      Diagnostic(
+        code: "parity.not-finite", subject: stage.name,
+        message:
+          "\(which) \(which.contains(" and ") ? "are" : "is") not finite from this stage on: \(found.joined(separator: " and ")) are NaN or infinite",
+        notes: notes, help: "from there on no function was compared")
+    )
+  }
+
+  /// What is said of a model whose activations leave float32.
+  private func beyondFloat32(
+    _ report: ParityReport, _ member: AlignedPair.Member
+  ) -> [Diagnostic] {
+    guard let stage = report.beyondFloat32 else { return [] }
+    return [
+      Diagnostic(
+        .warning, code: "parity.beyond-float32", subject: member.path,
+        message: "its activations leave float32 at \(stage), though float64 holds them",
+        notes: ["the noise is that of a pass in float64 that is rounded to float32's digits"],
+        help: "in float32 this model computes NaN or infinity")
+    ]
   }
 }
 
@@ -362,30 +506,43 @@ struct WeightComparison {
   var all: [CheckpointDiff.Piece] = []
   /// Pieces of B that are A's rounded to a narrower type on purpose.
   var deliberate: Set<PieceID> = []
+  /// Tables that one side has in its file where the other computes them.
+  var tables: Set<PieceID> = []
   /// Pieces that differ otherwise.
   var differing: Set<PieceID> = []
 
-  init(_ pair: AlignedPair, _ vocabulary: Vocabulary, _ meter: Meter? = nil) throws {
+  /// - Parameter castsAll: whether what should stay float32 was cast on purpose.
+  init(
+    _ pair: AlignedPair, _ vocabulary: Vocabulary, _ meter: Meter? = nil, castsAll: Bool = false
+  ) throws {
     for (id, status) in try pair.statuses(meter) {
       let piece = CheckpointDiff.Piece(
         id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id), status: status)
       all.append(piece)
       if status == .equal || status == .neutral {
         equal += 1
+        if status == .neutral, id.sublayer == nil, id.role.hasPrefix("rotary.") {
+          tables.insert(id)
+        }
         continue
       }
       pieces.append(piece)
-      if case .cast(let from, let to) = status {
-        // Widening changes no value. What should stay float32 is not cast on purpose, but from one
-        // half precision to the other it no longer was.
-        if to.bitWidth > from.bitWidth { continue }
-        let kind =
-          id.sublayer.flatMap { vocabulary.kinds[pair.a.draft.spec.sublayers[$0].kind] }
-          ?? vocabulary.model
-        if kind.piece(id.role)?.keepsFloat32 != true || from.bitWidth == to.bitWidth {
-          deliberate.insert(id)
-          continue
-        }
+      let kind =
+        id.sublayer.flatMap { vocabulary.kinds[pair.a.draft.spec.sublayers[$0].kind] }
+        ?? vocabulary.model
+      let keeps = !castsAll && kind.piece(id.role)?.keepsFloat32 == true
+      switch status {
+      // Widening changes no value.
+      case .cast(let from, let to) where to.bitWidth > from.bitWidth: continue
+      // What should stay float32 is not cast on purpose, but from one half precision to the other it no
+      // longer was.
+      case .cast(let from, let to) where !keeps || from.bitWidth == to.bitWidth:
+        deliberate.insert(id)
+        continue
+      case .rounded where !keeps:
+        deliberate.insert(id)
+        continue
+      default: break
       }
       differing.insert(id)
     }

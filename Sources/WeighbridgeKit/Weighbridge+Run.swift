@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 public import Inference
 import Layouts
 import OrderedCollections
@@ -17,7 +18,8 @@ extension Weighbridge {
   /// Continues prompts.
   ///
   /// - Returns: each prompt with its continuation.
-  /// - Throws: `Problems`, `Diagnostic` for what cannot be read or run.
+  /// - Throws: `Problems`, `Diagnostic` for what cannot be read or run; `generate.not-finite` where logits
+  ///   are NaN or infinite, with the place where they arise.
   public func generate(
     _ input: CheckpointInput, prompts: TokenInput, count: Int, sampling: Sampling,
     precision: Precision = .float32, selfExtend: SelfExtend? = nil
@@ -29,8 +31,9 @@ extension Weighbridge {
     let options = ModelOptions(keepsWeights: true, selfExtend: selfExtend)
     func run<S: Real>(_: S.Type) throws -> [[Int]] {
       let model = try Model<S>(spec: member.draft.spec, weights: weights, options: options)
+      let generation = FiniteGeneration(model, member)
       return try prompts.tokens(for: member.draft.spec).map {
-        $0 + (try model.generate(prompt: $0, count: count, sampling: sampling))
+        $0 + (try generation.continuation(of: $0, count: count, sampling: sampling))
       }
     }
     let tokens = precision == .float64 ? try run(Double.self) : try run(Float.self)

@@ -1,4 +1,5 @@
 public import Checkpoints
+public import Hub
 import Inference
 public import Layouts
 public import OrderedCollections
@@ -43,13 +44,16 @@ public struct CheckpointInput: Sendable {
   public var framework: String?
   /// Whether safetensors is read as its implementation does, not as its specification says.
   public var compat: Bool
-  /// The key of the model in a saved dict that holds several.
+  /// Which of several models in one file to read, such as `model_ema`; `nil` for the model itself.
   public var key: String?
+  /// Keys of the config that change nothing in the forward pass, where the layout does not know them;
+  /// a key of a mapping is `ssm_cfg.key`.
+  public var inertKeys: [String]
 
   /// A checkpoint.
   public init(
     path: String, configPath: String? = nil, preset: String? = nil, framework: String? = nil,
-    compat: Bool = false, key: String? = nil
+    compat: Bool = false, key: String? = nil, inertKeys: [String] = []
   ) {
     self.path = path
     self.configPath = configPath
@@ -57,6 +61,7 @@ public struct CheckpointInput: Sendable {
     self.framework = framework
     self.compat = compat
     self.key = key
+    self.inertKeys = inertKeys
   }
 }
 
@@ -74,6 +79,8 @@ public struct LoadedCheckpoint: Sendable {
   public var closest: [LayoutLibrary.Candidate]
   /// Everything noticed.
   public var problems: [Diagnostic]
+  /// The config keys that were said to change nothing.
+  public var inertKeys: [String] = []
 
   /// The bound model, which must be sound.
   ///

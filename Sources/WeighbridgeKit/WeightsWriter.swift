@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import OrderedCollections
 import Tensors
 
@@ -28,6 +29,8 @@ struct WeightsWriter {
   /// What was written.
   struct Result {
     var problems: [Diagnostic] = []
+    /// What casts did to values, by tensor of the plan.
+    var counts: [Int: CastCounts] = [:]
     /// By tensor of the plan, when digests were asked for.
     var digests: [String] = []
     /// The file or index to open.
@@ -39,9 +42,11 @@ struct WeightsWriter {
     let sink = try makeSink(
       container: container, manifest: manifest, directory: directory, fileName: fileName,
       maxShardBytes: maxShardBytes)
-    var result = Result(weights: FileName.last(of: sink.outputs.last ?? fileName))
+    // The first of GGUF's parts stands for all; elsewhere the index comes last.
+    let opened = container == .gguf ? sink.outputs.first : sink.outputs.last
+    var result = Result(weights: FileName.last(of: opened ?? fileName))
     let recorder = wantsDigests ? DigestingSink(sink, tensors: manifest.tensors) : nil
-    result.problems = try Executor().run(
+    result.counts = try Executor().run(
       plan, from: source, to: recorder ?? sink, progress: progress)
     try sink.finish(sync: sync)
     if let recorder {
@@ -90,6 +95,10 @@ struct WeightsWriter {
       let sub = plan.part(part)
       let own: [String]
       if let entry = finished[part.name], try isWhole(part.name, entry, &result) {
+        // What the interrupted run's casts did to values was not noted.
+        for (number, counts) in try Executor().counts(sub, from: source) {
+          result.counts[part.members[number]] = counts
+        }
         own =
           wantsDigests
           ? try read(
@@ -124,8 +133,13 @@ struct WeightsWriter {
   ) throws {
     for name in try TextFile.names(in: directory)
     where name != Journal.fileName && (finished[name] == nil || !names.contains(name)) {
-      // A folder too: what is left may be the old directory, exchanged and not quite removed.
-      OutputDirectory.removeTree(directory + "/" + name)
+      // Only files are written here. A folder is somebody's, and would become part of the checkpoint.
+      guard unlink(directory + "/" + name) == 0 else {
+        throw Diagnostic(
+          code: "resume.foreign", subject: directory + "/" + name,
+          message: "lies in the interrupted run's temporary and cannot be removed; no run wrote it",
+          help: "look at it, and move it away")
+      }
     }
   }
 
@@ -160,9 +174,10 @@ struct WeightsWriter {
     let recorder = wantsDigests ? DigestingSink(sink, tensors: part.manifest.tensors) : nil
     let total = plan.byteCount
     let told = progress
-    result.problems += try Executor().run(sub, from: source, to: recorder ?? sink) { step in
+    let counts = try Executor().run(sub, from: source, to: recorder ?? sink) { step in
       told?(Executor.Progress(done: done + step.done, total: total, tensor: step.tensor))
     }
+    for (number, own) in counts { result.counts[part.members[number]] = own }
     try sink.finish(sync: sync)
     let file = try RandomAccessFile(path: directory + "/" + part.name)
     try journal.add(

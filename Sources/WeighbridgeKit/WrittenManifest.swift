@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import OrderedCollections
 public import Tensors
 

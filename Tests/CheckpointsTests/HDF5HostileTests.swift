@@ -58,13 +58,37 @@ struct HDF5HostileTests {
   @Test("a diagnostic names the file, the dataset and a way out")
   func diagnostic() throws {
     do throws(Problems) {
-      _ = try HDF5Reader(path: HDF5Support.directory("bad") + "/hdf5.filter__lzf.h5")
+      _ = try HDF5Reader(path: HDF5Support.directory("bad") + "/hdf5.filter__scaleoffset.h5")
       Issue.record("was read")
     } catch {
       let diagnostic = try #require(error.diagnostics.first)
-      #expect(diagnostic.subject == #"hdf5.filter__lzf.h5: "/w""#)
-      #expect(diagnostic.message.contains("lzf"))
+      #expect(diagnostic.subject == #"hdf5.filter__scaleoffset.h5: "/w""#)
+      #expect(diagnostic.message.contains(#"filter 6 ("scaleoffset")"#))
       #expect(diagnostic.help?.contains("gzip") == true)
     }
+  }
+
+  @Test(
+    "a fault of many datasets is told once, with their number and the first of them",
+    arguments: [
+      ("hdf5.filter__twenty_datasets", 20, #"is packed with filter 6 ("scaleoffset")"#, "/w14"),
+      ("hdf5.dtype__eight_of_one_kind", 8, "has elements of type 128-bit float", "/w7"),
+    ])
+  func grouped(file: String, count: Int, message: String, last: String) throws {
+    let found = problems { () throws(Problems) in
+      _ = try HDF5Reader(path: HDF5Support.directory("bad") + "/\(file).h5")
+    }
+    #expect(found.map(\.subject) == ["\(file).h5"])
+    #expect(found.first?.message.hasPrefix("each of \(count) objects \(message)") == true)
+    #expect(found.first?.notes.first?.hasPrefix(#"they are "/w0", "/w1", "#) == true)
+    #expect(found.first?.notes.first?.contains("\"\(last)\"") == true)
+  }
+
+  @Test("a file of nothing but texts is refused, and they are named")
+  func onlyCompany() throws {
+    let found = problems { () throws(Problems) in
+      _ = try HDF5Reader(path: HDF5Support.directory("bad") + "/hdf5.no-tensors__only_a_text.h5")
+    }
+    #expect(found.map(\.message) == [#"holds no tensor, only "/config" (text)"#])
   }
 }

@@ -75,7 +75,7 @@ struct HDF5ReaderTests {
     "any range of bytes is that range of the whole tensor",
     arguments: [
       "nested.h5", "big-endian.h5", "half-big-endian.h5", "gzip-shuffle.h5", "compact.h5",
-      "chunked-v110.h5",
+      "chunked-v110.h5", "arrays.h5", "lzf-shuffle-fletcher32.h5",
     ])
   func ranges(file: String) throws {
     let reader = try HDF5Support.open(file)
@@ -161,7 +161,94 @@ struct HDF5ReaderTests {
   @Test("what is passed over is said")
   func notes() throws {
     let warnings = try HDF5Support.open("everything.h5").warnings
-    #expect(warnings.map(\.code).sorted() == ["hdf5.attribute", "hdf5.named-type"])
+    #expect(warnings.map(\.code).sorted() == ["hdf5.attribute", "hdf5.passed-over"])
+    #expect(warnings.contains { $0.message.contains(#""/a named type" (named datatype)"#) })
+  }
+
+  @Test(
+    "what stands beside the weights and can be none is passed over with one warning",
+    arguments: [
+      (
+        "texts", 5,
+        [
+          "/config_json (text)", "/fixed (text)", "/layers/0.norm.weight (text)",
+          "/tokenizer/vocabulary (text)", "/tokens (text)",
+        ]
+      ),
+      (
+        "odd-types", 13,
+        [
+          "/bits (bits)", "/colour (enumeration)", "/history (table)",
+          "/lists (lists of varying length)", "/names (text)", "/nothing (dataset without a value)",
+          "/objects (references)", "/pair (table)",
+        ]
+      ),
+      (
+        "links-and-scales", 5,
+        [
+          "/a named type (named datatype)", "/behind (soft link that leads nowhere)",
+          "/channel (scale of an axis)", "/group/beside (soft link that leads nowhere)",
+          "/nowhere (soft link that leads nowhere)",
+        ]
+      ),
+      (
+        "pandas", 8,
+        [
+          "/axis0 (part of a pandas table)", "/axis1 (part of a pandas table)",
+          "/block0_items (part of a pandas table)", "/block0_values (part of a pandas table)",
+          "/log (pandas table)", "/objects (lists of varying length)",
+          "/runs/_i_table (index of a PyTables table)", "/runs/table (table)",
+        ]
+      ),
+      (
+        "matlab", 4,
+        [
+          "/#refs# (group of MATLAB's)", "/cells (references)", "/name (text of MATLAB's)",
+          "/nothing (empty array of MATLAB's)",
+        ]
+      ),
+    ])
+  func company(file: String, count: Int, first: [String]) throws {
+    let reader = try HDF5Support.open("company/\(file).h5")
+    #expect(Set(reader.tensors.map(\.name)) == Set(HDF5Support.shapes.keys))
+    for (index, info) in reader.tensors.enumerated() {
+      #expect(info.shape == HDF5Support.shapes[info.name])
+      let count = info.shape.elementCount ?? -1
+      let found = HDF5Support.floats(try reader.bytes(of: index), info.dtype)
+      #expect(found == (0..<count).map { HDF5Support.value($0, of: count) })
+    }
+    let other = file == "matlab" ? ["hdf5.matlab"] : []
+    #expect(reader.warnings.map(\.code) == ["hdf5.passed-over"] + other)
+    #expect(reader.warnings.allSatisfy { $0.severity == .warning })
+    let noun = count == 1 ? "1 object that is no tensor" : "\(count) objects that are no tensors"
+    #expect(
+      reader.warnings.first?.message.replacingOccurrences(of: "\"", with: "")
+        == "holds \(noun): \(first.joined(separator: ", "))\(count > 8 ? ", …" : "")")
+  }
+
+  @Test(
+    "lzf is undone: long and short copies, copies of themselves, chunks that could not be packed")
+  func lzf() throws {
+    let contents = try HDF5Support.contents(HDF5Support.open("lzf/runs.h5"))
+    func expect(_ name: TensorName, _ value: (UInt64) -> UInt64) {
+      let bytes = (0..<5000).flatMap { index in
+        withUnsafeBytes(of: UInt32(value(index)).littleEndian) { Array($0) }
+      }
+      #expect(contents[name] == bytes, "\(name)")
+    }
+    expect("constant") { _ in 7 }
+    expect("steps") { $0 / 37 }
+    expect("period") { $0 % 5 }
+    expect("far") { $0 % 1100 }
+    expect("noise") { $0 * $0 * 2_654_435_761 % 4_294_967_291 }
+    #expect(contents.count == 5)
+  }
+
+  @Test(
+    "16-bit integers that an attribute calls bfloat16 are bfloat16, in either byte order",
+    arguments: ["uint16-bfloat16.h5", "uint16-bfloat16-big-endian.h5"])
+  func namedIntegers(file: String) throws {
+    #expect(try HDF5Support.open(file).tensors.allSatisfy { $0.dtype == .bf16 })
   }
 
   @Test("several tasks read one file at once")

@@ -219,6 +219,7 @@ struct TorchHostileTests {
       ("__builtin__", "apply"), ("torch.serialization", "os.system"), ("torch", "sys"),
       ("torch.nn", "Linear.__init__"), ("numpy.f2py.diagnose", "run"), ("mine", "exec"),
       ("cloudpickle.cloudpickle", "_make_function"), ("torch.hub", "load"),
+      ("mine", "__pyx_unpickle_X.os"), ("numpy.random._pickle", "__import__"),
     ]
     for (module, name) in dangerous {
       #expect(PickleGlobal(module: module, name: name).isDangerous, "\(module).\(name)")
@@ -230,6 +231,8 @@ struct TorchHostileTests {
       ("omegaconf.dictconfig", "DictConfig"), ("builtins", "KeyError"),
       ("copyreg", "_reconstructor"),
       ("mypackage.code.model", "Config"), ("functools", "partial"), ("torch.optim.adamw", "AdamW"),
+      ("numpy.random._pickle", "__randomstate_ctor"), ("builtins", "print"),
+      ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"), ("copyreg", "__newobj__"),
     ]
     for (module, name) in harmless {
       #expect(!PickleGlobal(module: module, name: name).isDangerous, "\(module).\(name)")

@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import OrderedCollections
 import TestSupport
 import Tensors
@@ -67,7 +68,8 @@ struct ConversionCase: Sendable, CustomStringConvertible {
         "vocab_size": 104, "tie_embeddings": false,
         "ssm_cfg": [
           "layer": "Mamba1", "d_state": 8, "d_conv": 3, "expand": 2, "dt_rank": 5, "bias": true,
-          "conv_bias": true,
+          "conv_bias": true, "dt_min": 0.001, "dt_max": 0.1, "dt_init": "random",
+          "dt_scale": 1.0, "dt_init_floor": 0.0001,
         ],
       ]
     ) { Expect.mamba($0, embedding: "backbone.embedding.weight", head: true) },

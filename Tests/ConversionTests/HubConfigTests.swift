@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Inference
 import Layouts
 import OrderedCollections

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import OrderedCollections
 import TestSupport
 import Tensors

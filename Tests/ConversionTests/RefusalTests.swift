@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import OrderedCollections
 import TestSupport
 import Tensors
@@ -220,7 +221,7 @@ struct DestinationTests {
     return request
   }
 
-  @Test("an existing destination is refused and untouched; --force replaces it")
+  @Test("an existing destination is refused and untouched; --force replaces what it writes")
   func force() throws {
     let path = directory.file("out")
     Files.makeDirectory(path)
@@ -232,7 +233,10 @@ struct DestinationTests {
     request.force = true
     _ = try weighbridge.convert(request)
     #expect(
-      Files.names(in: path) == ["config.json", "generation_config.json", "model.safetensors"])
+      Files.names(in: path)
+        == ["config.json", "generation_config.json", "left.txt", "model.safetensors"])
+    #expect(Files.read(path + "/left.txt") == Array("old".utf8))
+    #expect(Files.read(path + "/model.safetensors").count > 1000)
     #expect(Files.names(in: directory.path) == ["out"])
   }
 
@@ -261,10 +265,11 @@ struct DestinationTests {
     #expect(Files.names(in: copy) == ["config.json", "model.safetensors"])
   }
 
-  @Test("a parent that does not exist is an error")
-  func parent() {
-    let found = failure { _ = try weighbridge.convert(request(directory.file("a/b"))) }
-    #expect(found.map(\.code) == ["output.parent"])
+  @Test("a parent that does not exist is created, with a note")
+  func parent() throws {
+    let result = try weighbridge.convert(request(directory.file("a/b")))
+    #expect(result.problems.map(\.code).contains("output.parent"))
+    #expect(Files.exists(directory.file("a/b/model.safetensors")))
   }
 
   @Test("a dry run decides everything and writes nothing")

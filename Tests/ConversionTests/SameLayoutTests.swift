@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import OrderedCollections
 import TestSupport
 import Tensors
@@ -260,7 +261,11 @@ struct CastTests {
     let directory = TemporaryDirectory()
     write(
       tensors, config: try readConfig(fixture.path + "/config.json"), to: directory.file("source"))
-    let cast = try Converted(directory.file("source"), to: "hf") { $0.dtype = .f16 }
+    let cast = try Converted(directory.file("source"), to: "hf") {
+      $0.dtype = .f16
+      $0.allowsLossy = true
+    }
+    #expect(cast.result.plan.exactness == .lossy)
     let warnings = cast.result.problems.filter { $0.code == "convert.overflow" }
     #expect(warnings.map(\.subject) == [name])
     #expect(warnings.first?.severity == .warning)
@@ -270,8 +275,23 @@ struct CastTests {
     #expect(found[0] == .infinity && found[1] == -.infinity && found[2].isNaN)
     #expect(found[3] == .infinity && found[4] == 65504)
     let brain = try Converted(directory.file("source"), to: "hf") { $0.dtype = .bf16 }
-    #expect(brain.result.problems == [])
+    #expect(brain.result.plan.exactness == .rounding)
+    #expect(brain.result.problems.map(\.code) == ["convert.not-finite"])
+    #expect(brain.result.problems.map(\.subject) == [name])
+    #expect(brain.result.problems[0].message.hasPrefix("2 of "))
     #expect(brain.checkpoint[name].values[2].isNaN)
+    // Not asked for, infinities are not made, and nothing is left.
+    #expect {
+      try Converted(directory.file("source"), to: "hf") {
+        $0.dtype = .f16
+        $0.destination = directory.file("refused")
+      }
+    } throws: { error in
+      let problems = (error as? Refusal)?.problems ?? []
+      return problems.map(\.code) == ["convert.overflow"] && problems[0].subject == name
+        && problems[0].message.hasPrefix("2 ") && problems[0].severity == .error
+    }
+    #expect(!Files.exists(directory.file("refused")))
   }
 }
 
@@ -301,8 +321,15 @@ struct VocabularyTests {
     // Cutting the zeros off again loses nothing, and says nothing.
     let rows = source.tensors.first { $0.key.contains("embed") || $0.key.contains("wte") }!
       .value.shape[0]
-    let cut = try Converted(padded.path, to: fixture.framework) { $0.vocabularyRows = rows }
+    // Where the config knows no padding, the vocabulary has become larger with it.
+    let cut = try Converted(padded.path, to: fixture.framework) {
+      $0.vocabularyRows = rows
+      $0.allowsLossy = true
+    }
     #expect(cut.result.problems == [])
+    let knowsPadding =
+      try loaded.model().spec["vocab_size"].int.map { $0 <= rows } ?? false
+    #expect(cut.result.plan.exactness == (knowsPadding ? .exact : .lossy))
     #expect(cut.checkpoint.tensors == source.tensors)
   }
 
@@ -310,7 +337,11 @@ struct VocabularyTests {
   func trim() throws {
     let fixture = ModelFixture.named("lit-llama-full/lit_gpt")
     let source = try stored(fixture)
-    let cut = try Converted(fixture.path, to: "lit_gpt") { $0.vocabularyRows = 120 }
+    let cut = try Converted(fixture.path, to: "lit_gpt") {
+      $0.vocabularyRows = 120
+      $0.allowsLossy = true
+    }
+    #expect(cut.result.plan.exactness == .lossy)
     for name in ["transformer.wte.weight", "lm_head.weight"] {
       #expect(cut.checkpoint.matrix(name) == source.matrix(name).rows(0..<120))
     }

@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import OrderedCollections
 import TestSupport
 import Tensors

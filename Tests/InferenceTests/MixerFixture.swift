@@ -1,6 +1,6 @@
 import Checkpoints
+import Hub
 import Inference
-import Layouts
 import OrderedCollections
 import TestSupport
 import Tensors

@@ -1,5 +1,5 @@
+import Hub
 import Inference
-import Layouts
 import OrderedCollections
 import Tensors
 import TestSupport

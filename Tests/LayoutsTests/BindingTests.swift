@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Inference
 import Layouts
 import OrderedCollections
@@ -215,6 +216,49 @@ struct BindingTests {
     }
     let bound = try TinyLayout.bound(["width": 4, "note_2": "x", "grouped": 7], Self.shapes)
     #expect(bound.problems == [])
+  }
+
+  @Test("a member of a mapping is known, inert, bound to its default, or named as unknown")
+  func members() throws {
+    let text = TinyLayout.text(
+      replacing: "tie: {default: false}",
+      with: """
+        tie: {default: false}
+            cfg:
+              default: {}
+              aliases: [old_cfg]
+              members:
+                known: [size]
+                inert: ["note_*"]
+                only: {act: [swish, silu], group: [null], gain: [1]}
+        """)
+    func found(_ config: JSONObject, inert: Set<String> = []) throws -> [String] {
+      try TinyLayout.parsed(text).bind(
+        try Inventory.of(Self.shapes), config: config.merging(["width": 4]) { $1 },
+        vocabulary: .standard, inertKeys: inert
+      ).problems.map { "\($0.severity.rawValue) \($0.code) \($0.subject)" }
+    }
+    #expect(try found([:]) == [])
+    #expect(
+      try found(["cfg": ["size": 3, "note_a": 1, "act": "silu", "group": nil, "gain": 1.0]]) == [])
+    #expect(try found(["cfg": ["act": "relu"]]) == ["error config.unsupported cfg.act"])
+    #expect(try found(["old_cfg": ["gain": 2]]) == ["error config.unsupported old_cfg.gain"])
+    // Off may not be the default of a switch that nobody knows; what is not given is no switch.
+    #expect(try found(["cfg": ["colour": false]]) == ["error config.unknown-key cfg.colour"])
+    #expect(try found(["cfg": ["colour": nil]]) == ["warning config.unknown-key cfg.colour"])
+    #expect(
+      try found(["cfg": [["colour": 1], ["colour": 1], ["shape": 2]]]) == [
+        "error config.unknown-key cfg.colour", "error config.unknown-key cfg.shape",
+      ])
+    #expect(
+      try found(["cfg": ["colour": 1], "hue": 2], inert: ["cfg.colour", "hue"]) == [
+        "note config.inert-key hue", "note config.inert-key cfg.colour",
+      ])
+    #expect(
+      try found(["cfg": ["size": 1, "act": "relu"]], inert: ["cfg.size", "cfg.act", "width"]) == [
+        "error config.inert cfg.size", "error config.inert cfg.act",
+        "error config.unsupported cfg.act", "error config.inert width",
+      ])
   }
 
   @Test("a key's older names stand for it, and a contradiction is an error")

@@ -1,3 +1,4 @@
+import Hub
 import Inference
 import Layouts
 import TestSupport

@@ -1,3 +1,4 @@
+import Hub
 import Inference
 import Layouts
 import Tensors
@@ -126,5 +127,47 @@ struct LayoutFileTests {
     #expect(library.layouts.count == count + 1)
     let own = try #require(library.layouts.first { $0.name == "tiny" })
     #expect(own.config.inert.contains("architectures"))
+  }
+
+  @Test("what tells a layout apart may name its model types, its base model and the tied names")
+  func detect() throws {
+    let text = TinyLayout.text(
+      replacing: "  tensors: [\"emb\", \"blocks.*.w1\"]",
+      with: """
+          tensors: ["emb", "blocks.*.w1"]
+          model_types: [tiny, small]
+          base: net.
+          tied: {head: emb}
+        """)
+    let detect = try TinyLayout.parsed(text).detect
+    #expect(detect.modelTypes == ["tiny", "small"] && detect.base == "net.")
+    #expect(detect.tied == Layout.Detect.TiedNames(head: "head", embedding: "emb"))
+    let error = #expect(throws: Diagnostic.self) {
+      _ = try TinyLayout.parsed(
+        TinyLayout.text(
+          replacing: "  tensors: [\"emb\", \"blocks.*.w1\"]", with: "  tied: {a: b, c: d}"))
+    }
+    #expect(error?.code == "layout.schema")
+  }
+
+  @Test("a tensor may have another shape of the same elements, and no other")
+  func otherShape() throws {
+    let shapes: KeyValuePairs<String, [Int]> = [
+      "emb": [10, 4], "last": [4], "head": [10, 4], "blocks.0.ln.weight": [4],
+      "blocks.0.w1": [12, 4], "blocks.0.w2": [4, 2, 3],
+    ]
+    func bound(_ shape: String) throws -> BoundModel {
+      try TinyLayout.parsed(
+        TinyLayout.text(
+          replacing: "w2: down.weight", with: "w2: {piece: down.weight, or: \(shape)}")
+      ).bind(Inventory.of(shapes), config: ["width": 4], vocabulary: .standard)
+    }
+    let read = try bound("[width, 2, 3]")
+    #expect(read.problems.map(\.code) == ["layout.reshaped"] && read.isSound)
+    // The piece has its own shape, whatever the file's is.
+    #expect(read.pieces[PieceID(0, "down.weight")]?.shape == [4, 6])
+    #expect(try bound("[width, 3, 2]").problems.map(\.code) == ["layout.shape"])
+    #expect(try bound("[width, 7]").problems.map(\.code) == ["layout.schema"])
+    #expect(try bound("[2, 2 * width, 3]").problems.map(\.code) == ["layout.schema"])
   }
 }

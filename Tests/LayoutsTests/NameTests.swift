@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import Tensors
 import Testing
@@ -79,5 +80,37 @@ struct NameTests {
     }
     #expect(error?.code == "layout.name-clash")
     #expect(error?.subject == "module.a.weight")
+  }
+
+  @Test("the prefix of most names is found, taken off, and told with what lies outside")
+  func commonPrefix() throws {
+    let whole = try Inventory.of([
+      "net.a.0.weight": [2], "net.a.1.weight": [2], "net.b.weight": [2], "loss.weight": [1],
+      "alone": [1],
+    ])
+    #expect(whole.commonPrefix == "net.")
+    let bare = try #require(whole.dropping("net."))
+    #expect(bare.names == ["a.0.weight", "a.1.weight", "b.weight", "loss.weight", "alone"])
+    #expect(bare.outside == [3, 4])
+    #expect(
+      bare.renamings
+        == [
+          Inventory.Renaming(from: "net.a.0.weight", to: "a.0.weight", dropped: "net.", count: 3)
+        ])
+    let halves = try Inventory.of(["a.x": [1], "b.x": [1]])
+    #expect(halves.commonPrefix == nil)
+    let clash = try Inventory.of(["net.a": [1], "net.b": [1], "a": [1]])
+    #expect(clash.commonPrefix == "net." && clash.dropping("net.") == nil)
+  }
+
+  @Test("a base model's names get the prefix, the head's does not")
+  func base() throws {
+    let whole = try Inventory.of(["layers.0.weight": [2], "head.weight": [2]])
+    let named = try #require(whole.adding(base: "model.", head: "head.weight"))
+    #expect(named.names == ["model.layers.0.weight", "head.weight"])
+    #expect(named.base == "model." && named.renamings == [])
+    #expect(named.adding(base: "other.", head: nil) == nil)
+    let has = try Inventory.of(["model.layers.0.weight": [2], "layers.weight": [2]])
+    #expect(has.adding(base: "model.", head: nil) == nil)
   }
 }

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Inference
 import Layouts
 import OrderedCollections
@@ -110,3 +111,4 @@ enum TinyLayout {
       try Inventory.of(shapes, equal: equal), config: config, vocabulary: .standard)
   }
 }
+

@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Parity
 import TestSupport
 import Testing

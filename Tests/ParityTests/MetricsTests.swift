@@ -1,3 +1,4 @@
+import Hub
 import Parity
 import Testing
 

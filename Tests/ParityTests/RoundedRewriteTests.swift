@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import Parity
 import TestSupport
 import Tensors

@@ -1,4 +1,5 @@
 import Checkpoints
+import Hub
 import Inference
 import Parity
 import TestSupport

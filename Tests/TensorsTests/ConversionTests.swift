@@ -225,7 +225,7 @@ struct ConversionTests {
           var fast = [UInt8](repeating: 0xAA, count: count * width + 8)
           var plain = fast
           let overflows = fast.withUnsafeMutableBytes {
-            DType.convert(
+            DType.cast(
               from: from, to: to, source: input,
               destination: UnsafeMutableRawBufferPointer(
                 rebasing: $0[shift..<shift + count * width]))
@@ -238,5 +238,47 @@ struct ConversionTests {
         }
       }
     }
+  }
+
+  @Test(
+    "what became infinite, what became zero and what was not finite is counted",
+    arguments: [
+      (DType.f32, DType.f16, 2, 2), (.f32, .bf16, 1, 1), (.f64, .f16, 2, 2), (.f64, .f32, 0, 0),
+      (.f64, .bf16, 1, 1), (.bf16, .f16, 1, 2), (.f16, .f32, 0, 0), (.bf16, .f32, 0, 0),
+      (.f16, .bf16, 0, 0),
+    ])
+  func counts(_ from: DType, _ to: DType, _ overflows: Int, _ underflows: Int) {
+    // 3.4e38 is beyond bfloat16, 70000 beyond float16; 1e-10 and 2^-149 are below float16's least value,
+    // 2^-149 below bfloat16's.
+    let values: [Float] = [
+      1, -0.0, 0, .nan, .infinity, -.infinity, .greatestFiniteMagnitude, 70000, 1e-10,
+      -.leastNonzeroMagnitude, 0.5,
+    ]
+    // Many times over, so that the vectors' loops and their ends are both passed.
+    let many = (0..<37).flatMap { _ in values }
+    let source: [UInt8]
+    switch from {
+    case .f64: source = many.map { Double($0) }.withUnsafeBytes { Array($0) }
+    case .f32: source = many.withUnsafeBytes { Array($0) }
+    case .bf16:
+      source = many.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) | ($0.isNaN ? 1 : 0) }
+        .withUnsafeBytes { Array($0) }
+    default: source = many.map { Float16($0) }.withUnsafeBytes { Array($0) }
+    }
+    var out = [UInt8](repeating: 0, count: many.count * to.bitWidth / 8)
+    let counts = source.withUnsafeBytes { input in
+      out.withUnsafeMutableBytes {
+        DType.cast(from: from, to: to, source: input, destination: $0)
+      }
+    }
+    // Cut to bfloat16 the largest float32 stays finite, and 2^-149 is zero already; float16 has made
+    // infinities of two values.
+    let odd = from == .f16 ? 5 : 3
+    let expected: (Int, Int) =
+      from == .bf16 && to == .f16 ? (2, 1) : (overflows, underflows)
+    #expect(
+      counts
+        == CastCounts(
+          overflows: 37 * expected.0, underflows: 37 * expected.1, notFinite: 37 * odd))
   }
 }

@@ -1,4 +1,4 @@
-public import Checkpoints
+import Checkpoints
 public import Tensors
 
 /// A checkpoint read whole, for tests that look at every value.

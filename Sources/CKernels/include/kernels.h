@@ -51,13 +51,17 @@ enum ck_level ck_best_level(void);
 const struct ck_kernels_f32 *ck_kernels_f32_for(enum ck_level level);
 const struct ck_kernels_f64 *ck_kernels_f64_for(enum ck_level level);
 
+/// What casts met: finite values that became infinite, values other than zero that became zero, and
+/// values that were NaN or infinite before.
+struct ck_cast_counts { long infinite, zero, not_finite; };
+
 /// Whole buffers from one float type to another; see `FloatBits` in Swift, their plain twin. Each takes
-/// n values at any alignment, and returns how many finite ones became infinite.
+/// n values at any alignment, and adds to `counts`.
 struct ck_casts {
-  long (*bf16_to_f32)(const void *from, long n, void *to);
-  long (*f16_to_f32)(const void *from, long n, void *to);
-  long (*f32_to_bf16)(const void *from, long n, void *to);
-  long (*f32_to_f16)(const void *from, long n, void *to);
+  void (*bf16_to_f32)(const void *from, long n, void *to, struct ck_cast_counts *counts);
+  void (*f16_to_f32)(const void *from, long n, void *to, struct ck_cast_counts *counts);
+  void (*f32_to_bf16)(const void *from, long n, void *to, struct ck_cast_counts *counts);
+  void (*f32_to_f16)(const void *from, long n, void *to, struct ck_cast_counts *counts);
 };
 
 /// The casts for `level`, which the processor must have.

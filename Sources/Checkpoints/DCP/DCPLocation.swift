@@ -24,28 +24,37 @@ enum DCPLocation {
     return (directory, [note])
   }
 
-  /// Whether the weights in a directory with these names are a sharded checkpoint, and where.
-  ///
-  /// Weights under the usual names come first, as they are complete by themselves. accelerate's
-  /// folder for the model stands for its parent.
-  static func find(
-    _ names: [String], in directory: String
-  ) -> (directory: String, notes: [Diagnostic])? {
-    let usual = [
-      "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-      "pytorch_model.bin.index.json",
-    ].filter(names.contains)
-    guard usual.isEmpty else { return nil }
+  /// A sharded checkpoint in a directory.
+  struct Found {
+    /// The directory of its files.
+    var directory: String
+    /// Whether more than the name of an index tells of it.
+    var isCertain: Bool
+    /// Whether its files are safetensors of every rank.
+    var isSafetensors = false
+    /// What to name to read it.
+    var title: String
+    /// What was decided.
+    var notes: [Diagnostic] = []
+  }
+
+  /// The sharded checkpoint of a directory with these names, finished or not; accelerate's folder for
+  /// the model stands for its parent.
+  static func find(_ names: [String], in directory: String) -> Found? {
     // Other tools keep a folder of that name.
     let isFolder = FilePath.kind(directory + "/" + DCPFiles.indexName) == .directory
-    if DCPFiles.isSharded(names.filter { !isFolder || $0 != DCPFiles.indexName }) {
-      return (directory, [])
+    let own = names.filter { !isFolder || $0 != DCPFiles.indexName }
+    if DCPFiles.isSharded(own) {
+      return Found(
+        directory: directory, isCertain: own.contains { $0.hasSuffix(".distcp") },
+        title: directory + "/" + DCPFiles.indexName)
     }
     let parts = names.filter { $0.hasSuffix(".safetensors") }
-    if parts.contains(where: DCPSafetensorsReader.isPartName)
-      || parts.first.map({ DCPSafetensorsReader.isPart(directory + "/" + $0) }) ?? false
+    if let part = parts.first(where: DCPSafetensorsReader.isPartName)
+      ?? parts.first.flatMap({ DCPSafetensorsReader.isPart(directory + "/" + $0) ? $0 : nil })
     {
-      return (directory, [])
+      return Found(
+        directory: directory, isCertain: true, isSafetensors: true, title: directory + "/" + part)
     }
     let folders = names.filter {
       $0.hasPrefix("pytorch_model_fsdp_")
@@ -53,10 +62,13 @@ enum DCPLocation {
     }
     guard folders.count == 1 else { return nil }
     let folder = directory + "/" + folders[0]
-    let note = Diagnostic(
-      .note, code: "checkpoint.chosen", subject: directory,
-      message: "holds accelerate's folder \(folders[0]), which is read")
-    return (folder, [note])
+    return Found(
+      directory: folder, isCertain: true, title: folder,
+      notes: [
+        Diagnostic(
+          .note, code: "checkpoint.chosen", subject: directory,
+          message: "holds accelerate's folder \(folders[0]), which is read")
+      ])
   }
 
   /// The config of a sharded checkpoint, which holds none: in its directory, in its parents up to two

@@ -25,6 +25,11 @@ public final class DCPReader: TiledSource {
   /// What the checkpoint is, what was passed over, and files that are not of it.
   public let warnings: [Diagnostic]
 
+  /// What is left of `key` for the tensors' names, when nothing stands under it.
+  let keyRest: String?
+  /// The keys of the saved dict.
+  let models: [String]
+
   private let tiled: [TiledTensor]
 
   /// Bytes that an index may have.
@@ -37,7 +42,15 @@ public final class DCPReader: TiledSource {
   /// - Throws: every problem found, all with codes `dcp.*` or `io.*`: `dcp.unfinished` without an
   ///   index, `dcp.hole` and `dcp.overlap` for chunks that do not fill a tensor, `dcp.missing-file`,
   ///   `dcp.dangerous-global` for pickles that would run code in Python, and so on.
-  public init(directory given: String, key: String? = nil) throws(Problems) {
+  public convenience init(directory given: String, key: String? = nil) throws(Problems) {
+    try self.init(directory: given, choosing: key)
+    if let keyRest {
+      throw Problems([.unknownKey(keyRest, FilePath.name(of: given), models: models)])
+    }
+  }
+
+  /// Opens the checkpoint; what is left of `key` is in `keyRest`.
+  init(directory given: String, choosing key: String?) throws(Problems) {
     let directory = FilePath.trimmed(given)
     let names: [String]
     let index: RandomAccessFile
@@ -51,6 +64,8 @@ public final class DCPReader: TiledSource {
     let subject = index.path
     let metadata = try DCPMetadata(parsing: bytes, subject: subject)
     let selection = try DCPSelection(metadata, key: key, subject: subject)
+    keyRest = selection.keyRest
+    models = selection.keys
     let places = try metadata.places()
     try Self.checkRanges(places, subject)
 

@@ -18,6 +18,10 @@ struct DCPSelection {
   private(set) var members: [Member] = []
   /// The keys that were taken off the names.
   private(set) var wrapper: [String] = []
+  /// The key that was asked for, where nothing stands under it but names begin with it.
+  private(set) var keyRest: String?
+  /// The keys of the saved dict that hold more than what trainers save beside a model.
+  private(set) var keys: [String] = []
   /// Items that are not read, by the key that they stand under (`""`: the top level).
   private(set) var passedOver: OrderedDictionary<String, [Int]> = [:]
 
@@ -55,10 +59,12 @@ struct DCPSelection {
     for (number, item) in metadata.items.enumerated() {
       all.append(Candidate(item: number, rest: item.path[...]))
     }
+    let outer = OrderedSet(all.compactMap { $0.rest.count > 1 ? $0.rest.first : nil })
+    keys = outer.filter { !Self.isTrainingState($0) }
     do throws(Diagnostic) {
       let chosen: [Candidate]
       if let key {
-        chosen = try Self.under(key, all, metadata, subject, &wrapper)
+        chosen = try under(key, all, metadata, subject)
       } else {
         chosen = try Self.choose(all, metadata, subject, &wrapper)
       }
@@ -147,10 +153,9 @@ struct DCPSelection {
     }
   }
 
-  /// What stands under the dotted path `key`.
-  private static func under(
-    _ key: String, _ all: [Candidate], _ metadata: DCPMetadata, _ subject: String,
-    _ wrapper: inout [String]
+  /// What stands under the dotted path `key`; the model itself where only its names begin with it.
+  private mutating func under(
+    _ key: String, _ all: [Candidate], _ metadata: DCPMetadata, _ subject: String
   ) throws(Diagnostic) -> [Candidate] {
     if key.isEmpty { return all.filter { $0.rest.count == 1 } }
     var chosen: [Candidate] = []
@@ -165,6 +170,15 @@ struct DCPSelection {
       }
     }
     guard !chosen.isEmpty else {
+      let prefix = key.hasSuffix(".") ? key : key + "."
+      var place: [String] = []
+      if let model = try? Self.choose(all, metadata, subject, &place),
+        model.contains(where: { $0.rest.joined(separator: ".").hasPrefix(prefix) })
+      {
+        keyRest = key
+        wrapper = place
+        return model
+      }
       var keys: OrderedSet<String> = []
       for candidate in all where candidate.rest.count > 1 { keys.append(candidate.rest.first!) }
       throw .dcp(

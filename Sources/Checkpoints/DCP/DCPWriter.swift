@@ -20,6 +20,8 @@ public final class DCPWriter: TensorSink {
   private let index: [UInt8]
   private let state: Mutex<[[ChecksumPieces]]>
 
+  /// The name of the index.
+  public static let indexName = DCPFiles.indexName
   /// Ranks that one checkpoint may have here: each has a file open.
   public static let rankLimit = 1000
 
@@ -97,6 +99,11 @@ public final class DCPWriter: TensorSink {
     }
     self.files = files
     outputs = files.map(\.path) + [directory + "/" + DCPFiles.indexName]
+  }
+
+  /// The names of the files that so many ranks write, the index last.
+  public static func names(ranks: Int) -> [String] {
+    (0..<max(ranks, 0)).map(fileName) + [DCPFiles.indexName]
   }
 
   /// `__2_0.distcp`.

@@ -1,3 +1,5 @@
+public import Tensors
+
 /// A source whose tensors lie in parts that ranks saved.
 public protocol TiledSource: TensorSource {
   /// How tensor number `index` is cut: the number of parts along each dimension where they form a

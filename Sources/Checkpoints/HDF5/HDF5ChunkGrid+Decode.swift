@@ -37,6 +37,16 @@ extension HDF5ChunkGrid {
         case .short: return .failure(HDF5ChunkError("it unpacks to less than \(expected) bytes"))
         case .long: return .failure(HDF5ChunkError("it unpacks to more than \(expected) bytes"))
         }
+      case .lzf:
+        // Before any memory is taken: lzf packs at most 264 bytes into 3.
+        guard expected / 88 <= bytes.count else {
+          return .failure(
+            HDF5ChunkError("\(bytes.count) packed bytes cannot become \(expected)"))
+        }
+        switch LZF.unpack(bytes, byteCount: expected) {
+        case .success(let unpacked): bytes = unpacked
+        case .failure(let error): return .failure(error)
+        }
       case .shuffle:
         guard bytes.count == expected else {
           return .failure(HDF5ChunkError("it has \(bytes.count) bytes instead of \(expected)"))
@@ -60,7 +70,7 @@ extension HDF5ChunkGrid {
 
   /// Puts byte `k` of every element, stored as one run, back into the elements.
   private func unshuffled(_ bytes: [UInt8]) -> [UInt8] {
-    let size = elementBytes
+    let size = storedElementBytes
     let count = bytes.count / size
     guard size > 1, count > 1 else { return bytes }
     return [UInt8](unsafeUninitializedCapacity: bytes.count) { buffer, initialized in

@@ -30,7 +30,7 @@ struct HDF5Contents {
     walk.walk(root: root)
     names = walk.names
     datasets = walk.datasets
-    warnings = walk.warnings
+    warnings = walk.warnings()
     var problems = walk.problems
     do throws(Diagnostic) { try readAttributes(session, root, file) } catch {
       problems.append(error)
@@ -49,6 +49,20 @@ struct HDF5Contents {
   private mutating func readAttributes(
     _ session: HDF5Session, _ root: HDF5Session.Handle, _ file: RandomAccessFile
   ) throws(Diagnostic) {
+    var odd: (count: Int, names: [String]) = (0, [])
+    defer {
+      if odd.count > 0 {
+        let shown = odd.names.map { HDF5Text.quoted($0) }.joined(separator: ", ")
+        let more = odd.count > odd.names.count ? ", …" : ""
+        warnings.append(
+          Diagnostic(
+            .note, code: "hdf5.attribute", subject: file.name,
+            message: (odd.count == 1
+              ? "the root's attribute \(shown) is no text in UTF-8"
+              : "\(odd.count) attributes of the root are no texts in UTF-8 (\(shown)\(more))")
+              + "; passed over"))
+      }
+    }
     do throws(HDF5Failure) {
       for name in try session.attributeNames(of: root) {
         let bytes = try name.flatMap { name throws(HDF5Failure) in
@@ -58,11 +72,8 @@ struct HDF5Contents {
         if let name, let text {
           metadata[name] = text
         } else {
-          warnings.append(
-            Diagnostic(
-              .note, code: "hdf5.attribute", subject: file.name,
-              message: "the root's attribute \(HDF5Text.quoted(name ?? "?")) is no text in UTF-8; "
-                + "passed over"))
+          odd.count += 1
+          if odd.names.count < 8 { odd.names.append(name ?? "?") }
         }
       }
     } catch { throw error.diagnostic(file.name, path: "/") }

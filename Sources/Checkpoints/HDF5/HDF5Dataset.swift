@@ -37,14 +37,19 @@ struct HDF5ChunkGrid: Sendable {
     case deflate = 1
     case shuffle = 2
     case fletcher32 = 3
+    case lzf = 32000
   }
 
-  /// The dataset's extents.
+  /// The dataset's extents; behind them those of its elements, where these are arrays.
   var dims: [Int]
   /// The extents of a chunk, none of them 0.
   var chunk: [Int]
   /// Bytes of an element.
   var elementBytes: Int
+  /// Extents that the file knows as those of the dataset; the rest belongs to its elements' type.
+  var storedRank: Int
+  /// Bytes of an element as the file counts them, which are what is shuffled.
+  var storedElementBytes: Int
   /// Bytes of a chunk before any filter.
   var chunkBytes: Int
   /// The filters in the order in which writing applied them.

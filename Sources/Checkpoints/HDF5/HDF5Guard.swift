@@ -85,24 +85,23 @@ enum HDF5Guard {
     }
   }
 
-  /// The element that a type stands for.
+  /// The element that a type of numbers stands for.
   ///
-  /// - Throws: `hdf5.compound`, `hdf5.vlen`, `hdf5.string`, `hdf5.reference`, `hdf5.dtype`.
+  /// - Throws: `hdf5.compound` for complex numbers of other widths than complex64, `hdf5.dtype`.
   static func element(
     _ type: HDF5Type, _ file: String, path: String
   ) throws(Diagnostic) -> HDF5Element {
     if let element = type.element { return element }
-    let code =
-      switch type {
-      case .compound, .unsupported("compound"): "compound"
-      case .unsupported("variable-length"): "vlen"
-      case .unsupported("string"): "string"
-      case .unsupported("reference"): "reference"
-      default: "dtype"
-      }
+    var code = "dtype"
+    if case .compound = type { code = "compound" }
     var help = "store it as floats, integers or bools of a standard size, or remove it"
     if case .opaque(2, _) = type {
       help = "if it is bfloat16, say so as Keras does: an attribute `dtype` with the text bfloat16"
+    }
+    if case .compound = type {
+      help =
+        "of complex numbers only those of two 32-bit floats are read; store it as complex64, or "
+        + "remove it"
     }
     throw .hdf5(
       code, file, path: path, "has elements of type \(type), which no tensor type matches",
@@ -121,8 +120,8 @@ enum HDF5Guard {
         let label = name.isEmpty ? Self.names[id] ?? "unknown" : name
         throw .hdf5(
           "filter", file, path: path,
-          "is packed with filter \(id) (\(HDF5Text.quoted(label))); only gzip (1), shuffle (2) and "
-            + "fletcher32 (3) are undone, each once",
+          "is packed with filter \(id) (\(HDF5Text.quoted(label))); only gzip (1), lzf (32000), "
+            + "shuffle (2) and fletcher32 (3) are undone, each once",
           help: "write it with compression=\"gzip\" or without compression")
       }
       known.append(filter)
@@ -131,7 +130,7 @@ enum HDF5Guard {
   }
 
   private static let names = [
-    4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf", 32001: "blosc", 32004: "lz4",
+    4: "szip", 5: "nbit", 6: "scaleoffset", 32001: "blosc", 32004: "lz4",
     32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2",
   ]
 

@@ -212,6 +212,28 @@ struct HDF5Session {
     try check(H5Oopen(parent, name, chdf5_default()), "open the object")
   }
 
+  /// The longest path of a soft link that is looked at, with the zero behind it.
+  static let softPathLimit = 4096
+
+  /// The kind of the link `name` of a group, `nil` when the group has none of that name.
+  func linkKind(_ group: Handle, _ name: String) -> HDF5Link.Kind? {
+    var length = 0
+    let kind = chdf5_link_kind(group, name, &length)
+    return kind < 0 ? nil : HDF5Link.Kind(rawValue: Int(kind)) ?? .other
+  }
+
+  /// The path that the soft link `name` of a group holds, as bytes; `nil` when it is too long.
+  func softPath(_ group: Handle, _ name: String) throws(HDF5Failure) -> [UInt8]? {
+    var length = 0
+    guard chdf5_link_kind(group, name, &length) == HDF5Link.Kind.soft.rawValue,
+      length <= Self.softPathLimit
+    else { return nil }
+    var bytes = [UInt8](repeating: 0, count: Self.softPathLimit)
+    _ = try check(
+      H5Lget_val(group, name, &bytes, bytes.count, chdf5_default()), "read the soft link")
+    return Array(bytes.prefix { $0 != 0 })
+  }
+
   /// Kind and identity of an open object.
   func describe(_ object: Handle) throws(HDF5Failure) -> HDF5Object {
     var info = chdf5_object()
@@ -474,9 +496,9 @@ struct HDF5Session {
     guard H5Tget_class(type) == H5T_STRING else { return nil }
     let space = try check(H5Aget_space(attribute), attempt)
     defer { close(space) }
-    guard let dims = try dims(ofSpace: space, attempt), dims.isEmpty || dims == [1] else {
-      return nil
-    }
+    // PyTables stores an empty text without a value.
+    guard let dims = try dims(ofSpace: space, attempt) else { return [] }
+    guard dims.isEmpty || dims == [1] else { return nil }
     if H5Tis_variable_str(type) > 0 {
       var text: UnsafeMutablePointer<CChar>?
       _ = try check(H5Aread(attribute, type, &text), attempt)
@@ -571,10 +593,10 @@ struct HDF5Session {
     let dense = H5Tget_precision(type) == size * 8 && H5Tget_offset(type) == 0
     switch H5Tget_class(type) {
     case H5T_INTEGER:
-      guard dense else { return .unsupported("integer with padding bits") }
+      guard dense else { return .unsupported("\(size * 8)-bit integer with padding bits") }
       return .integer(bytes: size, signed: H5Tget_sign(type) == H5T_SGN_2, order: order)
     case H5T_FLOAT:
-      guard dense else { return .unsupported("float with padding bits") }
+      guard dense else { return .unsupported("\(size * 8)-bit float with padding bits") }
       var fields = (sign: 0, exponent: 0, exponentBits: 0, mantissa: 0, mantissaBits: 0)
       _ = try check(
         H5Tget_fields(
@@ -591,7 +613,16 @@ struct HDF5Session {
     case H5T_TIME: return .unsupported("time")
     case H5T_REFERENCE: return .unsupported("reference")
     case H5T_VLEN: return .unsupported("variable-length")
-    case H5T_ARRAY: return .unsupported("array")
+    case H5T_ARRAY:
+      let base = try check(H5Tget_super(type), attempt)
+      defer { close(base) }
+      let rank = Int(try check(H5Tget_array_ndims(type), attempt))
+      // What the rehearsal has seen.
+      guard depth > 0, rank <= 32, size <= 65536 else { return .unsupported("large array") }
+      var extents = [hsize_t](repeating: 0, count: rank + 1)
+      _ = try check(H5Tget_array_dims2(type, &extents), attempt)
+      return .array(
+        try describe(type: base, depth: depth - 1), extents.prefix(rank).map { Int(clamping: $0) })
     case H5T_OPAQUE:
       guard let tag = H5Tget_tag(type) else { throw failure(attempt) }
       defer { H5free_memory(tag) }

@@ -155,7 +155,7 @@ public final class HDF5Reader: TensorSource {
     let key = HDF5ChunkCache.Key(dataset: index, place: place)
     if let bytes = cache.withLock({ $0.find(key) }) { return bytes }
     let dataset = datasets[index]
-    let origin = zip(place, grid.chunk).map { $0 * $1 }
+    let origin = zip(place, grid.chunk).prefix(grid.storedRank).map { $0 * $1 }
     func damaged(_ message: String) -> Diagnostic {
       .hdf5(
         "chunk", files[0].name, path: dataset.path,
@@ -168,7 +168,7 @@ public final class HDF5Reader: TensorSource {
         guard let count = try session.chunkByteCount(handle, at: origin) else {
           return [UInt8]?.none.map { ($0, UInt32(0)) }
         }
-        // gzip never grows data by more than a thousandth and a few bytes.
+        // gzip never grows data by more than a thousandth and a few bytes, and lzf never.
         guard count <= UInt64(files[0].byteCount),
           count <= UInt64(grid.chunkBytes + grid.chunkBytes / 512 + 4096)
         else { return ([], UInt32.max) }

@@ -29,6 +29,8 @@ indirect enum HDF5Type: Hashable, Sendable {
   case enumeration(base: HDF5Type, [EnumMember])
   case compound(bytes: Int, [Member])
   case complex(HDF5Type)
+  /// A small tensor in every element.
+  case array(HDF5Type, [Int])
   /// Anything else, by its name.
   case unsupported(String)
 }
@@ -49,6 +51,7 @@ extension HDF5Type: CustomStringConvertible {
       "compound of "
         + members.map { "\(HDF5Text.quoted($0.name)): \($0.type)" }.joined(separator: ", ")
     case .complex(let base): "complex of \(base)"
+    case .array(let base, let extents): "array \(Shape(extents)) of \(base)"
     case .unsupported(let name): name
     }
   }
@@ -123,9 +126,57 @@ extension HDF5Type {
     case .opaque(1, let tag):
       guard let dtype = DType(rawValue: tag), Self.tagged.contains(dtype) else { return nil }
       return HDF5Element(dtype, byteCount: 1)
-    case .compound, .opaque, .unsupported: return nil
+    case .array, .compound, .opaque, .unsupported: return nil
     }
   }
+
+  /// What people call elements of a type that no weights have: texts, tables, references. `nil` for
+  /// numbers of every kind, also those that no tensor type matches.
+  var company: String? {
+    switch self {
+    case .integer, .float, .complex: return nil
+    // Of one or two bytes: 8-bit floats or bfloat16 from a program that had no name for them.
+    case .opaque(let bytes, _): return bytes > 2 ? "opaque bytes" : nil
+    case .enumeration: return element == nil ? "enumeration" : nil
+    case .compound(_, let members): return Self.isComplex(members) ? nil : "table"
+    case .array(let base, _): return base.company
+    case .unsupported("string"): return "text"
+    case .unsupported("compound"): return "table"
+    case .unsupported("enumeration"): return "enumeration"
+    case .unsupported("variable-length"): return "lists of varying length"
+    case .unsupported("reference"): return "references"
+    case .unsupported("time"): return "times"
+    case .unsupported("bit field"): return "bits"
+    case .unsupported: return nil
+    }
+  }
+
+  /// Whether a compound's fields are the two parts of a complex number, of whatever width.
+  private static func isComplex(_ members: [Member]) -> Bool {
+    members.count == 2 && ["r", "real"].contains(members[0].name)
+      && ["i", "imag"].contains(members[1].name)
+  }
+
+  /// The type of a two-byte or one-byte element that an attribute `dtype` gives a name, as Keras and
+  /// users of ml_dtypes do where HDF5 has no type of its own.
+  func named(_ text: String) -> HDF5Type {
+    let name = text.hasPrefix("torch.") ? String(text.dropFirst(6)) : text
+    switch self {
+    // How Keras stores bfloat16 (keras/src/saving/saving_lib.py, H5Entry): little-endian on every
+    // machine that it runs on.
+    case .opaque(2, _) where name == "bfloat16": return HDF5Type(writing: .bf16)
+    case .integer(2, _, let order) where name == "bfloat16":
+      return .float(bytes: 2, exponentBits: 8, mantissaBits: 7, bias: 127, order: order)
+    case .opaque(1, _), .integer(1, _, _):
+      return Self.eightBits[name].map { HDF5Type(writing: $0) } ?? self
+    default: return self
+    }
+  }
+
+  private static let eightBits: [String: DType] = [
+    "float8_e4m3fn": .f8E4M3, "float8_e5m2": .f8E5M2, "float8_e4m3fnuz": .f8E4M3FNUZ,
+    "float8_e5m2fnuz": .f8E5M2FNUZ, "float8_e8m0fnu": .f8E8M0,
+  ]
 
   private static func element(_ dtype: DType, _ bytes: Int, _ order: Order) -> HDF5Element? {
     switch order {

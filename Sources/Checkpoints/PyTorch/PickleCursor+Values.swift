@@ -37,13 +37,21 @@ extension PickleCursor {
     guard !unsigned.isEmpty,
       unsigned.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
     else { throw fault("pickle-number", "a line is no whole number") }
-    guard digits.count <= 20, let value = Int(String(decoding: digits, as: UTF8.self)) else {
-      return .hugeInt
-    }
-    return .int(value)
+    let significant = unsigned.drop { $0 == UInt8(ascii: "0") }
+    guard significant.count <= 19 else { return .hugeInt }
+    let sign = digits.count > unsigned.count ? "-" : ""
+    let text = significant.isEmpty ? "0" : sign + String(decoding: significant, as: UTF8.self)
+    return Int(text).map { .int($0) } ?? .hugeInt
   }
 
   private static func twosComplement(_ bytes: ArraySlice<UInt8>) -> PickleValue {
+    var bytes = bytes
+    // A number may be written longer than it needs: bytes that only repeat the sign say nothing.
+    while bytes.count > 8, let last = bytes.last, last == 0 || last == 0xff,
+      bytes[bytes.endIndex - 2] & 0x80 == last & 0x80
+    {
+      bytes = bytes.dropLast()
+    }
     guard bytes.count <= 8 else { return .hugeInt }
     var value: UInt64 = 0
     for (k, byte) in bytes.enumerated() { value |= UInt64(byte) << UInt64(8 * k) }

@@ -13,7 +13,7 @@ extension PickleGlobal {
       return !isHarmlessBuiltin
     }
     if let root = modules.first, Self.runsCodeAsRoot.contains(root) { return true }
-    if names.contains(where: { $0.hasPrefix("__") }) { return true }
+    if names.contains(where: { $0.hasPrefix("__") }) { return !isHarmlessDunder }
     if let last = names.last, Self.runsCodeByName.contains(last) { return true }
     return Self.runsCode.contains { module == $0 || module.hasPrefix($0 + ".") }
       || Self.runsCode.contains(qualified)
@@ -29,6 +29,17 @@ extension PickleGlobal {
       || name.hasSuffix("Warning") || isGetattr
   }
 
+  /// Constructors whose names begin so in honest files: numpy's random generators, Cython's classes,
+  /// and what old protocols make objects with.
+  private var isHarmlessDunder: Bool {
+    switch module {
+    case "numpy.random._pickle":
+      ["__randomstate_ctor", "__bit_generator_ctor", "__generator_ctor"].contains(name)
+    case "copyreg", "copy_reg": ["__newobj__", "__newobj_ex__"].contains(name)
+    default: name.hasPrefix("__pyx_unpickle_") && !name.contains(".")
+    }
+  }
+
   private static let builtinModules: Set<String> = ["builtins", "__builtin__"]
 
   /// Data types, and adapters that only wrap what they are given.
@@ -37,6 +48,9 @@ extension PickleGlobal {
     "int", "list", "long", "map", "memoryview", "object", "range", "reversed", "set", "slice",
     "str",
     "tuple", "type", "unicode", "xrange", "zip", "Ellipsis", "NotImplemented", "NoneType",
+    // Functions of values, which honest files keep as metrics and callbacks.
+    "abs", "all", "any", "divmod", "len", "max", "min", "pow", "print", "repr", "round", "sorted",
+    "sum",
   ]
 
   /// Modules that reach the system from wherever they are named.

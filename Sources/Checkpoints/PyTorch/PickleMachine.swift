@@ -282,12 +282,12 @@ package struct PickleMachine {
     case .reduce, .newObj:
       let arguments = try pop()
       let callee = try pop()
-      try pushCall(callee, arguments, isInstance: opcode == .newObj)
+      try pushCall(callee, arguments, makes: opcode == .newObj)
     case .newObjEx:
       _ = try pop()
       let arguments = try pop()
       let callee = try pop()
-      try pushCall(callee, arguments, isInstance: true)
+      try pushCall(callee, arguments, makes: true)
     case .inst:
       try pushGlobal(.global)
       let callee = try pop()
@@ -302,14 +302,15 @@ package struct PickleMachine {
     }
   }
 
+  /// - Parameter makes: whether only `cls.__new__` is called, which runs no constructor.
   private mutating func pushCall(
-    _ callee: PickleRef, _ arguments: PickleRef, isInstance: Bool = false
+    _ callee: PickleRef, _ arguments: PickleRef, makes: Bool = false
   ) throws(Diagnostic) {
     guard let items = graph.tuple(arguments) else {
       throw cursor.fault(
         "pickle-type", "the pickle calls with \(graph.kind(arguments)) where a tuple belongs")
     }
-    guard let global = graph.global(callee) else {
+    guard let global = graph.global(callee) ?? nestedClass(callee, items, makes: makes) else {
       throw cursor.fault(
         "computed-callable", "the pickle calls \(graph.kind(callee)) instead of a named function",
         help: "this is how pickles hide what they run; do not load this file in Python")
@@ -322,17 +323,61 @@ package struct PickleMachine {
       let source = global.name == "defaultdict" ? items.dropFirst().first : items.first
       return try pushDict(try source.map { ref throws(Diagnostic) in try pairs(ref) } ?? [])
     }
-    graph.objects.append(
-      PickleObject(callee: callee, arguments: arguments, isInstance: isInstance))
+    graph.objects.append(PickleObject(callee: callee, arguments: arguments, isInstance: makes))
     try push(.object(UInt32(graph.objects.count - 1)))
   }
 
-  /// `getattr(SomeEnum, "MEMBER")`.
+  /// `getattr(SomeEnum, "MEMBER")`, or a method of an object that the file itself makes: modules keep
+  /// their hooks so. What it gets is called by none of them; a call would be a computed callable.
   private func isHarmlessGetattr(_ items: ArraySlice<PickleRef>) -> Bool {
     guard items.count == 2, let owner = items.first, let key = items.last,
-      let owner = graph.global(owner), let name = graph.string(key)
+      let name = graph.string(key)
     else { return false }
-    return !PickleGlobal(module: owner.qualified, name: name).isDangerous
+    switch graph[owner] {
+    case .dict, .list: return !PickleGlobal(module: "collections", name: name).isDangerous
+    default:
+      guard let owner = symbol(owner) else { return false }
+      return !PickleGlobal(module: owner, name: name).isDangerous
+    }
+  }
+
+  /// The dotted name behind a class, an object of it, or an attribute of either.
+  private func symbol(_ ref: PickleRef) -> String? {
+    var ref = ref
+    var attributes: [String] = []
+    for _ in 0..<8 {
+      if let global = graph.global(ref) {
+        return ([global.qualified] + attributes.reversed()).joined(separator: ".")
+      }
+      guard let object = graph.object(ref) else { return nil }
+      guard graph.global(object.callee)?.isGetattr == true else {
+        ref = object.callee
+        continue
+      }
+      guard let items = graph.tuple(object.arguments), items.count == 2, let owner = items.first,
+        let name = items.last.flatMap({ graph.string($0) })
+      else { return nil }
+      attributes.append(name)
+      ref = owner
+    }
+    return nil
+  }
+
+  /// A class inside another, which protocol 2 spells `getattr(Outer, "Inner")`: FSDP's sharded
+  /// tensors and nested enums hold one. Both names look like a class's, and it is made without its
+  /// constructor or from one number.
+  private func nestedClass(
+    _ callee: PickleRef, _ arguments: ArraySlice<PickleRef>, makes: Bool
+  ) -> PickleGlobal? {
+    guard
+      makes || arguments.count == 1 && arguments.first.flatMap({ graph.int($0) }) != nil,
+      let object = graph.object(callee), graph.global(object.callee)?.isGetattr == true,
+      let items = graph.tuple(object.arguments), items.count == 2, let owner = items.first,
+      let outer = graph.global(owner), let inner = items.last.flatMap({ graph.string($0) }),
+      [outer.name, inner].allSatisfy({ $0.drop { $0 == "_" }.first?.isUppercase == true })
+    else { return nil }
+    let nested = PickleGlobal(module: outer.module, name: outer.name + "." + inner)
+    return nested.isDangerous ? nil : nested
   }
 
   /// Keys and values in turn of a dict or of a list of pairs.

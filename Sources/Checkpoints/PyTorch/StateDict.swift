@@ -7,29 +7,56 @@ struct StateDict {
   /// Names and values, later ones of a name winning as in Python, at the place of the first.
   var entries: [(name: String, value: PickleRef)]
 
-  private static let wrappers = ["model", "state_dict", "model_state_dict", "module"]
+  /// What was read under which key, and what was left.
+  var notes: [Diagnostic]
+  /// What is left of the key that was asked for, for the names inside the dict.
+  var keyRest: String?
+  /// The keys of all dicts of tensors, for messages.
+  var models: [String]
 
-  /// Finds the state dict: the root itself, or what lies under `model`, `state_dict`,
-  /// `model_state_dict` or `module`, at most four deep.
+  /// Finds the state dict: the one dict of tensors in the file, or the one that `key` names.
   ///
   /// - Throws: `pytorch.no-state-dict`, `pytorch.ambiguous-state-dict`, `pytorch.whole-module`,
-  ///   `pytorch.duplicate-name`.
+  ///   `pytorch.numpy-weights`, `pytorch.zero-shard`, `pytorch.duplicate-name`.
   static func find(
-    in graph: PickleGraph, _ decoder: TensorDecoder, subject: String
+    in graph: PickleGraph, _ decoder: TensorDecoder, subject: String, key: String? = nil
   ) throws(Problems) -> StateDict {
-    var search = Search(graph: graph, decoder: decoder, subject: subject)
-    let found: PickleRef
+    let search = StateDictSearch(graph: graph, decoder: decoder, subject: subject)
+    let resolved = key.flatMap { search.resolve($0) }
+    let choice: StateDictSearch.Choice
     do throws(Diagnostic) {
-      guard let ref = try search.tensors(in: graph.root, depth: 0) else {
+      guard let found = try search.choose(under: resolved?.ref ?? graph.root) else {
         throw none(in: graph, decoder, subject)
       }
-      found = ref
-    } catch { throw Problems([error]) }
-    return try StateDict(ref: found, graph, subject)
+      if resolved == nil, !found.candidate.isUsual,
+        let whole = wholeObject(in: graph, decoder, where: ModelRole.usual.contains)
+      {
+        throw whole.error(subject)
+      }
+      choice = found
+    } catch {
+      // What is unknown is a better answer than what is ambiguous.
+      if let key, resolved == nil, error.code == "pytorch.ambiguous-state-dict" {
+        let keys = search.candidates(under: graph.root).map(\.key).filter { !$0.isEmpty }
+        throw Problems([.unknownKey(key, subject, models: keys)])
+      }
+      throw Problems([error])
+    }
+    var state = try StateDict(ref: choice.candidate.ref, graph, subject)
+    // Who names a key needs no word on where the weights lie.
+    state.notes = choice.notes.filter { resolved == nil || $0.code != "pytorch.state-dict-key" }
+    if resolved == nil, let whole = wholeObject(in: graph, decoder, where: ModelRole.isAverage) {
+      state.notes.append(whole.leftOut(beside: choice.candidate, subject))
+    }
+    if let key { state.keyRest = resolved == nil ? key : resolved?.rest }
+    state.models = search.candidates(under: graph.root).map(\.key).filter { !$0.isEmpty }
+    return state
   }
 
   private init(ref: PickleRef, _ graph: PickleGraph, _ subject: String) throws(Problems) {
     self.ref = ref
+    notes = []
+    models = []
     let items = graph.items(ref) ?? []
     var entries: [(name: String, value: PickleRef)] = []
     entries.reserveCapacity(items.count / 2)
@@ -51,82 +78,127 @@ struct StateDict {
     self.entries = entries
   }
 
-  /// The walk through the wrappers; each dict is looked through once, however often it is shared.
-  private struct Search {
-    let graph: PickleGraph
-    let decoder: TensorDecoder
-    let subject: String
-    var known: [PickleRef: PickleRef?] = [:]
-
-    /// The dict of tensors at or under `ref`, if there is one.
-    mutating func tensors(in ref: PickleRef, depth: Int) throws(Diagnostic) -> PickleRef? {
-      if let known = known[ref] { return known }
-      guard depth <= 4, let items = graph.items(ref) else { return nil }
-      known[ref] = .some(nil)
-      var inside: [String: PickleRef] = [:]
-      var holdsTensors = false
-      for at in stride(from: 0, to: items.count, by: 2) {
-        guard let key = graph.string(items[at]) else { continue }
-        if decoder.kind(items[at + 1]) == .tensor { holdsTensors = true }
-        if wrappers.contains(key) { inside[key] = items[at + 1] }
-      }
-      var found: [(key: String, ref: PickleRef)] = []
-      for key in wrappers {
-        guard let value = inside[key], let inner = try tensors(in: value, depth: depth + 1),
-          !found.contains(where: { $0.ref == inner })
-        else { continue }
-        found.append((key, inner))
-      }
-      guard found.count <= 1 else {
-        let keys = found.map { "`\($0.key)`" }.joined(separator: " and ")
-        throw .pytorch(
-          "ambiguous-state-dict", subject, "holds tensors under \(keys)",
-          help: "save the one that is meant alone")
-      }
-      let result = found.first?.ref ?? (holdsTensors ? ref : nil)
-      known[ref] = .some(result)
-      return result
-    }
-  }
+  // MARK: Why there is none
 
   private static func none(
     in graph: PickleGraph, _ decoder: TensorDecoder, _ subject: String
   ) -> Diagnostic {
-    let help = "save `model.state_dict()`, bare or under `model`, with `torch.save`"
     var notes: [String] = []
     var suspect: PickleGlobal?
+    var arrays = 0
+    var reach = StorageReach(graph)
     if let items = graph.items(graph.root) {
+      if let shard = zeroShard(items, graph, subject) { return shard }
       var keys: [String] = []
-      for at in stride(from: 0, to: items.count, by: 2).prefix(40) {
+      var others: PickleGlobal?
+      for at in stride(from: 0, to: items.count, by: 2) {
         let key = graph.string(items[at])
-        keys.append("\(key.map(quoted) ?? graph.kind(items[at])): \(graph.kind(items[at + 1]))")
-        if let key, wrappers.contains(key), decoder.kind(items[at + 1]) == .opaque {
-          suspect = callee(items[at + 1], graph)
+        let value = items[at + 1]
+        if keys.count < 40 {
+          keys.append("\(key.map(quoted) ?? graph.kind(items[at])): \(graph.kind(value))")
+        }
+        for inner in [value] + (graph.items(value) ?? []) where decoder.isArray(inner) {
+          arrays += 1
+        }
+        guard let key, decoder.kind(value) == .opaque, graph.items(value) == nil else { continue }
+        if ModelRole.usual.contains(key) {
+          suspect = suspect ?? decoder.madeBy(value)
+        } else if others == nil, !ModelRole.isTrainersOwn(key), !ModelRole.isAside(key),
+          !decoder.isArray(value), reach.holdsStorage(value)
+        {
+          others = decoder.madeBy(value)
         }
       }
+      suspect = suspect ?? others
       let more = items.count > 80 ? ", …" : ""
       notes = [
         keys.isEmpty
           ? "the dict is empty" : "its top level holds \(keys.joined(separator: ", "))\(more)"
       ]
     } else if decoder.kind(graph.root) == .opaque {
-      suspect = callee(graph.root, graph)
+      suspect = decoder.madeBy(graph.root)
     }
     if let suspect {
+      return WholeObject(key: nil, type: suspect).error(subject, notes: notes)
+    }
+    if arrays > 0 {
       return .pytorch(
-        "whole-module", subject,
-        "holds a whole object of \(quoted(suspect.qualified)) instead of a state dict; its class is"
-          + " not known here and is never called",
-        notes: notes, help: help)
+        "numpy-weights", subject, "holds \(arrays) numpy arrays and no tensor", notes: notes,
+        help: "turn each into a tensor with `torch.from_numpy` and save them again, or write them"
+          + " with `safetensors.numpy.save_file`")
     }
     return .pytorch(
       "no-state-dict", subject,
-      "holds \(graph.kind(graph.root)) without tensors at its top or under"
-        + " \(wrappers.joined(separator: ", "))",
-      notes: notes, help: help)
+      "holds \(graph.kind(graph.root)) in which no model's tensors are found",
+      notes: notes,
+      help:
+        "save `model.state_dict()`, bare or under `model`, with `torch.save`; --key reads a dict"
+        + " of tensors by its key")
   }
 
-  private static func callee(_ ref: PickleRef, _ graph: PickleGraph) -> PickleGlobal? {
-    graph.object(ref).flatMap { graph.global($0.callee) }
+  /// An object of a class that holds weights, where a state dict belongs.
+  private struct WholeObject {
+    var key: String?
+    var type: PickleGlobal
+
+    private var shown: String { String(quoted(type.qualified).dropFirst().dropLast()) }
+
+    func error(_ subject: String, notes: [String] = []) -> Diagnostic {
+      .pytorch(
+        "whole-module", subject,
+        "holds a whole \(shown) instead of a state dict; objects of classes are never made here, and"
+          + " nothing of the file was run",
+        notes: notes,
+        help: "load it where its class is known, and save `model.state_dict()`, bare or under"
+          + " `model`, with `torch.save`")
+    }
+
+    func leftOut(beside read: StateDictSearch.Candidate, _ subject: String) -> Diagnostic {
+      Diagnostic(
+        .warning, code: "checkpoint.other-model", subject: subject,
+        message: "\(read.shown) is read; `\(key ?? "")` holds a whole \(shown) and is left",
+        help: "load it where its class is known and save its `state_dict()` to convert that")
+    }
+  }
+
+  /// An object with storages under a key of the top level that `matches`.
+  private static func wholeObject(
+    in graph: PickleGraph, _ decoder: TensorDecoder, where matches: (String) -> Bool
+  ) -> WholeObject? {
+    var reach = StorageReach(graph)
+    let items = graph.items(graph.root) ?? []
+    for at in stride(from: 0, to: items.count, by: 2) {
+      guard let key = graph.string(items[at]), matches(key), !ModelRole.isTrainersOwn(key),
+        decoder.kind(items[at + 1]) == .opaque, graph.items(items[at + 1]) == nil,
+        reach.holdsStorage(items[at + 1]), let type = decoder.madeBy(items[at + 1])
+      else { continue }
+      return WholeObject(key: key, type: type)
+    }
+    return nil
+  }
+
+  /// A file of DeepSpeed's that holds one rank's share of the optimizer.
+  private static func zeroShard(
+    _ items: [PickleRef], _ graph: PickleGraph, _ subject: String
+  ) -> Diagnostic? {
+    let marks: Set<String> = [
+      "fp32_flat_groups", "single_partition_of_fp32_groups", "partition_count", "zero_stage",
+      "fp32_groups_flat", "base_optimizer_state",
+    ]
+    for at in stride(from: 0, to: items.count, by: 2)
+    where graph.string(items[at]) == "optimizer_state_dict" {
+      let inner = graph.items(items[at + 1]) ?? []
+      guard
+        stride(from: 0, to: inner.count, by: 2).contains(where: {
+          graph.string(inner[$0]).map(marks.contains) == true
+        })
+      else { continue }
+      return .pytorch(
+        "zero-shard", subject,
+        "is one rank's share of a DeepSpeed ZeRO optimizer and holds no model",
+        help: "the model is in mp_rank_00_model_states.pt beside it (ZeRO-1 and 2), or is gathered"
+          + " with the zero_to_fp32.py that DeepSpeed writes next to the checkpoint (ZeRO-3)")
+    }
+    return nil
   }
 }

@@ -8,12 +8,23 @@ struct TensorCatalog {
 
   /// Decodes each entry of `state`.
   ///
-  /// - Throws: what `TensorDecoder` throws, for every tensor; `pytorch.name`, `pytorch.expanded`.
+  /// - Throws: what `TensorDecoder` throws, for every tensor (once for all sharded ones);
+  ///   `pytorch.name`, `pytorch.expanded`.
   init(
     _ state: StateDict, _ graph: PickleGraph, _ decoder: TensorDecoder, _ file: RandomAccessFile
   ) throws(Problems) {
     var problems = ProblemList()
     var passedOver: [String] = []
+    var sharded: [String] = []
+    var sharding: Sharding?
+    var reach = StorageReach(graph)
+    // What holds no storage holds no weights; numpy's arrays must at least be whole to be told so.
+    func isHarmless(_ value: PickleRef) -> Bool {
+      guard !reach.holdsStorage(value) else { return false }
+      // A class inside another has no name of its own here.
+      guard let made = decoder.madeBy(value) else { return true }
+      return made.name != "_reconstruct" || decoder.isArray(value)
+    }
     // Views may share and repeat bytes; a small file that claims terabytes of them is refused. Layers
     // used 48 times over are still far within.
     let limit = (file.byteCount.checkedTimes(64) ?? Int.max / 2) + (64 << 20)
@@ -22,9 +33,15 @@ struct TensorCatalog {
     for (name, value) in state.entries {
       let subject = TensorSubject(file: fileName, name: name)
       let kind = decoder.kind(value)
+      if let part = decoder.part(value) {
+        sharded.append(name)
+        sharding = sharding ?? part
+        continue
+      }
       // What get_extra_state() returns is a module's own business, never a parameter.
-      if kind == .plain || kind == .opaque && name.hasSuffix("_extra_state") {
-        if name != "_metadata", !name.hasSuffix("_extra_state") { passedOver.append(name) }
+      let isExtraState = name == "_extra_state" || name.hasSuffix("._extra_state")
+      if kind == .plain || isExtraState || kind == .opaque && isHarmless(value) {
+        if name != "_metadata" { passedOver.append(name) }
         continue
       }
       do throws(Diagnostic) {
@@ -54,14 +71,17 @@ struct TensorCatalog {
         views.append(view)
       } catch { problems.add(error) }
     }
+    if let sharding { problems.add(sharding.diagnostic(fileName, sharded)) }
     try problems.check()
     if !passedOver.isEmpty {
       let names = passedOver.prefix(8).map(quoted).joined(separator: ", ")
       warnings.append(
         Diagnostic(
           .warning, code: "pytorch.passed-over", subject: fileName,
-          message: "holds \(passedOver.count) entries in its state dict that are no tensors:"
-            + " \(names)\(passedOver.count > 8 ? ", …" : "")",
+          message: passedOver.count == 1
+            ? "holds an entry in its state dict that is no weight: \(names)"
+            : "holds \(passedOver.count) entries in its state dict that are no weights:"
+              + " \(names)\(passedOver.count > 8 ? ", …" : "")",
           notes: ["they are not converted"]))
     }
   }

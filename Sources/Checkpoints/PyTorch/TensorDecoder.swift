@@ -56,10 +56,83 @@ struct TensorDecoder {
     return .tensor
   }
 
+  /// What `ref` is one rank's part of, when it is a tensor of several ranks and less than the whole.
+  func part(_ ref: PickleRef) -> Sharding? {
+    var ref = ref
+    for _ in 0..<4 {
+      guard let object = graph.object(ref), let callee = graph.global(object.callee),
+        let items = graph.tuple(object.arguments).map({ Array($0.prefix(16)) })
+      else { return nil }
+      switch Self.rebuild(callee) {
+      case .parameter:
+        guard let inner = items.first else { return nil }
+        ref = inner
+      case .fromType:
+        guard items.count >= 4, let type = graph.global(items[1]),
+          let sharding = Sharding(type, items, graph)
+        else { return nil }
+        return sharding.whole(ofSize: ints) == nil ? sharding : nil
+      default: return nil
+      }
+    }
+    return nil
+  }
+
+  /// Whether a tensor looks like weights: neither one number nor bytes, which random generators and
+  /// modules' extra states keep.
+  func isWeights(_ ref: PickleRef) -> Bool {
+    guard let items = rebuilt(ref) else { return true }
+    guard items.count > 2, let dims = ints(items[2]) else { return true }
+    guard !dims.isEmpty else { return false }
+    guard case .persistent(let id) = graph[items[0]], let parts = graph.tuple(id)?.prefix(2),
+      let type = parts.last.flatMap({ graph.global($0) })
+    else { return true }
+    return type.name != "ByteStorage"
+  }
+
+  /// The arguments of the plain rebuild behind parameters; `nil` for other kinds of tensors.
+  private func rebuilt(_ ref: PickleRef) -> [PickleRef]? {
+    var ref = ref
+    for _ in 0..<16 {
+      guard let call = graph.object(ref), let callee = graph.global(call.callee),
+        let items = graph.tuple(call.arguments).map({ Array($0.prefix(16)) })
+      else { return nil }
+      switch Self.rebuild(callee) {
+      case .v1, .v2, .v3: return items
+      case .parameter:
+        guard let inner = items.first else { return nil }
+        ref = inner
+      default: return nil
+      }
+    }
+    return nil
+  }
+
+  /// Whether `ref` is a numpy array with its bytes.
+  func isArray(_ ref: PickleRef) -> Bool {
+    guard let object = graph.object(ref), object.state != nil,
+      let callee = graph.global(object.callee)
+    else { return false }
+    return callee.module.hasPrefix("numpy") && callee.name == "_reconstruct"
+      || callee.qualified == "numpy.ndarray"
+  }
+
+  /// The class of an object, also where a helper makes it.
+  func madeBy(_ ref: PickleRef) -> PickleGlobal? {
+    guard let object = graph.object(ref), let callee = graph.global(object.callee) else {
+      return nil
+    }
+    // copyreg._reconstructor(class, object, None) is how protocols 0 and 1 make objects.
+    guard callee.module == "copyreg" || callee.module == "copy_reg",
+      let type = graph.tuple(object.arguments)?.first.flatMap({ graph.global($0) })
+    else { return callee }
+    return type
+  }
+
   /// The tensor that `ref` rebuilds; `subject` names it in messages.
   ///
   /// - Throws: `pytorch.unknown-global`, `pytorch.unsupported-tensor`, `pytorch.tensor-arguments`,
-  ///   `pytorch.tensor-bounds`, `pytorch.dtype`, and what `StorageTable` throws.
+  ///   `pytorch.tensor-bounds`, `pytorch.dtype`, `pytorch.sharded-tensor`, and what `StorageTable` throws.
   func tensor(
     _ ref: PickleRef, subject: TensorSubject
   ) throws(Diagnostic) -> (dtype: DType, view: StridedView, storageBytes: Int) {
@@ -79,6 +152,13 @@ struct TensorDecoder {
         // (function, class, arguments, state)
         guard items.count >= 3, let type = graph.global(items[1]) else {
           throw arguments(subject, "a tensor subclass without its class")
+        }
+        if let sharding = Sharding(type, items, graph) {
+          guard let whole = sharding.whole(ofSize: ints) else {
+            throw sharding.diagnostic(subject.file, [subject.name])
+          }
+          object = graph.object(whole)
+          continue
         }
         // A foreign subclass decides itself what its bytes mean.
         guard type.module == "torch" || type.module.hasPrefix("torch.nn") else {

@@ -7,8 +7,9 @@ public import Tensors
 ///     reader.tensors[0].name       // "backbone.embedding.weight"
 ///     try reader.bytes(of: 0)      // dense and little-endian, whatever its strides
 ///
-/// The state dict may stand bare or under `model`, `state_dict`, `model_state_dict` or `module`; its
-/// names are kept as they are. Opening reads the zip directory and `data.pkl`.
+/// The state dict may stand bare or under any key; where there are several, the usual ones are
+/// `model`, `state_dict`, `model_state_dict` and `module`, and `key` chooses another. Its names are
+/// kept as they are. Opening reads the zip directory and `data.pkl`.
 public final class TorchReader: TensorSource {
   /// `.pytorch`.
   public let container = Container.pytorch
@@ -21,8 +22,13 @@ public final class TorchReader: TensorSource {
   /// What stands around the state dict: numbers, texts, lists, dicts, and objects
   /// (`argparse.Namespace`) by their state; tensors and unknown things are `null`.
   public let attachments: JSONValue
-  /// Entries of the state dict that are no tensors, and attachments that were cut.
+  /// Other models in the file, entries of the state dict that are no tensors, and attachments that
+  /// were cut.
   public let warnings: [Diagnostic]
+  /// What is left of `key` for the tensors' names, when it names no dict of the file.
+  package let keyRest: String?
+  /// The keys of the file's dicts of tensors.
+  package let models: [String]
 
   private let directory: ZipDirectory
   private let views: [StridedView]
@@ -30,11 +36,20 @@ public final class TorchReader: TensorSource {
 
   /// Opens a checkpoint.
   ///
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - key: the key of the state dict to read (`model_ema`), or keys joined with dots.
   /// - Throws: every problem found, all with codes `pytorch.*` or `io.*`: `pytorch.legacy` for files
   ///   older than the zip form, `pytorch.torchscript`, `pytorch.zip-*` and `pytorch.pickle-*` for
   ///   broken files, `pytorch.dangerous-global` for those that would run code in Python,
   ///   `pytorch.no-state-dict`, and one for each tensor that cannot be read.
-  public init(path: String) throws(Problems) {
+  public convenience init(path: String, key: String? = nil) throws(Problems) {
+    try self.init(path: path, choosing: key)
+    if let keyRest { throw Problems([.unknownKey(keyRest, files[0].name, models: models)]) }
+  }
+
+  /// Opens a checkpoint; what is left of `key` is in `keyRest`.
+  package init(path: String, choosing key: String?) throws(Problems) {
     let file: RandomAccessFile
     do throws(Diagnostic) {
       file = try RandomAccessFile(path: path)
@@ -46,7 +61,7 @@ public final class TorchReader: TensorSource {
 
     let storages = StorageTable(file: file, directory: archive.directory, prefix: archive.prefix)
     let decoder = TensorDecoder(graph: graph, storages: storages)
-    let state = try StateDict.find(in: graph, decoder, subject: file.name)
+    let state = try StateDict.find(in: graph, decoder, subject: file.name, key: key)
     let catalog = try TensorCatalog(state, graph, decoder, file)
     var attachments = Attachments(graph: graph, decoder: decoder, omitting: state.ref)
 
@@ -55,7 +70,9 @@ public final class TorchReader: TensorSource {
     tensors = catalog.tensors
     views = catalog.views
     self.attachments = attachments.json()
-    var warnings = catalog.warnings
+    keyRest = state.keyRest
+    models = state.models
+    var warnings = state.notes + catalog.warnings
     if attachments.isCut {
       warnings.append(
         Diagnostic(

@@ -14,7 +14,7 @@ public struct SafetensorsHeader: Sendable {
     case strict
     /// What the reference implementation (safetensors 0.8, Rust) reads beyond that: white space
     /// before the object and other than spaces behind it, unknown fields, a name twice (the last
-    /// counts), entries as lists, a null `__metadata__`, names that are no path components, shapes
+    /// counts), entries as lists, names that are no path components, shapes
     /// whose product overflows behind a zero. Names with more than 30 combining marks in a row stay
     /// refused, as they take too long to compare.
     case compat

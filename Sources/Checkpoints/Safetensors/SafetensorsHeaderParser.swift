@@ -94,7 +94,8 @@ struct SafetensorsHeaderParser {
   private mutating func readMetadata(_ scanner: inout JSONScanner) throws(JSONError) {
     guard scanner.accept(UInt8(ascii: "{")) else {
       let found = try JSONParser.value(&scanner)
-      if compat, found == .null { return }
+      // MLX writes null where it has nothing to say, and every reader takes it for that.
+      if found == .null { return }
       add("safetensors.metadata", "__metadata__", "is \(kind(found)), not an object of texts")
       return
     }

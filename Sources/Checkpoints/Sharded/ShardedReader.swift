@@ -24,32 +24,147 @@ public final class ShardedReader: TensorSource {
   ///   - open: opens one shard at a path.
   /// - Throws: every independent problem at once: those of the index and the shards;
   ///   `shards.missing-file`, `shards.symlink` for a file out of the directory; `shards.missing`,
-  ///   `shards.misplaced`, `shards.duplicate`, `shards.unlisted` for tensors.
-  public init(
+  ///   `shards.misplaced`, `shards.duplicate`, `shards.unlisted` for tensors. Shards that were renamed
+  ///   and hold exactly the index's tensors are read, with the warning `shards.renamed`.
+  public convenience init(
     indexPath: String, open: (String) throws(Problems) -> any TensorSource
   ) throws(Problems) {
     let index = try Self.index(at: indexPath)
     let directory = FilePath.directory(of: indexPath)
+    var names = index.files
+    let opened: Opened
+    var notes: [Diagnostic] = []
+    let missing = names.filter { FilePath.real(directory + "/" + $0) == nil }
+    let others = missing.isEmpty ? [] : Self.others(missing, names, in: directory)
+    if !others.isEmpty {
+      names = names.filter { !missing.contains($0) } + others
+      opened = try Self.open(
+        names, in: directory, indexPath: indexPath, missing: missing, others: others, open)
+      notes.append(
+        Diagnostic(
+          .warning, code: "shards.renamed", subject: indexPath,
+          message: "names \(CheckpointLocation.list(missing, most: 3)), not there; "
+            + "\(CheckpointLocation.list(others, most: 3)) beside it hold exactly its tensors, and "
+            + "are read"))
+    } else {
+      opened = try Self.open(names, in: directory, indexPath: indexPath, open)
+      let problems = Self.contradictions(
+        index, shards: opened.shards.map { $0.tensors.map(\.name) }, names: opened.names,
+        indexPath: indexPath)
+      guard problems.isEmpty else { throw Problems(Array(problems.prefix(100))) }
+    }
+    if !others.isEmpty {
+      let problems = Self.misfits(index, opened, missing, others, indexPath)
+      guard problems.isEmpty else { throw Problems(problems) }
+    }
+    self.init(opened.shards) { tensors in
+      notes + Self.totalWarning(index, tensors: tensors, indexPath: indexPath)
+    }
+  }
+
+  /// Opens shards that lost their index.
+  ///
+  /// - Throws: those of the shards; `shards.duplicate` for a tensor that two of them hold,
+  ///   `shards.symlink`.
+  public convenience init(
+    shards paths: [String], open: (String) throws(Problems) -> any TensorSource
+  ) throws(Problems) {
+    let directory = FilePath.directory(of: paths.first ?? "")
+    let names = paths.map { FilePath.name(of: $0) }
+    let opened = try Self.open(names, in: directory, indexPath: directory, open)
+    var found: [TensorName: Int] = [:]
     var problems: [Diagnostic] = []
+    for (number, shard) in opened.shards.enumerated() {
+      for tensor in shard.tensors {
+        guard let other = found.updateValue(number, forKey: tensor.name), problems.count < 100
+        else { continue }
+        problems.append(
+          Diagnostic(
+            code: "shards.duplicate",
+            subject: "\(directory): tensor \(shown(tensor.name.string))",
+            message: "lies in \(names[other]) and \(names[number])",
+            help: "the shards are not of one checkpoint, or their index says which one counts"))
+      }
+    }
+    guard problems.isEmpty else { throw Problems(problems) }
+    self.init(opened.shards) { _ in [] }
+  }
+
+  /// Open shards with their names.
+  private struct Opened {
     var shards: [any TensorSource] = []
     var names: [String] = []
-    for file in index.files {
+  }
+
+  private static func open(
+    _ files: [String], in directory: String, indexPath: String, missing: [String] = [],
+    others: [String] = [], _ open: (String) throws(Problems) -> any TensorSource
+  ) throws(Problems) -> Opened {
+    var opened = Opened()
+    var problems: [Diagnostic] = []
+    for file in files {
       let path = directory + "/" + file
-      if let problem = Self.fault(ofShard: path, in: directory, indexPath: indexPath) {
+      if let problem = fault(ofShard: path, in: directory, indexPath: indexPath) {
         problems.append(problem)
         continue
       }
       do throws(Problems) {
-        shards.append(try open(path))
-        names.append(file)
-      } catch { problems += error.diagnostics }
+        opened.shards.append(try open(path))
+        opened.names.append(file)
+      } catch {
+        if others.contains(file) { throw Problems(absent(missing, others, indexPath)) }
+        problems += error.diagnostics
+        // Every other file would fail in the same way.
+        if let full = error.diagnostics.first(where: { $0.code == "io.descriptors" }) {
+          throw Problems([full])
+        }
+      }
       if problems.count >= 100 { break }
     }
     guard problems.isEmpty else { throw Problems(Array(problems.prefix(100))) }
-    problems = Self.contradictions(
-      index, shards: shards.map { $0.tensors.map(\.name) }, names: names, indexPath: indexPath)
-    guard problems.isEmpty else { throw Problems(Array(problems.prefix(100))) }
+    return opened
+  }
 
+  /// Weights beside an index that it does not name, as many as it names in vain and of their endings.
+  private static func others(
+    _ missing: [String], _ names: [String], in directory: String
+  ) -> [String] {
+    let endings = Set(missing.map { CheckpointLocation.weightsEnding(of: $0) })
+    let known = Set(names)
+    let found = ((try? FilePath.names(in: directory)) ?? []).filter { name in
+      !known.contains(name) && CheckpointLocation.weightsEnding(of: name) != nil
+        && endings.contains(CheckpointLocation.weightsEnding(of: name))
+        && FilePath.kind(directory + "/" + name) == .file
+        && FilePath.outside(directory + "/" + name, of: directory) == nil
+    }
+    return found.count == missing.count ? found : []
+  }
+
+  /// Shards under other names hold exactly the tensors of the index, or the index's own are missing.
+  private static func misfits(
+    _ index: ShardIndex, _ opened: Opened, _ missing: [String], _ others: [String],
+    _ indexPath: String
+  ) -> [Diagnostic] {
+    let listed = index.entries.map(\.name).sorted()
+    let held = opened.shards.flatMap { $0.tensors.map(\.name) }.sorted()
+    return listed == held ? [] : absent(missing, others, indexPath)
+  }
+
+  private static func absent(
+    _ missing: [String], _ others: [String], _ indexPath: String
+  ) -> [Diagnostic] {
+    missing.prefix(100).map { name in
+      Diagnostic(
+        code: "shards.missing-file", subject: indexPath,
+        message: "names the shard \(shown(name)), which is not there",
+        notes: [
+          "beside it lie \(CheckpointLocation.list(others, most: 4)), which do not hold its tensors"
+        ],
+        help: "the checkpoint is incomplete; fetch the missing shards")
+    }
+  }
+
+  private init(_ shards: [any TensorSource], warnings: ([TensorInfo]) -> [Diagnostic]) {
     var files: [RandomAccessFile] = []
     var tensors: [TensorInfo] = []
     var places: [(shard: Int, tensor: Int)] = []
@@ -71,9 +186,7 @@ public final class ShardedReader: TensorSource {
     self.metadata = metadata
     self.shards = shards
     attachments = shards.map(\.attachments).first { $0 != .null } ?? .null
-    warnings =
-      Self.totalWarning(index, tensors: tensors, indexPath: indexPath)
-      + shards.flatMap(\.warnings)
+    self.warnings = warnings(tensors) + shards.flatMap(\.warnings)
   }
 
   private static func index(at path: String) throws(Problems) -> ShardIndex {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import WeighbridgeKit
 
 /// What shells complete; names come from the layouts themselves, so that none can be forgotten.

@@ -1,4 +1,7 @@
 import ArgumentParser
+import Hub
+import OrderedCollections
+import Tensors
 import WeighbridgeKit
 
 /// Options of every command that reads a checkpoint.
@@ -19,18 +22,25 @@ struct InputOptions: ParsableArguments {
     completion: .file(extensions: ["yaml"]))
   var layoutFile: [String] = []
 
-  @Flag(help: "Read safetensors as laxly as its reference implementation does.")
-  var compat = false
+  @Option(
+    help: ArgumentHelp(
+      "A config key that is not known and changes nothing; may be given several times.",
+      valueName: "key"))
+  var inert: [String] = []
 
   @Option(
     help: ArgumentHelp(
-      "The model's key in a saved dict that holds several.", valueName: "key"))
+      "Which of several models in one file to read (model_ema, ema_state_dict…).", valueName: "name"
+    ))
   var key: String?
+
+  @Flag(help: "Read safetensors as laxly as its reference implementation does.")
+  var compat = false
 
   func input(_ path: String, framework: String? = nil) -> CheckpointInput {
     CheckpointInput(
       path: path, configPath: config, preset: preset, framework: framework, compat: compat,
-      key: key)
+      key: key, inertKeys: inert)
   }
 
   func weighbridge() throws -> Weighbridge { try Weighbridge(layoutFiles: layoutFile) }
@@ -40,6 +50,35 @@ struct InputOptions: ParsableArguments {
 struct OutputOptions: ParsableArguments {
   @Flag(help: "Print one JSON document to standard output.")
   var json = false
+
+  @Option(
+    help: ArgumentHelp("Also write that document to a file.", valueName: "file.json"),
+    completion: .file(extensions: ["json"]))
+  var jsonFile: String?
+
+  @Flag(help: "Print every problem, where many of one cause are told once.")
+  var allProblems = false
+
+  /// Examines the document's place before the work begins.
+  func checkPlace() throws {
+    if let jsonFile { _ = try ReportFile(jsonFile, form: .json) }
+  }
+
+  /// Prints the document or the text, and writes the document to the file that was asked for.
+  func result(_ document: @autoclosure () -> JSONObject, text: @autoclosure () -> String) throws {
+    let document = json || jsonFile != nil ? JSONReport.document(document()) : nil
+    if let jsonFile, let document {
+      try ReportFile(jsonFile, form: .json).write(document + "\n")
+    }
+    if json, let document {
+      Standard.output(document)
+    } else {
+      Standard.output(text())
+    }
+  }
+
+  /// Tells the problems on standard error.
+  func problems(_ problems: [Diagnostic]) { Standard.problems(problems, all: allProblems) }
 }
 
 /// Whether progress is shown.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hub
 import WeighbridgeKit
 
 /// Where a report goes.

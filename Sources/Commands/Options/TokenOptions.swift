@@ -1,4 +1,5 @@
 public import ArgumentParser
+import Hub
 import Inference
 public import WeighbridgeKit
 

@@ -1,3 +1,4 @@
+import Hub
 import WeighbridgeKit
 
 /// Two checkpoints' weights side by side, to look at.

@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import OrderedCollections
 import WeighbridgeKit
@@ -98,6 +99,7 @@ extension CheckpointDiff.Status {
     case .equal: "equal"
     case .neutral: "without effect"
     case .cast(let from, let to): "cast of \(from.rawValue) to \(to.rawValue)"
+    case .rounded(let narrow): "rounded to \(narrow.rawValue), and widened again"
     case .differs(let maxAbs, let count, let total):
       maxAbs.isFinite
         ? "differs by up to \(Shown.number(maxAbs)) in \(count) of \(total)"
@@ -112,7 +114,7 @@ extension CheckpointDiff.Status {
   fileprivate var sign: String {
     switch self {
     case .equal, .neutral: "="
-    case .cast: "~"
+    case .cast, .rounded: "~"
     case .differs, .shapes: "≠"
     case .onlyInA: "A"
     case .onlyInB: "B"
@@ -123,7 +125,7 @@ extension CheckpointDiff.Status {
   fileprivate var heat: String {
     switch self {
     case .equal, .neutral: "m0"
-    case .cast: "mc"
+    case .cast, .rounded: "mc"
     case .differs(let maxAbs, _, _):
       maxAbs < 1e-6 ? "m1" : maxAbs < 1e-4 ? "m2" : maxAbs < 1e-2 ? "m3" : "m4"
     case .shapes, .onlyInA, .onlyInB: "m4"

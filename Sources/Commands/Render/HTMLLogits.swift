@@ -1,3 +1,4 @@
+import Hub
 import Parity
 
 /// How the predictions agree, and what each side says where they do not.

@@ -1,3 +1,4 @@
+import Hub
 import WeighbridgeKit
 
 /// A small picture for every part that tensors play: a line from the least to the greatest value of

@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 import WeighbridgeKit
 
@@ -119,15 +120,19 @@ extension HTML {
     return "<ul class=\"plain\">\n\(items)</ul>\n"
   }
 
-  /// Everything noticed.
+  /// Everything noticed, once for each cause.
   static func problems(_ problems: [Diagnostic]) -> HTML {
-    let items: [HTML] = problems.map { problem in
+    let summary = ProblemSummary(problems)
+    let items: [HTML] = (summary.groups + summary.consequences).map { group in
+      let problem = group.first
+      let more: HTML =
+        group.count > 1 ? "<br>\(group.more(names: ProblemSummary.Group.mostNames))" : ""
       let notes: [HTML] = problem.notes.map { "<br>note: \($0)" }
       let help: HTML = problem.help.map { "<br>help: \($0)" } ?? ""
       return """
         <li><span class="word \(problem.severity == .error ? "bad" : "warn")">\
         \(problem.severity.rawValue)</span> <code>\(problem.code)</code> \
-        <code>\(problem.subject)</code>: \(problem.message)\(notes)\(help)</li>
+        <code>\(problem.subject)</code>: \(problem.message)\(notes)\(help)\(more)</li>
 
         """
     }

@@ -1,3 +1,4 @@
+import Hub
 import Parity
 import WeighbridgeKit
 
@@ -36,13 +37,22 @@ struct HTMLParity {
     let other = isTrace ? "the trace" : "B"
     if result.passes { return "Pass: A and \(other) compute the same function." }
     if let divergence = result.report.firstDivergence {
+      let stage = result.report.stages.first { $0.name == divergence.stage }
+      if let stage, stage.notFiniteA > 0, stage.notFiniteB > 0 {
+        return "Fail: not finite from \(divergence.stage) on, where nothing can be compared."
+      }
       guard let sublayer = divergence.sublayer else {
         return "Fail: A and \(other) part at \(divergence.stage)."
       }
       let layer = result.spec.sublayers[sublayer].layer
-      let isShown = divergence.isProven || !divergence.attributes.isEmpty
+      let isShown =
+        divergence.isProven || !divergence.attributes.isEmpty
+        || divergence.isNotFinite && !divergence.suspects.isEmpty
       return
         "Fail: A and \(other) part in \(isShown ? "the \(divergence.kind) of " : "")layer \(layer)."
+    }
+    if let problem = result.problems.first(where: { $0.severity == .error }) {
+      return "Fail: \(problem.subject) \(problem.message)."
     }
     return "Fail: A and \(other) continue a prompt differently."
   }
@@ -88,9 +98,11 @@ struct HTMLParity {
       """
     if !divergence.suspects.isEmpty {
       let told =
-        divergence.isProven
-        ? "Explained by these tensors; with the reference's in their place it is within bounds:"
-        : "Suspects:"
+        divergence.isNotFinite
+        ? "These tensors hold NaN or infinity:"
+        : divergence.isProven
+          ? "Explained by these tensors; with the reference's in their place it is within bounds:"
+          : "Suspects:"
       html += "<p>\(told)</p>\n\(HTML.names(divergence.suspects))"
     }
     if !divergence.attributes.isEmpty {

@@ -1,3 +1,4 @@
+import Hub
 import Parity
 
 /// Error by stage on a logarithmic axis, with float32's noise and the bound behind it. A stage is a

@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Inference
 import OrderedCollections
 import Tensors
@@ -8,7 +9,7 @@ import WeighbridgeKit
 enum JSONReport {
   /// The text of a document; JSON has no infinities, which become null.
   static func document(_ object: JSONObject) -> String {
-    JSONValue.object(object).text(indent: 2, strict: true)
+    JSONValue.object(object).text(indent: 2, nonFinite: .null)
   }
 
   /// Every problem with its five members.

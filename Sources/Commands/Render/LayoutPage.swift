@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Layouts
 import OrderedCollections
 import Tensors
@@ -37,15 +38,20 @@ struct LayoutPage {
     var keys = Table([("key", .left), ("default", .folded), ("also called", .folded)])
     for key in layout.config.keys {
       keys.add([
-        key.name, key.initial.map { $0.text() } ?? "required", key.aliases.joined(separator: ", "),
+        key.name, key.initial.map(\.brief) ?? "required", key.aliases.joined(separator: ", "),
       ])
     }
     lines.append(keys.text(width: width))
-    if !layout.config.requirements.isEmpty {
+    var limits = layout.config.requirements.map { "\($0.key): \($0.why)" }
+    for key in layout.config.keys {
+      limits += (key.members?.only ?? []).map {
+        "\(key.name).\($0.name): only \($0.values.map(\.brief).joined(separator: " and "))"
+      }
+    }
+    if !limits.isEmpty {
       lines += ["", "Not supported, and refused by name", ""]
-      for requirement in layout.config.requirements {
-        lines += Paragraph.fold(
-          "\(requirement.key): \(requirement.why)", width: width, indent: 2, hanging: 4)
+      for limit in limits {
+        lines += Paragraph.fold(limit, width: width, indent: 2, hanging: 4)
       }
     }
     let rows = self.rows
@@ -175,6 +181,7 @@ struct LayoutPage {
   /// The number of rows of what is glued together.
   private static func height(_ glue: Glue, _ kind: MixerKind?) -> String {
     switch glue {
+    case .image: glue.roles.first.flatMap { kind?.piece($0)?.shape.first?.text } ?? "?"
     case .piece(let role): kind?.piece(role)?.shape.first?.text ?? "?"
     case .concat(let parts), .interleave(let parts, _): sum(parts.map { height($0, kind) })
     case .rotaryPairs(let part, _): height(part, kind)

@@ -1,3 +1,4 @@
+import Hub
 import Inference
 import OrderedCollections
 import Parity
@@ -61,13 +62,19 @@ enum ParityText {
     ]
   }
 
+  /// What was found, behind the names of the two.
+  private static func words(_ result: ParityResult) -> String {
+    if result.passes { return "compute the same" }
+    return result.report.stages.allSatisfy(\.isFinite) ? "differ" : "cannot be compared: not finite"
+  }
+
   static func text(
     _ result: ParityResult, a: String, b: String, isColoured: Bool = Standard.takesColour
   ) -> String {
     let report = result.report
     let verdict = result.passes ? "pass" : "FAIL"
     var head = Paragraph.shown(
-      "\(verdict): \(a) and \(b) \(result.passes ? "compute the same" : "differ") "
+      "\(verdict): \(a) and \(b) \(words(result)) "
         + "(\(result.precision.rawValue), \(result.tokens.batch) x \(result.tokens.length) tokens)")
     if isColoured {
       head[0] =
@@ -119,16 +126,18 @@ enum ParityText {
     if let divergence = report.firstDivergence {
       lines.append("")
       lines.append(
-        "they part at \(divergence.stage)"
+        "\(divergence.isNotFinite ? "not finite from" : "they part at") \(divergence.stage)\(divergence.isNotFinite ? " on" : "")"
           + (divergence.sublayer.map {
             ", in sub-layer \($0) (\(divergence.kind) of layer \(result.spec.sublayers[$0].layer))"
           } ?? "")
       )
       if !divergence.suspects.isEmpty {
         lines.append(
-          divergence.isProven
-            ? "explained by (with the reference's in place the sub-layer is within bounds):"
-            : "suspects:")
+          divergence.isNotFinite
+            ? "these tensors hold NaN or infinity:"
+            : divergence.isProven
+              ? "explained by (with the reference's in place the sub-layer is within bounds):"
+              : "suspects:")
         lines += divergence.suspects.map { "  \($0)" }
       }
       if !divergence.attributes.isEmpty {

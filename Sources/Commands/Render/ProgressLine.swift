@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import Synchronization
 import Tensors
 import WeighbridgeKit

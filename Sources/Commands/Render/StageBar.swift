@@ -1,3 +1,4 @@
+import Hub
 import Parity
 
 /// A stage's error against its bound as a bar: five decades up to the bound, which is the stroke, and

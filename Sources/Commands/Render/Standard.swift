@@ -37,8 +37,11 @@ enum Standard {
   }
 
   /// Writes diagnostics to standard error.
-  static func problems(_ problems: [Diagnostic]) {
-    for problem in problems { error(problem.description) }
+  ///
+  /// - Parameter all: each by itself, and not one for each cause.
+  static func problems(_ problems: [Diagnostic], all: Bool = false) {
+    let lines = all ? problems.map(\.description) : ProblemSummary(problems).lines()
+    for line in lines { error(line) }
   }
 
   /// Whether standard error is a terminal on which a line can be taken away again.

@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import OrderedCollections
 import WeighbridgeKit

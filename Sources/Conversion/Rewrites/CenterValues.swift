@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import Tensors
 
@@ -8,21 +9,23 @@ extension Rewrite {
   /// From LayerNorm to RMSNorm the values are centred, which LayerNorm does not see; the other way
   /// is possible only when they are centred already.
   static let centerValues = Rewrite(name: "center_values") {
-    (draft, target, reader) throws(Diagnostic) in
+    (draft, context) throws(Diagnostic) in
+    let target = context.target
     guard target.sublayers.count == draft.spec.sublayers.count else { return false }
     var changed = false
-    for i in draft.sublayers("gla") {
+    for i in draft.spec.sublayers.indices
+    where draft.spec.sublayers[i]["group_norm"] != .null {
       let own = draft.spec.sublayers[i]["group_norm"].string ?? "rms"
       let wanted = target.sublayers[i]["group_norm"].string ?? "rms"
       let id = PieceID(i, "v.weight")
-      guard target.sublayers[i].kind == "gla", own != wanted, let value = draft.pieces[id],
+      guard target.sublayers[i].kind == draft.spec.sublayers[i].kind, own != wanted, let value = draft.pieces[id],
         let width = draft.spec.sublayers[i]["head_v_dim"].int,
         draft.spec.sublayers[i]["d_conv"] == .null
       else { continue }
       if own == "layer" {
         draft.pieces[id] = .centeredRows(value, group: width)
         draft.note(.exact, "the mean over each head's value channels is taken out of v_proj")
-      } else if try isCentered(value, width, reader) {
+      } else if try isCentered(value, width, context.reader) {
         draft.note(.exact, "v_proj is centred in each head, so that LayerNorm and RMSNorm agree")
       } else {
         continue

@@ -1,36 +1,29 @@
+import Hub
 import Layouts
 import Tensors
 
 extension Rewrite {
   /// Grouped key and value heads are repeated where the target has one for each query head.
+  ///
+  /// Which pieces are grouped is read from the shapes that their kind declares: the first extent is a
+  /// product with `n_kv_heads`.
   static let expandKVHeads = Rewrite(name: "expand_kv_heads") {
-    (draft, target, _) throws(Diagnostic) in
-    let grouped: [String: [(role: String, width: String)]] = [
-      "attention": [
-        ("k", "head_dim"), ("v", "head_dim"), ("k_conv", "head_dim"), ("v_conv", "head_dim"),
-      ],
-      "gla": [
-        ("k", "head_k_dim"), ("v", "head_v_dim"), ("k_conv", "head_k_dim"),
-        ("v_conv", "head_v_dim"), ("gk_b", "head_k_dim"),
-      ],
-      "retention": [("k", "head_k_dim"), ("v", "head_v_dim")],
-    ]
-    guard target.sublayers.count == draft.spec.sublayers.count else { return false }
+    (draft, context) throws(Diagnostic) in
+    guard context.target.sublayers.count == draft.spec.sublayers.count else { return false }
     var changed = false
-    for (i, wanted) in target.sublayers.enumerated() {
+    for (i, wanted) in context.target.sublayers.enumerated() {
       let sublayer = draft.spec.sublayers[i]
-      guard sublayer.kind == wanted.kind, let roles = grouped[sublayer.kind],
+      guard sublayer.kind == wanted.kind, let kind = context.vocabulary.kinds[sublayer.kind],
         let groups = sublayer["n_kv_heads"].int, let heads = sublayer["n_heads"].int,
         wanted["n_heads"].int == heads, wanted["n_kv_heads"].int == heads, groups < heads,
         groups > 0, heads % groups == 0
       else { continue }
-      for (role, width) in roles {
-        for part in ["weight", "bias"] {
-          let id = PieceID(i, "\(role).\(part)")
-          if let value = draft.pieces[id], let block = sublayer[width].int {
-            draft.pieces[id] = .repeatedRows(value, block: block, times: heads / groups)
-          }
-        }
+      for piece in kind.pieces {
+        let id = PieceID(i, piece.role)
+        guard let value = draft.pieces[id],
+          let block = try rowsOfAGroup(piece, sublayer, draft.spec)
+        else { continue }
+        draft.pieces[id] = .repeatedRows(value, block: block, times: heads / groups)
       }
       draft.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
       changed = true
@@ -39,5 +32,17 @@ extension Rewrite {
       draft.note(.exact, "each key and value head is repeated for the query heads that share it")
     }
     return changed
+  }
+
+  /// Rows of one key and value head in a piece; `nil` for a piece that has none.
+  private static func rowsOfAGroup(
+    _ piece: MixerKind.Piece, _ sublayer: ModelSpec.Sublayer, _ spec: ModelSpec
+  ) throws(Diagnostic) -> Int? {
+    guard let rows = piece.shape.first, rows.names.contains("n_kv_heads") else { return nil }
+    var scope = Scope()
+    for (name, value) in spec.attributes { scope.values[name] = value }
+    for (name, value) in sublayer.attributes { scope.values[name] = value }
+    scope.values["n_kv_heads"] = 1
+    return try rows.int(in: scope)
   }
 }

@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import Tensors
 
@@ -5,9 +6,9 @@ extension Rewrite {
   /// An embedding scale becomes part of the embedding; a tied head keeps the unscaled rows, and is
   /// tied no more.
   static let foldEmbedScale = Rewrite(name: "fold_embed_scale") {
-    (draft, target, _) throws(Diagnostic) in
+    (draft, context) throws(Diagnostic) in
     let scale = draft.spec["embed_scale"].double ?? 1
-    let wanted = target["embed_scale"].double ?? 1
+    let wanted = context.target["embed_scale"].double ?? 1
     let embed = PieceID(nil, "embed.weight")
     guard scale != wanted, let value = draft.pieces[embed] else { return false }
     if draft.spec["tied"].bool == true {

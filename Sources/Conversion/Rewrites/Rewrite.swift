@@ -1,3 +1,4 @@
+import Hub
 import Layouts
 import Tensors
 
@@ -10,8 +11,7 @@ struct Rewrite: Sendable {
   var name: String
   /// Changes the draft towards what the target's config was read back as; returns whether it did.
   var apply:
-    @Sendable (_ draft: inout Draft, _ target: ModelSpec, _ reader: PieceReader) throws(Diagnostic)
-      -> Bool
+    @Sendable (_ draft: inout Draft, _ context: RewriteContext) throws(Diagnostic) -> Bool
 
   /// Every rewrite, by name.
   static let all: [String: Rewrite] = {
@@ -20,4 +20,14 @@ struct Rewrite: Sendable {
     ]
     return [String: Rewrite](uniqueKeysWithValues: list.map { ($0.name, $0) })
   }()
+}
+
+/// What a rewrite may look at.
+struct RewriteContext: Sendable {
+  /// The model that the target's config was read back as.
+  let target: ModelSpec
+  /// The mixers' declarations.
+  let vocabulary: Vocabulary
+  /// The source's bytes, for the few rewrites that depend on values.
+  let reader: PieceReader
 }

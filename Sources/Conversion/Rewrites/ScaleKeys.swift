@@ -1,19 +1,21 @@
+import Hub
 import Layouts
 import Tensors
 
 extension Rewrite {
   /// A factor on the keys becomes part of the key projection (berlino's second scale of k).
-  static let scaleKeys = Rewrite(name: "scale_keys") { (draft, target, _) throws(Diagnostic) in
+  static let scaleKeys = Rewrite(name: "scale_keys") { (draft, context) throws(Diagnostic) in
+    let target = context.target
     guard target.sublayers.count == draft.spec.sublayers.count else { return false }
     var changed = false
-    for i in draft.sublayers("gla") {
-      let scale = draft.spec.sublayers[i]["k_scale"].double ?? 1
+    for (i, own) in draft.spec.sublayers.enumerated() where own["k_scale"] != .null {
+      let scale = own["k_scale"].double ?? 1
       let wanted = target.sublayers[i]["k_scale"].double ?? 1
       let id = PieceID(i, "k.weight")
       // Behind a convolution with its SiLU, or a feature map, a factor cannot move.
-      guard target.sublayers[i].kind == "gla", scale != wanted, let value = draft.pieces[id],
-        draft.spec.sublayers[i]["d_conv"] == .null,
-        draft.spec.sublayers[i]["feature_map"] == .null
+      guard target.sublayers[i].kind == own.kind, scale != wanted, let value = draft.pieces[id],
+        own["d_conv"] == .null,
+        own["feature_map"] == .null
       else { continue }
       draft.pieces[id] = .scaled(value, scale / wanted)
       draft.spec.sublayers[i].attributes["k_scale"] = .double(wanted)

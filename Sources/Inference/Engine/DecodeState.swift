@@ -1,3 +1,5 @@
+import Hub
+
 /// What a model remembers of the tokens that it has seen: convolution tails, scan states, keys and
 /// values. Of one model and a fixed number of sequences.
 public final class DecodeState<Scalar: Real> {

@@ -1,3 +1,5 @@
+import Hub
+
 /// What a pass is computed with, for reports: figures of other kernels differ in their last bits.
 public struct EngineDescription: Sendable, Hashable {
   /// The kernel set of OpenBLAS.

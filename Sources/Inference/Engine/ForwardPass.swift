@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 public import Tensors
 
 /// One forward pass, a sub-layer at a time, so that two models can be run in lockstep:

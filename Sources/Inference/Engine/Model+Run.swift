@@ -1,3 +1,4 @@
+import Hub
 public import Tensors
 
 extension Model {

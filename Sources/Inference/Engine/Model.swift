@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 public import Tensors
 
 /// A model that runs, in one precision: embedding, residual sub-layers, final norm, head.
@@ -127,7 +127,7 @@ struct Block<T: Real> {
 
   init(_ loader: PieceLoader<T>) {
     norm = Norm(loader, "norm", eps: "norm_eps")
-    guard let mixer = makeMixer(loader) else {
+    guard let mixer = MixerDefinition.make(loader) else {
       loader.refuse("model.kind", "the engine does not run this kind of sub-layer")
       self.mixer = NothingMixer(loader)
       return

@@ -1,3 +1,5 @@
+import Hub
+
 /// How a model is run.
 public struct ModelOptions: Sendable, Hashable {
   /// Threads; 0 means one a core. Results do not depend on it.

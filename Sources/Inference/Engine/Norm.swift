@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// The norm before a sub-layer, before the head or behind the embedding.

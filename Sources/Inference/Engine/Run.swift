@@ -1,3 +1,5 @@
+import Hub
+
 /// What a mixer is told about the tokens that it is given: `tokens` positions of each of `batch`
 /// sequences, the first of which is number `position`; and with what to compute.
 struct Run<T: Real> {

@@ -1,3 +1,4 @@
+import Hub
 public import Tensors
 
 /// How the next token is chosen from logits.
@@ -77,10 +78,20 @@ public struct Sampler: Sendable {
 extension Model {
   /// `count` tokens that follow `prompt`; weights are kept in memory while it runs.
   ///
-  /// - Throws: `Problems` of the prompt or of reading weights.
+  /// - Throws: `Problems` of the prompt or of reading weights; `generate.not-finite` where a logit is
+  ///   NaN or infinite.
   public func generate(
     prompt: [Int], count: Int, sampling: Sampling = .greedy
   ) throws(Problems) -> [Int] {
+    var tokens: [Int] = []
+    try generate(prompt: prompt, count: count, sampling: sampling, into: &tokens)
+    return tokens
+  }
+
+  /// As `generate(prompt:count:sampling:)`; `tokens` holds what was added also when it throws.
+  package func generate(
+    prompt: [Int], count: Int, sampling: Sampling, into tokens: inout [Int]
+  ) throws(Problems) {
     keepsWeights = true
     defer {
       keepsWeights = options.keepsWeights
@@ -95,11 +106,15 @@ extension Model {
       logits = try step([Array(rest.prefix(1024))], state)
       rest = rest.dropFirst(1024)
     } while !rest.isEmpty
-    var tokens: [Int] = []
     while tokens.count < count {
+      let odd = logits.count { !Double($0).isFinite }
+      guard odd == 0 else {
+        throw Problems([
+          NotFiniteLogits.problem(prompt.count + tokens.count - 1, odd, of: logits.count)
+        ])
+      }
       tokens.append(sampler.next(logits))
       if tokens.count < count { logits = try step([[tokens[tokens.count - 1]]], state) }
     }
-    return tokens
   }
 }

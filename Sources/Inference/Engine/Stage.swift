@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 
 /// A place in the forward pass whose values can be looked at; named as in a trace.
 public enum Stage: Sendable, Hashable, CustomStringConvertible {

@@ -1,3 +1,5 @@
+import Hub
+
 /// An elementwise function, by the name that configs give it.
 package enum Activation: String, Sendable, CaseIterable {
   /// x σ(x).

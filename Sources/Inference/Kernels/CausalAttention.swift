@@ -1,3 +1,5 @@
+import Hub
+
 /// What one head of softmax attention reads: rows of keys and values of one sequence, the first of
 /// which is number `firstKey` of the sequence.
 struct AttentionHead<T: Real> {

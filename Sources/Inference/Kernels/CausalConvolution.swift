@@ -1,3 +1,5 @@
+import Hub
+
 /// Depthwise causal convolution along time:
 /// y [t, c] = bias [c] + Σ_k w [k, c] x [t - (width-1) + k, c], then SiLU.
 ///

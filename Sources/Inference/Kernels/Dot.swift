@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// Σ_i a[i] b[i], i in 0..<n; sums run in lanes of 64 bytes, in a fixed order

@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// The end of gated linear attention and retention: a norm of each head's output, the SiLU gate, the

@@ -1,4 +1,5 @@
 import CKernels
+import Hub
 package import Tensors
 
 /// The vector units that the loops of `CKernels` are built for.

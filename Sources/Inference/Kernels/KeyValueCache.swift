@@ -1,3 +1,5 @@
+import Hub
+
 /// The keys and values that attention still needs: rows of `widths` channels for each sequence.
 ///
 /// It grows, token t in row t; with a window it becomes a ring once it has `window` rows, token t in

@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// y [m, o] = x [m, i] wᵀ + bias [o], with w [o, i] in its file's element type.

@@ -1,3 +1,5 @@
+import Hub
+
 /// The rows of one sequence that a head of linear attention reads and writes: row t of q starts at
 /// `q + t * qStride`, and so on. `queries` heads that share k and v lie side by side in q and o.
 package struct LinearHead<T: Real> {

@@ -1,3 +1,5 @@
+import Hub
+
 // Sums run in float64, in four chains: exact enough to be no concern, and as fast as memory.
 
 /// y [m, d] = x [m, d] / sqrt(mean(x²) + eps) * weight [d], row by row (Zhang and Sennrich 2019,

@@ -1,3 +1,5 @@
+import Hub
+
 /// A linear map: weight [rows, columns] and perhaps a bias [rows].
 struct Projection<T: Real> {
   var weight: Weight

@@ -1,3 +1,5 @@
+import Hub
+
 #if canImport(Darwin)
   import Darwin
 #elseif canImport(Musl)

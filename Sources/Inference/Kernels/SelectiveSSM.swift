@@ -1,3 +1,5 @@
+import Hub
+
 /// The selective state space that Mamba-1 and S6-Mega share: dt, B and C from the input, then the
 /// scan with its skip connection.
 struct SelectiveSSM<T: Real> {
@@ -18,7 +20,7 @@ struct SelectiveSSM<T: Real> {
     toB = Projection(weight: loader.matrix("x_b.weight", n, width))
     toC = Projection(weight: loader.matrix("x_c.weight", n, width))
     step = loader.projection("dt", width, rank)
-    rates = transposed(loader.values("a_log", [width, n]).map { -T.exp($0) }, width, n)
+    rates = transposed(loader.rates([width, n]), width, n)
     skip = loader.values("d", [width])
     self.width = width
     self.normEps = normEps

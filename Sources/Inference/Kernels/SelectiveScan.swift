@@ -1,3 +1,5 @@
+import Hub
+
 /// The selective scan of Mamba (Gu and Dao 2023, arXiv 2312.00752), for channels of one sequence:
 ///
 ///     h [n, e] = e^(Δ [t, e] a [n, e]) h [n, e] + Δ [t, e] u [t, e] b [t, n],  Δ = softplus(dt)

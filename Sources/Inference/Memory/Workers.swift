@@ -1,4 +1,5 @@
 import CKernels
+import Hub
 
 #if canImport(Darwin)
   import Darwin

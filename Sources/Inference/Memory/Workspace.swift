@@ -1,3 +1,5 @@
+import Hub
+
 /// Memory for activations and weights that is used again and again, so that a pass does not pay for
 /// fresh pages at every sub-layer. One pass uses it at a time.
 ///

@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -36,18 +36,18 @@ extension MixerKind {
       Piece(
         "q.weight", ["n_heads * head_dim", "d_model"],
         "query projection; rotary pairs are (i, i + head_dim / 2)"),
-      Piece("q.bias", ["n_heads * head_dim"], neutral: .zero, "its bias"),
+      Piece("q.bias", ["n_heads * head_dim"], identity: .zero, "its bias"),
       Piece("k.weight", ["n_kv_heads * head_dim", "d_model"], "key projection"),
-      Piece("k.bias", ["n_kv_heads * head_dim"], neutral: .zero, "its bias"),
+      Piece("k.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
       Piece("v.weight", ["n_kv_heads * head_dim", "d_model"], "value projection"),
-      Piece("v.bias", ["n_kv_heads * head_dim"], neutral: .zero, "its bias"),
+      Piece("v.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
       Piece("q_conv.weight", ["n_heads * head_dim", "d_conv"], "short causal convolution of q"),
       Piece("k_conv.weight", ["n_kv_heads * head_dim", "d_conv"], "short causal convolution of k"),
       Piece("v_conv.weight", ["n_kv_heads * head_dim", "d_conv"], "short causal convolution of v"),
-      Piece("q_norm.weight", ["head_dim"], neutral: .one, "weight of the norm of q"),
-      Piece("k_norm.weight", ["head_dim"], neutral: .one, "weight of the norm of k"),
+      Piece("q_norm.weight", ["head_dim"], identity: .one, "weight of the norm of q"),
+      Piece("k_norm.weight", ["head_dim"], identity: .one, "weight of the norm of k"),
       Piece("o.weight", ["d_model", "n_heads * head_dim"], "output projection"),
-      Piece("o.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("o.bias", ["d_model"], identity: .zero, "its bias"),
     ])
 }
 

@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -38,11 +38,11 @@ extension MixerKind {
         "v_conv.weight", ["n_kv_heads * head_v_dim", "d_conv"], "short causal convolution of v"),
       Piece("gk_a.weight", ["gate_rank", "d_model"], "forget gate, first factor"),
       Piece("gk_b.weight", ["n_kv_heads * head_k_dim", "gate_rank"], "forget gate, second factor"),
-      Piece("gk_b.bias", ["n_kv_heads * head_k_dim"], neutral: .zero, "its bias"),
+      Piece("gk_b.bias", ["n_kv_heads * head_k_dim"], identity: .zero, "its bias"),
       Piece("g.weight", ["n_heads * head_v_dim", "d_model"], "output gate"),
-      Piece("g.bias", ["n_heads * head_v_dim"], neutral: .zero, "its bias"),
+      Piece("g.bias", ["n_heads * head_v_dim"], identity: .zero, "its bias"),
       Piece(
-        "g_norm.weight", ["head_v_dim"], neutral: .one, "weight of the norm of each head's output"),
+        "g_norm.weight", ["head_v_dim"], identity: .one, "weight of the norm of each head's output"),
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
     ])
 }

@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -12,12 +12,14 @@ extension MixerKind {
     ],
     pieces: [
       Piece("gate.weight", ["d_ff", "d_model"], "the activated projection"),
-      Piece("gate.bias", ["d_ff"], neutral: .zero, "its bias"),
+      Piece("gate.bias", ["d_ff"], identity: .zero, "its bias"),
       Piece("up.weight", ["d_ff", "d_model"], "the linear projection"),
-      Piece("up.bias", ["d_ff"], neutral: .zero, "its bias"),
+      Piece("up.bias", ["d_ff"], identity: .zero, "its bias"),
       Piece("down.weight", ["d_model", "d_ff"], "output projection"),
-      Piece("down.bias", ["d_model"], neutral: .zero, "its bias"),
-    ])
+      Piece("down.bias", ["d_model"], identity: .zero, "its bias"),
+    ],
+    outputPieces: ["down.weight", "down.bias"],
+    blank: ["d_ff": 256, "activation": "silu"])
 }
 
 /// Runs a gated MLP.

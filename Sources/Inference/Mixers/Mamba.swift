@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -17,22 +17,25 @@ extension MixerKind {
     ],
     pieces: [
       Piece("in_x.weight", ["d_inner", "d_model"], "projection to the scanned branch"),
-      Piece("in_x.bias", ["d_inner"], neutral: .zero, "its bias"),
+      Piece("in_x.bias", ["d_inner"], identity: .zero, "its bias"),
       Piece("in_z.weight", ["d_inner", "d_model"], "projection to the gate"),
-      Piece("in_z.bias", ["d_inner"], neutral: .zero, "its bias"),
+      Piece("in_z.bias", ["d_inner"], identity: .zero, "its bias"),
       Piece(
         "conv.weight", ["d_inner", "d_conv"],
         "depthwise causal convolution; the last column multiplies the current token"),
-      Piece("conv.bias", ["d_inner"], neutral: .zero, "its bias"),
+      Piece("conv.bias", ["d_inner"], identity: .zero, "its bias"),
       Piece("x_dt.weight", ["dt_rank", "d_inner"], "projection to the step size"),
       Piece("x_b.weight", ["d_state", "d_inner"], "projection to B"),
       Piece("x_c.weight", ["d_state", "d_inner"], "projection to C"),
       Piece("dt.weight", ["d_inner", "dt_rank"], "step size of each channel"),
       Piece("dt.bias", ["d_inner"], keepsFloat32: true, "its bias"),
       Piece("a_log", ["d_inner", "d_state"], keepsFloat32: true, "log of -A"),
+      Piece(
+        "a", ["d_inner", "d_state"], keepsFloat32: true, image: .init(of: "a_log", by: .negExp),
+        "A itself, -exp(a_log), in files that hold it in place of a_log"),
       Piece("d", ["d_inner"], keepsFloat32: true, "skip connection"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
-      Piece("out.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("out.bias", ["d_model"], identity: .zero, "its bias"),
     ])
 }
 

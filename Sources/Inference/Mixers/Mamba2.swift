@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -23,27 +23,30 @@ extension MixerKind {
     ],
     pieces: [
       Piece("in_z.weight", ["d_inner", "d_model"], "projection to the gate"),
-      Piece("in_z.bias", ["d_inner"], neutral: .zero, "its bias"),
+      Piece("in_z.bias", ["d_inner"], identity: .zero, "its bias"),
       Piece("in_x.weight", ["d_inner", "d_model"], "projection to the scanned branch"),
-      Piece("in_x.bias", ["d_inner"], neutral: .zero, "its bias"),
+      Piece("in_x.bias", ["d_inner"], identity: .zero, "its bias"),
       Piece("in_b.weight", ["n_groups * d_state", "d_model"], "projection to B"),
-      Piece("in_b.bias", ["n_groups * d_state"], neutral: .zero, "its bias"),
+      Piece("in_b.bias", ["n_groups * d_state"], identity: .zero, "its bias"),
       Piece("in_c.weight", ["n_groups * d_state", "d_model"], "projection to C"),
-      Piece("in_c.bias", ["n_groups * d_state"], neutral: .zero, "its bias"),
+      Piece("in_c.bias", ["n_groups * d_state"], identity: .zero, "its bias"),
       Piece("in_dt.weight", ["n_heads", "d_model"], "projection to the step sizes"),
-      Piece("in_dt.bias", ["n_heads"], neutral: .zero, "its bias"),
+      Piece("in_dt.bias", ["n_heads"], identity: .zero, "its bias"),
       Piece("conv_x.weight", ["d_inner", "d_conv"], "causal convolution of x"),
-      Piece("conv_x.bias", ["d_inner"], neutral: .zero, "its bias"),
+      Piece("conv_x.bias", ["d_inner"], identity: .zero, "its bias"),
       Piece("conv_b.weight", ["n_groups * d_state", "d_conv"], "causal convolution of B"),
-      Piece("conv_b.bias", ["n_groups * d_state"], neutral: .zero, "its bias"),
+      Piece("conv_b.bias", ["n_groups * d_state"], identity: .zero, "its bias"),
       Piece("conv_c.weight", ["n_groups * d_state", "d_conv"], "causal convolution of C"),
-      Piece("conv_c.bias", ["n_groups * d_state"], neutral: .zero, "its bias"),
+      Piece("conv_c.bias", ["n_groups * d_state"], identity: .zero, "its bias"),
       Piece("dt.bias", ["n_heads"], keepsFloat32: true, "bias of the step sizes"),
       Piece("a_log", ["n_heads"], keepsFloat32: true, "log of -A"),
+      Piece(
+        "a", ["n_heads"], keepsFloat32: true, image: .init(of: "a_log", by: .negExp),
+        "A itself, -exp(a_log), in files that hold it in place of a_log"),
       Piece("d", ["d_has_hdim ? d_inner : n_heads"], keepsFloat32: true, "skip connection"),
-      Piece("gated_norm.weight", ["d_inner"], neutral: .one, "weight of the gated norm"),
+      Piece("gated_norm.weight", ["d_inner"], identity: .one, "weight of the gated norm"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
-      Piece("out.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("out.bias", ["d_model"], identity: .zero, "its bias"),
     ])
 }
 
@@ -101,7 +104,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
     stepLimits = (
       T(loader.number("dt_min")), loader.optionalNumber("dt_max").map(T.init) ?? .infinity
     )
-    rates = loader.values("a_log", [heads]).map { -T.exp($0) }
+    rates = loader.rates([heads])
     if loader.flag("d_has_hdim") {
       skip = loader.values("d", [e])
     } else {

@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 
 /// What carries over from one token to the next in one sub-layer; each mixer has its own.
 class MixerState<T: Real> {}

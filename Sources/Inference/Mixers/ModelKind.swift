@@ -1,14 +1,5 @@
-public import Layouts
+public import Hub
 import Tensors
-
-extension Vocabulary {
-  /// Every kind of sub-layer that the engine runs or the converter carries; one line a mixer.
-  public static let standard = Vocabulary(
-    model: .model,
-    kinds: [
-      .mamba, .mamba2, .attention, .gla, .retention, .mlp, .mega,
-    ])
-}
 
 extension MixerKind {
   /// The model as a whole: embedding, final norm, head.
@@ -33,31 +24,17 @@ extension MixerKind {
     pieces: [
       Piece("embed.weight", ["vocab_rows", "d_model"], "token embedding"),
       Piece(
-        "embed_norm.weight", ["d_model"], neutral: .one, "weight of the norm behind the embedding"),
-      Piece("embed_norm.bias", ["d_model"], neutral: .zero, "its bias"),
-      Piece("final_norm.weight", ["d_model"], neutral: .one, "weight of the norm before the head"),
-      Piece("final_norm.bias", ["d_model"], neutral: .zero, "its bias"),
+        "embed_norm.weight", ["d_model"], identity: .one, "weight of the norm behind the embedding"),
+      Piece("embed_norm.bias", ["d_model"], identity: .zero, "its bias"),
+      Piece("final_norm.weight", ["d_model"], identity: .one, "weight of the norm before the head"),
+      Piece("final_norm.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("head.weight", ["vocab_rows", "d_model"], "language-model head"),
-      Piece("head.bias", ["vocab_rows"], neutral: .zero, "bias of the head"),
+      Piece("head.bias", ["vocab_rows"], identity: .zero, "bias of the head"),
       Piece(
-        "rotary.frequencies", ["head_k_dim // 2"], isTable: true,
+        "rotary.frequencies", ["head_k_dim // 2"], computed: RetentionTables.frequencies,
         "rotary frequencies kept in the file (torchscale's angle)"),
       Piece(
-        "rotary.log_decay", ["n_heads"], isTable: true,
+        "rotary.log_decay", ["n_heads"], computed: RetentionTables.logDecay,
         "log of the decay of each head kept in the file (torchscale)"),
     ], hasNorm: false)
-}
-
-/// A mixer of `loader`'s kind; one line a mixer. `nil` for a kind that the engine does not run.
-func makeMixer<T: Real>(_ loader: PieceLoader<T>) -> (any Mixer<T>)? {
-  switch loader.sublayer?.kind {
-  case "mamba": MambaMixer(loader)
-  case "mamba2": Mamba2Mixer(loader)
-  case "attention": AttentionMixer(loader)
-  case "gla": GLAMixer(loader)
-  case "retention": RetentionMixer(loader)
-  case "mlp": GatedMLPMixer(loader)
-  case "mega": MegaMixer(loader)
-  default: nil
-  }
 }

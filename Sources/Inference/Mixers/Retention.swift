@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -27,7 +27,7 @@ extension MixerKind {
       Piece("v.weight", ["n_kv_heads * head_v_dim", "d_model"], "value projection"),
       Piece("g.weight", ["n_heads * head_v_dim", "d_model"], "output gate"),
       Piece(
-        "g_norm.weight", ["head_v_dim"], neutral: .one, "weight of the norm of each head's output"),
+        "g_norm.weight", ["head_v_dim"], identity: .one, "weight of the norm of each head's output"),
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
     ])
 }

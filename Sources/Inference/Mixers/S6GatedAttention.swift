@@ -1,4 +1,4 @@
-public import Layouts
+public import Hub
 import Tensors
 
 extension MixerKind {
@@ -16,7 +16,7 @@ extension MixerKind {
     ],
     pieces: [
       Piece("conv.weight", ["d_model", "d_conv"], "depthwise causal convolution"),
-      Piece("conv.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("conv.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("x_dt.weight", ["dt_rank", "d_model"], "projection to the step size"),
       Piece("x_b.weight", ["d_state", "d_model"], "projection to B"),
       Piece("x_c.weight", ["d_state", "d_model"], "projection to C"),
@@ -25,17 +25,17 @@ extension MixerKind {
       Piece("a_log", ["d_model", "d_state"], keepsFloat32: true, "log of -A"),
       Piece("d", ["d_model"], keepsFloat32: true, "skip connection"),
       Piece("v.weight", ["d_model", "d_model"], "values"),
-      Piece("v.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("v.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("mx_u.weight", ["d_model", "d_model"], "update gate"),
-      Piece("mx_u.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("mx_u.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("mx_z.weight", ["d_qk", "d_model"], "shared queries and keys"),
-      Piece("mx_z.bias", ["d_qk"], neutral: .zero, "its bias"),
+      Piece("mx_z.bias", ["d_qk"], identity: .zero, "its bias"),
       Piece("mx_r.weight", ["d_model", "d_model"], "reset gate"),
-      Piece("mx_r.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("mx_r.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("mx_h.weight", ["d_model", "d_model"], "candidate"),
-      Piece("mx_h.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("mx_h.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("h.weight", ["d_model", "d_model"], "attention's part of the candidate"),
-      Piece("h.bias", ["d_model"], neutral: .zero, "its bias"),
+      Piece("h.bias", ["d_model"], identity: .zero, "its bias"),
       Piece("gamma", ["2", "d_qk"], "scale of queries (row 0) and keys (row 1)"),
       Piece("beta", ["2", "d_qk"], "shift of queries (row 0) and keys (row 1)"),
       Piece("bias_alpha", ["1", "d_qk"], "relative position bias, query side"),

@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 import Tensors
 
 // Attributes of the sub-layer (of the model, for the model's own loader), with the vocabulary's
@@ -98,6 +98,11 @@ extension PieceLoader {
     Projection(
       weight: matrix("\(name).weight", rows, columns),
       bias: optionalValues("\(name).bias", [rows]))
+  }
+
+  /// A, -e^a_log; taken as it is where the model holds it itself.
+  func rates(_ shape: Shape) -> [T] {
+    has("a") ? values("a", shape) : values("a_log", shape).map { -T.exp($0) }
   }
 
   /// The depthwise convolution `name.weight` [channels, width] with its bias, if it has one.

@@ -1,4 +1,4 @@
-import Layouts
+import Hub
 import Tensors
 
 /// Hands a mixer its pieces. Each fetch states the shape that it expects; whatever is wrong is

@@ -1,3 +1,4 @@
+import Hub
 import Tensors
 
 /// A weight matrix [rows, columns] in its file's element type; kernels widen it block by block.

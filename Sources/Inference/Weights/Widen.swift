@@ -1,3 +1,4 @@
+import Hub
 package import Tensors
 
 /// out[i] = value i of `bytes` (F64, F32, F16 or BF16; any alignment), i in 0..<count

@@ -1,31 +1,41 @@
 import OrderedCollections
 
-/// Writes JSON texts byte for byte as Python's `json.dumps` does.
+/// Writes JSON texts (RFC 8259) byte for byte as Python's `json.dumps` does.
 ///
 /// Doubles are the shortest text that reads back as the same double, in Python's `repr` style.
+/// JSON has no words for infinities and NaN, which Python writes all the same and most other readers
+/// reject: they never come out as bare words.
 public struct JSONWriter {
   private let indent: Int?
   private let ascii: Bool
-  private let strict: Bool
+  private let nonFinite: NonFinite
   private var out: [UInt8] = []
+
+  /// What stands for an infinity or NaN.
+  public enum NonFinite: Sendable {
+    /// `{"__float__": "Infinity"}`, as transformers 5 writes it.
+    case object
+    /// `null`.
+    case null
+  }
 
   /// A writer.
   ///
   /// - Parameters:
   ///   - indent: spaces a level; `nil` for one line (`{"a": 1, "b": [1, 2]}`).
   ///   - ascii: whether other characters become `\uXXXX` (Python's `ensure_ascii`).
-  ///   - strict: whether infinities and NaN, for which JSON has no words, become `null`.
-  public init(indent: Int?, ascii: Bool = true, strict: Bool = false) {
+  ///   - nonFinite: what stands for an infinity or NaN.
+  public init(indent: Int?, ascii: Bool = true, nonFinite: NonFinite = .object) {
     self.indent = indent
     self.ascii = ascii
-    self.strict = strict
+    self.nonFinite = nonFinite
   }
 
   /// The text of `value`, without a line break at the end.
   public static func text(
-    _ value: JSONValue, indent: Int?, ascii: Bool = true, strict: Bool = false
+    _ value: JSONValue, indent: Int?, ascii: Bool = true, nonFinite: NonFinite = .object
   ) -> String {
-    var writer = JSONWriter(indent: indent, ascii: ascii, strict: strict)
+    var writer = JSONWriter(indent: indent, ascii: ascii, nonFinite: nonFinite)
     writer.write(value, level: 0)
     return String(decoding: writer.out, as: UTF8.self)
   }
@@ -35,7 +45,14 @@ public struct JSONWriter {
     case .null: put("null")
     case .bool(let value): put(value ? "true" : "false")
     case .int(let value): put(String(value))
-    case .double(let value): put(strict && !value.isFinite ? "null" : Self.text(of: value))
+    case .double(let value):
+      if value.isFinite {
+        put(Self.text(of: value))
+      } else if nonFinite == .null {
+        put("null")
+      } else {
+        write([JSONValue.floatTag: .string(Self.text(of: value))], level: level)
+      }
     case .string(let value): write(string: value)
     case .array(let values):
       bracket("[", "]", count: values.count, level: level) { writer, i in
@@ -160,8 +177,54 @@ extension JSONValue {
   ///
   ///     JSONValue.object(["eps": 1e-5]).text(indent: nil)  // {"eps": 1e-05}
   ///
-  /// - Parameter strict: infinities and NaN become `null`.
-  public func text(indent: Int? = nil, ascii: Bool = true, strict: Bool = false) -> String {
-    JSONWriter.text(self, indent: indent, ascii: ascii, strict: strict)
+  /// - Parameters:
+  ///   - indent: spaces a level; `nil` for one line.
+  ///   - ascii: whether other characters become `\uXXXX`.
+  ///   - nonFinite: what stands for an infinity or NaN.
+  public func text(
+    indent: Int? = nil, ascii: Bool = true, nonFinite: JSONWriter.NonFinite = .object
+  ) -> String {
+    JSONWriter.text(self, indent: indent, ascii: ascii, nonFinite: nonFinite)
+  }
+
+  /// The only key of the object that transformers 5 writes for a float without a word in JSON.
+  static var floatTag: String { "__float__" }
+
+  /// The value with every `{"__float__": "Infinity"}` in it read as the float that it stands for.
+  public var resolvingFloatTags: JSONValue {
+    switch self {
+    case .array(let values): return .array(values.map(\.resolvingFloatTags))
+    case .object(let object):
+      if object.count == 1, let word = object[Self.floatTag]?.string {
+        switch word {
+        case "Infinity": return .double(.infinity)
+        case "-Infinity": return .double(-.infinity)
+        case "NaN": return .double(.nan)
+        default: break
+        }
+      }
+      return .object(object.mapValues(\.resolvingFloatTags))
+    default: return self
+    }
+  }
+
+  /// Whether an infinity or NaN is in it.
+  public var holdsNonFinite: Bool {
+    switch self {
+    case .double(let value): !value.isFinite
+    case .array(let values): values.contains(where: \.holdsNonFinite)
+    case .object(let object): object.values.contains(where: \.holdsNonFinite)
+    default: false
+    }
+  }
+
+  /// The value with `number` for every positive infinity in it, and `-number` for every negative.
+  public func replacingInfinity(by number: Double) -> JSONValue {
+    switch self {
+    case .double(let value) where value.isInfinite: .double(value < 0 ? -number : number)
+    case .array(let values): .array(values.map { $0.replacingInfinity(by: number) })
+    case .object(let object): .object(object.mapValues { $0.replacingInfinity(by: number) })
+    default: self
+    }
   }
 }

@@ -205,4 +205,52 @@ struct ShardedTests {
     }
     #expect(found.map(\.code) == ["shards.symlink"])
   }
+
+  func shard(_ name: String, _ tensors: [(String, Float)]) {
+    var builder = SafetensorsBuilder()
+    for (tensor, value) in tensors { builder.add(tensor, [1], [value]) }
+    Files.write(builder.bytes, to: directory.file(name))
+  }
+
+  func codes() -> [String] {
+    problems { () throws(Problems) in _ = try openCheckpoint(at: directory.path) }.map(\.code)
+  }
+
+  @Test("shards without an index are read together; a tensor in two of them is an error")
+  func withoutIndex() throws {
+    shard("model-00001-of-00002.safetensors", [("a", 1), ("b", 2)])
+    shard("model-00002-of-00002.safetensors", [("c", 3)])
+    let source = try openCheckpoint(at: directory.path)
+    #expect(source.tensors.map(\.name.string) == ["a", "b", "c"])
+    #expect(try ["a", "b", "c"].map { try source.floats($0) } == [[1], [2], [3]])
+    shard("model-00002-of-00002.safetensors", [("c", 3), ("a", 4)])
+    #expect(codes() == ["shards.duplicate"])
+  }
+
+  @Test("renamed shards that hold exactly the index's tensors are read, with a warning")
+  func renamed() throws {
+    let index = ShardIndex(
+      entries: [
+        ("a", "model-00001-of-00002.safetensors"), ("b", "model-00002-of-00002.safetensors"),
+      ]
+      .map { ShardIndex.Entry(name: TensorName($0.0), file: $0.1) }, totalSize: nil)
+    Files.write(index.text, to: directory.file("model.safetensors.index.json"))
+    shard("part-a.safetensors", [("a", 1)])
+    #expect(codes() == ["shards.missing-file", "shards.missing-file"])
+    shard("part-b.safetensors", [("b", 2)])
+    let source = try openCheckpoint(at: directory.path)
+    #expect(source.warnings.map(\.code) == ["shards.renamed"])
+    #expect(try ["a", "b"].map { try source.floats($0) } == [[1], [2]])
+    // One renamed, one not.
+    shard("model-00001-of-00002.safetensors", [("a", 5)])
+    Files.remove(directory.file("part-a.safetensors"))
+    #expect(try openCheckpoint(at: directory.path).floats("a") == [5])
+    // Another tensor, one too many, one twice: these are other files.
+    for tensors in [[("c", 2)], [("b", 2), ("c", 2)], [("b", 2), ("a", 2)]] as [[(String, Float)]] {
+      shard("part-b.safetensors", tensors)
+      let found = problems { () throws(Problems) in _ = try openCheckpoint(at: directory.path) }
+      #expect(found.map(\.code) == ["shards.missing-file"])
+      #expect(found.first?.notes.first?.contains("\"part-b.safetensors\"") == true)
+    }
+  }
 }

@@ -12,17 +12,37 @@ struct JSONWriterTests {
       (12345678901234568.0, "1.2345678901234568e+16"),
       (9007199254740993.0, "9007199254740992.0"), (0.1, "0.1"), (-2.5, "-2.5"), (1e100, "1e+100"),
       (.leastNonzeroMagnitude, "5e-324"), (1.7976931348623157e308, "1.7976931348623157e+308"),
-      (.infinity, "Infinity"), (-.infinity, "-Infinity"), (.nan, "NaN"), (10000.0, "10000.0"),
+      (10000.0, "10000.0"), (.infinity, #"{"__float__": "Infinity"}"#),
+      (-.infinity, #"{"__float__": "-Infinity"}"#), (.nan, #"{"__float__": "NaN"}"#),
       (0.02, "0.02"), (123.456, "123.456"), (-1e-10, "-1e-10"),
     ])
   func doubles(_ value: Double, _ text: String) {
     #expect(JSONValue.double(value).text(indent: nil) == text)
   }
 
-  @Test("a strict text has null where JSON has no word, at any depth")
-  func strict() {
+  @Test("infinities and NaN are transformers 5's objects, or null, at any depth; never bare words")
+  func nonFinite() throws {
     let value: JSONValue = ["a": [.double(.nan), 1.5], "b": ["c": .double(-.infinity)]]
-    #expect(value.text(strict: true) == #"{"a": [null, 1.5], "b": {"c": null}}"#)
+    #expect(value.text(nonFinite: .null) == #"{"a": [null, 1.5], "b": {"c": null}}"#)
+    #expect(
+      value.text()
+        == #"{"a": [{"__float__": "NaN"}, 1.5], "b": {"c": {"__float__": "-Infinity"}}}"#)
+    for text in [value.text(), value.text(indent: 2), value.text(nonFinite: .null)] {
+      _ = try JSONParser.parse(text, file: "x", mode: .strict)
+    }
+  }
+
+  @Test("transformers 5's objects read back as the floats that they stand for, others do not")
+  func tags() throws {
+    let read = try JSONParser.parse(
+      #"{"limit": [0.0, {"__float__": "Infinity"}], "x": {"__float__": "-Infinity"}, "#
+        + #""y": {"__float__": "1.5"}, "z": {"__float__": "Infinity", "more": 1}}"#, file: "x")
+    let value = read.resolvingFloatTags
+    #expect(value["limit"] == [0.0, .double(.infinity)])
+    #expect(value["x"] == .double(-.infinity))
+    #expect(value["y"] == ["__float__": "1.5"])
+    #expect(value["z"] == ["__float__": "Infinity", "more": 1])
+    #expect(value.brief.hasPrefix(#"{"limit": [0.0, Infinity], "x": -Infinity, "#))
   }
 
   @Test("one line and indented texts are Python's")

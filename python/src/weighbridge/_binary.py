@@ -113,7 +113,8 @@ def _document(output: str, messages: str, code: int, command: Tuple[str, ...], a
     except ValueError:
         document = {}
     problems = tuple(build(Problem, p) for p in document.get("problems", []))
-    if document and (code == 0 or (code == 1 and answers_no)):
+    # inspect tells what it can, and ends with 2 where that holds errors.
+    if document and (code == 0 or (code == 1 and answers_no) or (code == 2 and "container" in document)):
         return document
     errors = [p for p in problems if p.severity == "error"]
     message = "\n".join(str(p) for p in errors) or messages.strip() or f"weighbridge ended with exit status {code}"

@@ -136,7 +136,7 @@ class Inspection:
 class Conversion:
     """What a conversion did, or with ``dry_run=True`` would do."""
 
-    #: ``bitwise``, ``exact`` or ``rounding``.
+    #: ``bitwise``, ``exact``, ``rounding`` or, with ``allow_lossy``, ``lossy``.
     exactness: str
     #: Why it is no better than that.
     reasons: Tuple[str, ...]

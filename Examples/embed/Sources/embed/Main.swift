@@ -1,4 +1,5 @@
 import Conversion
+import Hub
 import WeighbridgeKit
 
 /// `embed SOURCE DESTINATION`: what a program does with a checkpoint, without the command.

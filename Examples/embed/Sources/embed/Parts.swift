@@ -1,5 +1,6 @@
 import Checkpoints
 import Conversion
+import Hub
 import Inference
 import Layouts
 import Parity

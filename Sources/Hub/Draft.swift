@@ -1,0 +1,62 @@
+public import Tensors
+
+/// A model on its way from one layout to another: its spec, what each piece is made of, and what was
+/// done to it.
+public struct Draft: Sendable {
+  /// The model.
+  public var spec: ModelSpec
+  /// The place of each sub-layer in its layer of the target.
+  public var slots: [Int]
+  /// The pieces.
+  public var pieces: [PieceID: PieceValue]
+  /// What was done.
+  public var reasons: [Reason] = []
+  /// What the user should know.
+  public var warnings: [Diagnostic] = []
+
+  /// A model of these pieces.
+  public init(spec: ModelSpec, pieces: [PieceID: PieceValue]) {
+    self.spec = spec
+    slots = []
+    self.pieces = pieces
+  }
+
+  /// Notes what was done, once.
+  public mutating func note(_ exactness: Exactness, _ text: String) {
+    let reason = Reason(exactness, text)
+    if !reasons.contains(reason) { reasons.append(reason) }
+  }
+
+  /// Takes out the sub-layers for which `isOut` holds, and renumbers the pieces of the others.
+  package mutating func removeSublayers(where isOut: (Int) -> Bool) {
+    var kept: [ModelSpec.Sublayer] = []
+    var pieces: [PieceID: PieceValue] = self.pieces.filter { $0.key.sublayer == nil }
+    for (old, sublayer) in spec.sublayers.enumerated() where !isOut(old) {
+      for (id, value) in self.pieces where id.sublayer == old {
+        pieces[PieceID(kept.count, id.role)] = value
+      }
+      kept.append(sublayer)
+    }
+    spec.sublayers = kept
+    self.pieces = pieces
+  }
+
+  /// Puts `sublayer` with its pieces before number `place`.
+  package mutating func insert(
+    _ sublayer: ModelSpec.Sublayer, pieces new: [String: PieceValue], at place: Int
+  ) {
+    var pieces: [PieceID: PieceValue] = [:]
+    for (id, value) in self.pieces {
+      let moved = id.sublayer.map { $0 >= place ? $0 + 1 : $0 }
+      pieces[PieceID(moved, id.role)] = value
+    }
+    for (role, value) in new { pieces[PieceID(place, role)] = value }
+    spec.sublayers.insert(sublayer, at: place)
+    self.pieces = pieces
+  }
+
+  /// The numbers of the sub-layers of a kind.
+  package func sublayers(_ kind: String) -> [Int] {
+    spec.sublayers.indices.filter { spec.sublayers[$0].kind == kind }
+  }
+}

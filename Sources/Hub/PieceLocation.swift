@@ -1,0 +1,43 @@
+public import Tensors
+
+/// Rows of a piece that stand together in a tensor.
+public struct RowRun: Sendable, Hashable {
+  /// The tensor's number in the checkpoint.
+  public var tensor: Int
+  /// The first row in the tensor.
+  public var tensorRow: Int
+  /// The first row in the piece.
+  public var pieceRow: Int
+  /// How many rows.
+  public var count: Int
+
+  /// A run.
+  public init(tensor: Int, tensorRow: Int, pieceRow: Int, count: Int) {
+    self.tensor = tensor
+    self.tensorRow = tensorRow
+    self.pieceRow = pieceRow
+    self.count = count
+  }
+}
+
+/// Where a piece lies in a checkpoint: runs of rows of its tensors.
+public struct PieceLocation: Sendable, Hashable {
+  /// The shape of the piece.
+  public var shape: Shape
+  /// The element type.
+  public var dtype: DType
+  /// The runs, in the order of the piece's rows; they cover all of them.
+  public var runs: [RowRun]
+
+  /// A place.
+  public init(shape: Shape, dtype: DType, runs: [RowRun]) {
+    self.shape = shape
+    self.dtype = dtype
+    self.runs = runs
+  }
+
+  /// Bytes of a row: everything behind the first extent.
+  public var rowBytes: Int {
+    shape.dims.dropFirst().reduce(1, *) * dtype.bitWidth / 8
+  }
+}

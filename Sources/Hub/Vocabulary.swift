@@ -1,0 +1,148 @@
+public import OrderedCollections
+public import Tensors
+
+/// What may be said of a model: the kinds of sub-layers with their attributes and pieces.
+///
+/// Each mixer declares its own `MixerKind` beside its kernel; layouts only refer to it by name.
+public struct Vocabulary: Sendable {
+  /// The model as a whole: embeddings, final norm, head.
+  public var model: MixerKind
+  /// The kinds of sub-layers, by name.
+  public var kinds: [String: MixerKind]
+
+  /// A vocabulary of these kinds.
+  public init(model: MixerKind, kinds: [MixerKind]) {
+    self.model = model
+    self.kinds = [String: MixerKind](uniqueKeysWithValues: kinds.map { ($0.name, $0) })
+  }
+}
+
+/// The declaration of one kind of sub-layer.
+public struct MixerKind: Sendable {
+  /// An attribute that changes the mathematics.
+  public struct Attribute: Sendable {
+    /// The name, as in papers: `d_state`, `n_kv_heads`, `rope_base`.
+    public var name: String
+    /// Its value where a layout does not speak of it; `nil` means that a layout must.
+    public var initial: JSONValue?
+    /// What it is, in a few words.
+    public var summary: String
+
+    /// An attribute.
+    public init(_ name: String, default initial: JSONValue? = nil, _ summary: String) {
+      self.name = name
+      self.initial = initial
+      self.summary = summary
+    }
+  }
+
+  /// The value under which a piece has no effect, so that it may be left out or filled in.
+  public enum Identity: Sendable, Hashable {
+    /// Zeros: a bias.
+    case zero
+    /// Ones: the weight of a norm.
+    case one
+  }
+
+  /// A piece passed through a function, which some files hold in place of the piece. A model has one
+  /// of the two; the engine takes whichever is there, so that none is rounded for its sake.
+  public struct Image: Sendable, Hashable {
+    /// The role of the piece.
+    public var of: String
+    /// The function.
+    public var by: PieceFunction
+
+    /// The image of the piece `of`.
+    public init(of role: String, by function: PieceFunction) {
+      of = role
+      by = function
+    }
+  }
+
+  /// A smallest piece of weight.
+  public struct Piece: Sendable {
+    /// The role, unique within the kind: `in_x.weight`.
+    public var role: String
+    /// The shape: an expression for each extent over the kind's and the model's attributes.
+    public var shape: [Expression]
+    /// The value that stands for its absence, if there is one.
+    public var identity: Identity?
+    /// Whether it stays float32 when the rest is cast down (`A_log`, `D`, dt biases).
+    public var keepsFloat32: Bool
+    /// For a table: the values that a framework computes which does not keep it in the file; `nil`
+    /// where the model computes none.
+    public var computed: (@Sendable (ModelSpec) -> [Double]?)?
+    /// The piece that it stands in place of, where it is that one passed through a function.
+    public var image: Image?
+    /// What it is, in a few words.
+    public var summary: String
+
+    /// Whether the framework computes it from sizes: never cast down, as a framework would not.
+    public var isTable: Bool { computed != nil }
+
+    /// Whether `number`, from a file's table, is `computed`: the two differ by the roundings of float32
+    /// in which frameworks compute the table.
+    package static func isSame(_ number: Double, computed: Double) -> Bool {
+      abs(number - computed) <= 2e-6 * abs(computed) + 1e-8
+    }
+
+    /// A piece; each extent is written as an expression, `"2 * d_inner"`.
+    public init(
+      _ role: String, _ shape: [String], identity: Identity? = nil, keepsFloat32: Bool = false,
+      computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, image: Image? = nil, _ summary: String
+    ) {
+      self.image = image
+      self.role = role
+      self.shape = shape.map { Expression(literal: $0) }
+      self.identity = identity
+      self.keepsFloat32 = keepsFloat32 || computed != nil
+      self.computed = computed
+      self.summary = summary
+    }
+  }
+
+  /// The name: `mamba`, `attention`, `gla`, `retention`, `mlp`…
+  public var name: String
+  /// One sentence.
+  public var summary: String
+  /// The attributes, in the order in which they are shown.
+  public var attributes: [Attribute]
+  /// The pieces, in the order in which they are shown.
+  public var pieces: [Piece]
+  /// The pieces of the output projection: where all of them are zero, the sub-layer adds exactly
+  /// nothing to the residual stream. Empty where that is not so.
+  public var outputPieces: [String]
+  /// Attributes of a sub-layer of zeros in a model that has no other of its kind.
+  public var blank: JSONObject
+
+  /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`.
+  public init(
+    name: String, summary: String, attributes: [Attribute], pieces: [Piece],
+    outputPieces: [String] = [], blank: JSONObject = [:], hasNorm: Bool = true
+  ) {
+    self.name = name
+    self.summary = summary
+    self.attributes = (hasNorm ? MixerKind.normAttributes : []) + attributes
+    self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
+    self.outputPieces = outputPieces
+    self.blank = blank
+  }
+
+  /// The piece that is the image of `role`, if there is one.
+  public func image(of role: String) -> Piece? { pieces.first { $0.image?.of == role } }
+
+  /// The piece called `role`.
+  public func piece(_ role: String) -> Piece? { pieces.first { $0.role == role } }
+
+  private static let normAttributes: [Attribute] = [
+    Attribute(
+      "norm", default: "rms",
+      "norm before the mixer: rms, layer, or shared with the sub-layer before"),
+    Attribute("norm_eps", "epsilon of that norm"),
+  ]
+
+  private static let normPieces: [Piece] = [
+    Piece("norm.weight", ["d_model"], identity: .one, "weight of the norm before the mixer"),
+    Piece("norm.bias", ["d_model"], identity: .zero, "its bias (LayerNorm)"),
+  ]
+}

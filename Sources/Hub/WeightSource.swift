@@ -1,0 +1,39 @@
+public import Tensors
+
+/// Where a model's weights come from: the hub's pieces, by name.
+///
+/// Whatever can answer for pieces can be run: a bound checkpoint, a conversion before it is written,
+/// or another source with some pieces exchanged. Calls may come from any thread.
+public protocol WeightSource: Sendable {
+  /// Shape and element type of `piece`; `nil` when the model has no such piece.
+  func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)?
+
+  /// Reads rows of the first axis (elements, for a vector), dense, row-major, little-endian and in
+  /// the piece's own dtype, into `buffer`, which has just their size.
+  ///
+  /// - Throws: whatever keeps the bytes from being read.
+  func read(
+    _ piece: PieceID, rows: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Diagnostic)
+
+  /// All bytes of `piece` where they already lie in memory (a mapped file, an array) and stay there
+  /// as long as the source lives; `nil` where they must be read. They may be misaligned.
+  func resident(_ piece: PieceID) -> UnsafeRawBufferPointer?
+
+  /// Told before a sub-layer's resident pieces are used.
+  ///
+  /// - Throws: whatever says that they are no longer what they were.
+  func checkResident() throws(Diagnostic)
+
+  /// Told when a pass has no more use for a piece: what is resident may leave memory.
+  func letGo(_ piece: PieceID)
+}
+
+extension WeightSource {
+  /// Nothing lies in memory.
+  public func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? { nil }
+  /// Nothing to be checked.
+  public func checkResident() throws(Diagnostic) {}
+  /// Nothing to be let go.
+  public func letGo(_ piece: PieceID) {}
+}

@@ -1,0 +1,15 @@
+/// The file formats that hold tensors.
+public enum Container: String, Sendable, Hashable, CaseIterable {
+  /// Hugging Face's safetensors, single or sharded.
+  case safetensors
+  /// PyTorch's zip checkpoints (`torch.save`).
+  case pytorch
+  /// HDF5, through libhdf5.
+  case hdf5
+  /// The directories of `torch.distributed.checkpoint`: every rank's files and one index.
+  case dcp
+  /// llama.cpp's GGUF, one file or several.
+  case gguf
+  /// numpy's archives of arrays.
+  case npz
+}
