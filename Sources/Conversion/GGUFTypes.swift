@@ -24,12 +24,12 @@ enum GGUFTypes {
 
   /// Notes the blocks.
   static func note(
-    _ draft: inout Draft, _ tensors: [ConversionPlan.Tensor], _ options: ConversionOptions
+    _ model: inout HubModel, _ tensors: [ConversionPlan.Tensor], _ options: ConversionOptions
   ) {
     guard let blocks = options.blocks else { return }
     let count = tensors.count { $0.output.blocks != nil }
     let halves = tensors.count { $0.output.dtype == .f16 }
-    draft.note(
+    model.note(
       .rounding,
       "\(count) matrices are rounded to \(blocks.rawValue), 32 numbers with one scale"
         + (halves > 0

@@ -26,12 +26,22 @@ public struct Planner: Sendable {
   public func plan(
     _ bound: BoundModel, to targets: [Layout], options: ConversionOptions, reader: PieceReader
   ) throws -> ConversionPlan {
+    var model = HubModel(bound, source: reader.source)
+    if let rows = options.vocabularyRows { try VocabularyResize.apply(&model, rows: rows) }
+    try checkImages(model)
+    noteBlocks(&model, bound)
+
     var closest: Refusal?
     for target in ordered(targets, for: bound) {
-      do {
-        return try plan(bound, to: target, options: options, reader: reader)
-      } catch let refusal as Refusal {
-        if refusal.isCloser(than: closest) { closest = refusal }
+      if target.name == bound.layout.name, !bound.isLegacy {
+        return SameLayoutPlan.make(bound, model, vocabulary, options: options)
+      }
+      for attempt in try attempts(model, bound, target) {
+        do {
+          return try plan(attempt, bound, options)
+        } catch let refusal as Refusal {
+          if refusal.isCloser(than: closest) { closest = refusal }
+        }
       }
     }
     throw closest
@@ -42,6 +52,42 @@ public struct Planner: Sendable {
             code: "convert.no-target", subject: bound.layout.name,
             message: "no layout of this framework can be written")
         ])
+  }
+
+  /// A model laid out in a target's layers, to be tried.
+  private struct Attempt {
+    var target: Layout
+    /// The model without or with its sub-layers of zeros.
+    var model: HubModel
+    /// The layers; `nil` for a model that no pattern of the target holds.
+    var pattern: Layout.Write.Pattern?
+  }
+
+  /// Every way to lay `model` out in `target`, the preferred first.
+  private func attempts(
+    _ model: HubModel, _ bound: BoundModel, _ target: Layout
+  ) throws(Diagnostic) -> [Attempt] {
+    guard let write = target.write else { return [Attempt(target: target, model: model)] }
+    var model = model
+    if target.name == bound.layout.name {
+      model.note(.bitwise, "an older form of the layout is written in its present one")
+    }
+    // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
+    // shape of layers.
+    var variants = [model]
+    if write.rewrites.contains("drop_zero_mlp"),
+      let fewer = try ZeroSublayers.dropped(from: model, vocabulary)
+    {
+      variants.insert(fewer, at: 0)
+    }
+    return variants.flatMap { variant in
+      let fitting = write.patterns.compactMap { pattern in
+        PatternFit.arrange(variant, into: pattern, vocabulary: vocabulary).map {
+          Attempt(target: target, model: $0, pattern: pattern)
+        }
+      }
+      return fitting.isEmpty ? [Attempt(target: target, model: variant)] : fitting
+    }
   }
 
   /// The source's own layout first, then those of its family.
@@ -55,61 +101,21 @@ public struct Planner: Sendable {
     return targets.enumerated().sorted { (rank($0.1), $0.0) < (rank($1.1), $1.0) }.map(\.1)
   }
 
-  private func plan(
-    _ bound: BoundModel, to target: Layout, options: ConversionOptions, reader: PieceReader
-  ) throws -> ConversionPlan {
-    var draft = Draft(bound)
-    if let rows = options.vocabularyRows {
-      try VocabularyResize.apply(&draft, rows: rows, reader: reader)
-    }
-    try checkImages(draft, reader)
-    noteBlocks(&draft, bound, reader)
-    if target.name == bound.layout.name, !bound.isDated {
-      return SameLayoutPlan.make(bound, draft, vocabulary, options: options)
-    }
-    if target.name == bound.layout.name {
-      draft.note(.bitwise, "an older form of the layout is written in its present one")
-    }
-    guard let write = target.write else {
-      throw Refusal(
-        layout: target,
-        problems: [
-          Diagnostic(
-            code: "convert.read-only", subject: target.name, message: "can be read, not written")
-        ])
-    }
-    // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
-    // shape of layers.
-    var drafts = [draft]
-    if write.rewrites.contains("drop_zero_mlp"),
-      let fewer = try ZeroSublayers.dropped(from: draft, vocabulary, reader: reader)
-    {
-      drafts.insert(fewer, at: 0)
-    }
-    var firstRefusal: Refusal?
-    for draft in drafts {
-      do {
-        return try express(draft, bound, target, write, options, reader)
-      } catch let refusal as Refusal {
-        if refusal.isCloser(than: firstRefusal) { firstRefusal = refusal }
-      }
-    }
-    throw firstRefusal!
-  }
-
   /// A that is not negative has no logarithm, and no model computes with it.
-  private func checkImages(_ draft: Draft, _ reader: PieceReader) throws(Diagnostic) {
-    for (id, value) in draft.pieces.sorted(by: { $0.key < $1.key }) {
+  private func checkImages(_ model: HubModel) throws(Diagnostic) {
+    for (id, value) in model.pieces.sorted(by: { $0.key < $1.key }) {
       guard let number = id.sublayer,
-        vocabulary.kinds[draft.spec.sublayers[number].kind]?.piece(id.role)?.image != nil
+        vocabulary.kinds[model.spec.sublayers[number].kind]?.piece(id.role)?.image != nil
       else { continue }
       var found = 0.0
-      let isSound = try reader.all(value) { _, number in
+      let isSound = try model.reader.all(value) { _, number in
         found = number
         return number < 0 && number.isFinite
       }
       guard !isSound else { continue }
-      let name = value.origin?.runs.first.map { reader.source.tensors[$0.tensor].name.string }
+      let name = value.origin?.runs.first.map {
+        model.reader.source.tensors[$0.tensor].name.string
+      }
       throw Diagnostic(
         code: "convert.decay", subject: name ?? id.description,
         message: "holds \(found), but A = -exp(A_log) is below 0 and finite",
@@ -118,61 +124,52 @@ public struct Planner: Sendable {
   }
 
   /// Blocks are carried on as the numbers that they stand for.
-  private func noteBlocks(_ draft: inout Draft, _ bound: BoundModel, _ reader: PieceReader) {
+  private func noteBlocks(_ model: inout HubModel, _ bound: BoundModel) {
     var types: [String] = []
     for info in bound.inventory.infos {
       if let type = info.stored?.type, !types.contains(type) { types.append(type) }
     }
     guard !types.isEmpty else { return }
-    draft.note(
+    model.note(
       .exact,
       "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
     )
   }
 
-  /// Finds a pattern that holds the draft's sub-layers, and expresses it so.
-  private func express(
-    _ draft: Draft, _ bound: BoundModel, _ target: Layout, _ write: Layout.Write,
-    _ options: ConversionOptions, _ reader: PieceReader
+  /// The plan of an attempt: config, read back and compared, and the tensors.
+  private func plan(
+    _ attempt: Attempt, _ bound: BoundModel, _ options: ConversionOptions
   ) throws -> ConversionPlan {
-    var refusal: Refusal?
-    for pattern in write.patterns {
-      guard var folded = PatternFit.fold(draft, into: pattern, vocabulary: vocabulary) else {
-        continue
-      }
-      Padding.apply(&folded, write.paddings, vocabulary)
-      do {
-        return try finish(folded, pattern.name, bound, target, write, options, reader)
-      } catch let other as Refusal {
-        if other.isCloser(than: refusal) { refusal = other }
-      }
-    }
-    throw refusal
-      ?? Refusal(
+    let target = attempt.target
+    guard let write = target.write else {
+      throw Refusal(
         layout: target,
-        problems: PatternFit.explain(draft, target, write, ConfigProvenance(bound, vocabulary)))
-  }
-
-  private func finish(
-    _ folded: Draft, _ pattern: String, _ bound: BoundModel, _ target: Layout,
-    _ write: Layout.Write, _ options: ConversionOptions, _ reader: PieceReader
-  ) throws -> ConversionPlan {
-    var draft = folded
+        problems: [
+          Diagnostic(
+            code: "convert.read-only", subject: target.name, message: "can be read, not written")
+        ])
+    }
+    var model = attempt.model
+    guard let pattern = attempt.pattern?.name else {
+      throw Refusal(
+        layout: target,
+        problems: PatternFit.explain(model, target, write, ConfigProvenance(bound, vocabulary)))
+    }
+    Padding.apply(&model, write.paddings, vocabulary)
     let writer = ConfigWriter(layout: target, write: write, source: bound.config)
     func readBack() throws(Diagnostic) -> (JSONObject, Expansion) {
-      let config = try writer.config(for: draft, pattern: pattern, options: options)
+      let config = try writer.config(for: model, pattern: pattern, options: options)
       return (config, target.expand(config: config, vocabulary: vocabulary, inventory: nil))
     }
-    if let when = write.when, try !writer.holds(when, for: draft, pattern: pattern) {
+    if let when = write.when, try !writer.holds(when, for: model, pattern: pattern) {
       throw Refusal(layout: target, problems: [ConfigWriter.notOfThisKind(target, when)])
     }
     var (config, expansion) = try readBack()
     var changed = false
     for name in write.rewrites {
       guard let rewrite = Rewrite.all[name] else { continue }
-      let context = RewriteContext(
-        target: expansion.spec, vocabulary: vocabulary, reader: reader)
-      if try rewrite.apply(&draft, context) { changed = true }
+      let context = RewriteContext(target: expansion.spec, vocabulary: vocabulary)
+      if try rewrite.apply(&model, context) { changed = true }
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }
@@ -181,9 +178,9 @@ public struct Planner: Sendable {
     var comparison = SpecComparison(
       target: target, write: write, vocabulary: vocabulary,
       provenance: ConfigProvenance(bound, vocabulary))
-    comparison.compare(&draft, expansion.spec)
+    comparison.compare(&model, expansion.spec)
     var assembler = Assembler(
-      draft: draft, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
+      model: model, expansion: expansion, vocabulary: vocabulary, options: options)
     try assembler.assemble()
     // A piece that is missing because the target computes something else is said by the comparison.
     let problems =
@@ -194,14 +191,14 @@ public struct Planner: Sendable {
     guard problems.isEmpty else {
       throw Refusal(layout: target, problems: problems, isNear: true)
     }
-    let reasons = assembler.draft.reasons
+    let reasons = assembler.model.reasons
     var spec = expansion.spec
-    if spec["tied"] == .null { spec.attributes["tied"] = assembler.draft.spec["tied"] }
+    if spec["tied"] == .null { spec.attributes["tied"] = assembler.model.spec["tied"] }
     return ConversionPlan(
       from: bound.layout, to: target, spec: spec,
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings
+      warnings: bound.problems.filter { $0.severity == .warning } + assembler.model.warnings
         + ConfigWriter.warnings(config))
   }
 }

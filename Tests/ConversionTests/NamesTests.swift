@@ -142,7 +142,9 @@ struct WrapperTests {
     let problems = try weighbridge.inspect(CheckpointInput(path: directory.file("in"))).problems
     #expect(problems.map(\.code) == ["layout.unknown"])
     #expect(
-      failure { _ = try Converted(directory.file("in"), to: "fla") }.map(\.code) == ["layout.unknown"])
+      failure { _ = try Converted(directory.file("in"), to: "fla") }.map(\.code) == [
+        "layout.unknown"
+      ])
   }
 }
 

@@ -20,7 +20,9 @@ struct BundledLayoutTests {
     #expect(Self.library.layouts.map(\.name) == names.sorted())
     #expect(
       Set(Self.library.frameworks)
-        == ["hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino", "gguf", "candle"])
+        == [
+          "hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino", "gguf", "candle",
+        ])
   }
 
   @Test("it uses only attributes and pieces of the vocabulary", arguments: library.layouts)
