@@ -196,7 +196,8 @@ extension Weighbridge {
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
     problems = unique
     if dryRun {
-      let names = [name] + (plan.to.files.config == name ? [] : [plan.to.files.config])
+      let weights = container == .dcp ? DCPWriter.names(ranks: request.ranks) : [name]
+      let names = weights + (plan.to.files.config == name ? [] : [plan.to.files.config])
       return ConversionResult(
         plan: plan, outputs: names.map { "\(request.destination)/\($0)" }, problems: problems)
     }

@@ -36,7 +36,8 @@ extension Weighbridge {
   /// - Throws: `output.file-name`.
   func checkName(_ destination: String) throws(Diagnostic) {
     let endings = [
-      ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".gguf", ".npz", ".json",
+      ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".gguf", ".npz", ".distcp",
+      ".json",
     ]
     var name = destination
     while name.count > 1, name.hasSuffix("/") { name.removeLast() }

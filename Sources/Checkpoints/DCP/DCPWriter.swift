@@ -103,7 +103,7 @@ public final class DCPWriter: TensorSink {
 
   /// The names of the files that so many ranks write, the index last.
   public static func names(ranks: Int) -> [String] {
-    (0..<max(ranks, 0)).map(fileName) + [DCPFiles.indexName]
+    (0..<min(max(ranks, 0), rankLimit)).map(fileName) + [DCPFiles.indexName]
   }
 
   /// `__2_0.distcp`.
