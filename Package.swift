@@ -58,6 +58,10 @@ let package = Package(
     .target(
       name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
+    // Files and directories that appear whole or not at all.
+    .target(
+      name: "Output", dependencies: ["Tensors", "Checkpoints", crypto, collections],
+      swiftSettings: strict),
     // A model as pieces that belong to no framework; everything meets here.
     .target(name: "Hub", dependencies: ["Tensors", collections], swiftSettings: hot),
     // Names, shapes and configs, as data.
@@ -81,14 +85,14 @@ let package = Package(
     .target(
       name: "WeighbridgeKit",
       dependencies: [
-        "Tensors", "Hub", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity",
-        collections, crypto,
+        "Tensors", "Hub", "Checkpoints", "Output", "Layouts", "Conversion", "Inference", "Parity",
+        collections,
       ], swiftSettings: strict),
     .target(
       name: "Commands",
       dependencies: [
-        "WeighbridgeKit", "Tensors", "Hub", "Checkpoints", "Conversion", "Layouts", "Inference",
-        "Parity", argumentParser, collections,
+        "WeighbridgeKit", "Tensors", "Hub", "Checkpoints", "Output", "Conversion", "Layouts",
+        "Inference", "Parity", argumentParser, collections,
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
@@ -114,7 +118,7 @@ let package = Package(
     .testTarget(
       name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"],
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "Output", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "LayoutsTests", dependencies: ["Layouts", "Inference", "TestSupport"],

@@ -167,7 +167,7 @@ public struct CheckpointLocation: Sendable, Hashable {
   }
 
   /// Whether a file of this name may hold weights.
-  static func hasWeightsEnding(_ name: String) -> Bool {
+  package static func hasWeightsEnding(_ name: String) -> Bool {
     weightsEnding(of: name) != nil || isIndex(name) || name.hasSuffix(".distcp")
   }
 

@@ -130,7 +130,8 @@ public struct Executor: Sendable {
 
   /// Computes a block.
   static func fill(
-    _ bytes: UnsafeMutableRawBufferPointer, _ block: TransferList.Block, _ tensor: ConversionPlan.Tensor,
+    _ bytes: UnsafeMutableRawBufferPointer, _ block: TransferList.Block,
+    _ tensor: ConversionPlan.Tensor,
     _ reader: PieceReader
   ) throws(Diagnostic) -> CastCounts {
     var counts = CastCounts()

@@ -29,7 +29,8 @@ struct PlannedValues {
     _ vocabulary: Vocabulary
   ) throws {
     // The same layout moves bytes and computes nothing.
-    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty else {
+    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty
+    else {
       return nil
     }
     var model = HubModel(a.bound, source: a.reader.source)

@@ -1,17 +1,17 @@
 import Tensors
 
 /// The files of a sharded checkpoint: which there are, and which the index means.
-struct DCPFiles {
+package struct DCPFiles {
   /// The files that were opened.
   private(set) var files: [RandomAccessFile] = []
   private var numbers: [TensorName: Int] = [:]
   private let directory: String
 
   /// The index's name.
-  static let indexName = ".metadata"
+  package static let indexName = ".metadata"
 
   /// Whether a directory with these names is a sharded checkpoint, finished or not.
-  static func isSharded(_ names: [String]) -> Bool {
+  package static func isSharded(_ names: [String]) -> Bool {
     names.contains { $0 == indexName || $0 == indexName + ".tmp" || isPart($0) }
   }
 
