@@ -56,7 +56,8 @@ let package = Package(
     .target(name: "CHDF5Loader", dependencies: ["CHDF5"]),
     .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
+      name: "Checkpoints",
+      dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
     // Files and directories that appear whole or not at all.
     .target(
@@ -133,7 +134,8 @@ let package = Package(
     .testTarget(
       name: "ParityTests",
       dependencies: [
-        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "TestSupport",
+        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts",
+        "TestSupport",
       ], swiftSettings: strict),
     .testTarget(
       name: "CommandsTests",
