@@ -175,8 +175,10 @@ extension Weighbridge {
         weights: OverlayWeights(
           OverlayWeights(planned.side.weights, with: sideA.weights, exchanged: own),
           with: sideB.weights, exchanged: weights.deliberate.union(weights.tables)))
-      weights.differing = planned.differing
-      pair.problems.append(planned.note(pair.a, of: "B"))
+      // Their place is the plan's; digits that A lost are A's own.
+      weights.differing = planned.differing.union(
+        planned.moved.filter { pair.a.model.pieces[$0]?.dtype != pair.b.model.pieces[$0]?.dtype })
+      pair.problems += [planned.note(pair.a, of: "B")].compactMap { $0 }
     } else if let planned = forward {
       func withTables(_ side: Side) -> Side {
         Side(
@@ -189,14 +191,14 @@ extension Weighbridge {
         commonRows: rows)
       let report = try exact.run(Double.self)
       if report.passes {
-        weights.deliberate.formUnion(planned.rounded)
+        weights.deliberate.formUnion(planned.rounded.union(planned.moved))
         weights.differing = planned.differing
         reference = Side(
           spec: planned.side.spec,
           weights: OverlayWeights(
             planned.side.weights, with: sideB.weights,
             exchanged: weights.deliberate.union(weights.tables)))
-        pair.problems.append(planned.note(pair.b, of: "A"))
+        pair.problems += [planned.note(pair.b, of: "A")].compactMap { $0 }
       }
     }
     tolerance.isTight = request.precision == .float64
