@@ -32,7 +32,8 @@ struct PlannedValues {
     _ vocabulary: Vocabulary
   ) throws {
     // The same layout moves bytes and computes nothing.
-    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty else {
+    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty
+    else {
       return nil
     }
     var model = HubModel(a.bound, source: a.reader.source)
@@ -88,7 +89,8 @@ struct PlannedValues {
     _ plannedReader: PieceReader
   ) throws(Diagnostic) -> Bool {
     let (from, to) = (planned.dtype, found.dtype)
-    guard found.shape == planned.shape, found.isMove, from == to || from.isFloat && to.isFloat else {
+    guard found.shape == planned.shape, found.isMove, from == to || from.isFloat && to.isFloat
+    else {
       return false
     }
     let rowBytes = found.shape.rowElements * to.bitWidth / 8
@@ -113,7 +115,7 @@ struct PlannedValues {
   }
 
   /// Half the spacing of a type, relative to the number.
-  private static func roundoff(_ dtype: DType) -> Double? {
+  static func roundoff(_ dtype: DType) -> Double? {
     switch dtype {
     case .bf16: 0x1p-8
     case .f16: 0x1p-11
