@@ -145,7 +145,7 @@ public struct CheckpointLocation: Sendable, Hashable {
   }
 
   /// Whether a file of this name may hold weights.
-  static func hasWeightsEnding(_ name: String) -> Bool {
+  package static func hasWeightsEnding(_ name: String) -> Bool {
     weightsEnding(of: name) != nil || isIndex(name)
   }
 

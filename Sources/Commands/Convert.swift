@@ -40,11 +40,11 @@ struct Convert: Command {
 
   @Option(
     help: ArgumentHelp(
-      "The source's layout, where it is not to be found out.", valueName: "layout"),
+      "The source's layout; detected by default.", valueName: "layout"),
     completion: Completions.frameworks)
   var from: String?
 
-  @Option(help: "The container to write; by default the target's own.")
+  @Option(help: "The container to write; the target's own by default.")
   var container: Container?
 
   @Option(help: "Cast floating-point tensors to this type.")
@@ -66,7 +66,7 @@ struct Convert: Command {
     help: "Convert also where something is lost: rows of the vocabulary, values beyond the type.")
   var allowLossy = false
 
-  @Flag(help: "Decide everything, write nothing.")
+  @Flag(help: "Plan and print, but write nothing.")
   var dryRun = false
 
   @Flag(help: "Replace what a conversion writes in an existing destination; the rest stays.")
@@ -76,7 +76,7 @@ struct Convert: Command {
     help: "Read back what was written, and compare its bytes and what it computes with the source.")
   var verify = false
 
-  @Flag(name: .customLong("no-fsync"), help: "Do not wait until the bytes are on the disk.")
+  @Flag(name: .customLong("no-fsync"), help: "Do not wait for the bytes to reach the disk.")
   var noFsync = false
 
   @Flag(
@@ -84,7 +84,7 @@ struct Convert: Command {
     help: "Write weighbridge.json, the digests that `weighbridge check` compares with.")
   var sha256 = false
 
-  @Flag(help: "Keep finished shards when interrupted, and go on from them.")
+  @Flag(help: "Keep finished shards when interrupted, and resume from them.")
   var resume = false
 
   @OptionGroup var input: InputOptions

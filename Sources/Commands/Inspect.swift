@@ -8,7 +8,7 @@ import WeighbridgeKit
 struct Inspect: Command {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
-    abstract: "Tell what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
+    abstract: "Show what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
     discussion: """
       Reads headers only, unless --stats or --report is given. Exit status 2 when tensors are missing \
       or the config does not fit, after telling what it can.

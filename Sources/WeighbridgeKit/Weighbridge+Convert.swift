@@ -3,6 +3,7 @@ public import Conversion
 import Hub
 import Layouts
 import OrderedCollections
+import Output
 public import Tensors
 
 /// What a conversion should do.
@@ -209,7 +210,7 @@ extension Weighbridge {
         let journal = Journal(
           plan: Digest.of(JSONValue.object(plan.document).text()), sources: loaded.source.files,
           shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)"
-            + (request.input.key.map { " key \($0)" } ?? ""))
+            + (request.input.key.map { " key \($0)" } ?? ""), version: Self.version)
         if directory.isContinued, journal.isForeign(in: directory.path) {
           problems.append(
             Diagnostic(

@@ -4,6 +4,7 @@ import Hub
 public import Inference
 import Layouts
 import OrderedCollections
+import Output
 public import Tensors
 
 #if canImport(Glibc)

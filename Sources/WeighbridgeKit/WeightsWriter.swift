@@ -2,6 +2,7 @@ import Checkpoints
 import Conversion
 import Hub
 import OrderedCollections
+import Output
 import Tensors
 
 #if canImport(Glibc)

@@ -226,7 +226,8 @@ enum ConversionTable {
     .array(
       conversions.map { conversion in
         [
-          "model": .string(conversion.exampleModel.name), "layout": .string(conversion.exampleModel.layout),
+          "model": .string(conversion.exampleModel.name),
+          "layout": .string(conversion.exampleModel.layout),
           "framework": .string(conversion.framework),
           "fixture": conversion.exampleModel.fixture.map { .string($0) } ?? .null,
           "to": .object(conversion.verdicts.mapValues(value)),

@@ -10,7 +10,8 @@ struct Rewrite: Sendable {
   /// The name, as layouts have it.
   var name: String
   /// Changes the model towards what the target's config was read back as; returns whether it did.
-  var apply: @Sendable (_ model: inout HubModel, _ context: RewriteContext) throws(Diagnostic) -> Bool
+  var apply:
+    @Sendable (_ model: inout HubModel, _ context: RewriteContext) throws(Diagnostic) -> Bool
 
   /// Every rewrite, by name.
   static let all: [String: Rewrite] = {

@@ -1,5 +1,4 @@
-import Hub
-import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -10,10 +9,10 @@ import Tensors
 #endif
 
 /// A single file on its way: written beside its place under a hidden name and renamed.
-enum PartialFile {
+package enum PartialFile {
   /// Where to write what will stand at `directory/name`. What runs that were ended have left of the
   /// same file goes.
-  static func path(of name: String, in directory: String) -> String {
+  package static func path(of name: String, in directory: String) -> String {
     let (stem, ending) = (".\(name).", ".partial")
     for other in (try? TextFile.names(in: directory)) ?? []
     where other.hasPrefix(stem) && other.hasSuffix(ending) {

@@ -1,6 +1,5 @@
 import Checkpoints
-import Hub
-import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -12,11 +11,11 @@ import Tensors
 
 /// A trace's place on the disk: written whole or not at all, and over nothing but an older trace. A
 /// slip of the hand must not replace the weights that it is a trace of.
-struct TracePlace {
+package struct TracePlace {
   /// Where the file is written first.
-  let directory: String
+  package let directory: String
   /// Its name there.
-  let partial: String
+  package let partial: String
   private let path: String
 
   /// Looks at the place before the work begins.
@@ -24,7 +23,7 @@ struct TracePlace {
   /// - Parameter sources: files that are read.
   /// - Throws: `trace.path` for a place that cannot hold a trace; `trace.exists` where another kind of
   ///   file, or one that is read, stands.
-  init(_ path: String, sources: [String]) throws(Diagnostic) {
+  package init(_ path: String, sources: [String]) throws(Diagnostic) {
     let parts = path.split(separator: "/", omittingEmptySubsequences: false)
     let parent = parts.dropLast().joined(separator: "/")
     directory = parts.count > 1 ? (parent.isEmpty ? "/" : parent) : "."
@@ -59,14 +58,14 @@ struct TracePlace {
   /// Puts the file in its place.
   ///
   /// - Throws: `io.write`.
-  func commit() throws(Diagnostic) {
+  package func commit() throws(Diagnostic) {
     guard rename("\(directory)/\(partial)", path) == 0 else {
       throw Diagnostic.system("io.write", path, "cannot be put in place")
     }
   }
 
   /// Removes what was written.
-  func discard() { unlink("\(directory)/\(partial)") }
+  package func discard() { unlink("\(directory)/\(partial)") }
 
   private static func isTrace(_ path: String) -> Bool {
     guard let reader = try? SafetensorsReader(path: path) else { return false }

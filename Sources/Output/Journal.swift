@@ -1,6 +1,5 @@
-import Hub
 import OrderedCollections
-import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -12,34 +11,43 @@ import Tensors
 
 /// What an interrupted conversion has finished: one JSON line for what it is a conversion of, and one
 /// for each finished shard. A line that was cut short does not count.
-struct Journal {
-  static let fileName = ".weighbridge-journal"
+package struct Journal {
+  package static let fileName = ".weighbridge-journal"
 
   /// A finished shard.
-  struct Entry {
-    var name: String
-    var byteCount: Int
-    var sha256: String
+  package struct Entry {
+    package var name: String
+    package var byteCount: Int
+    package var sha256: String
+
+    package init(name: String, byteCount: Int, sha256: String) {
+      self.name = name
+      self.byteCount = byteCount
+      self.sha256 = sha256
+    }
   }
 
   /// The digest of the plan.
-  let plan: String
+  package let plan: String
   /// The source files with their state.
-  let sources: [RandomAccessFile]
+  package let sources: [RandomAccessFile]
   /// What decides the shards' bytes besides the plan.
-  let shards: String
+  package let shards: String
+  /// The tool's version: another may write other bytes.
+  package let version: String
   private var path = ""
   private var sync = true
 
-  init(plan: String, sources: [RandomAccessFile], shards: String) {
+  package init(plan: String, sources: [RandomAccessFile], shards: String, version: String) {
     self.plan = plan
     self.sources = sources
     self.shards = shards
+    self.version = version
   }
 
   private var head: String {
     JSONValue.object([
-      "journal": 1, "version": .string(Weighbridge.version), "plan": .string(plan),
+      "journal": 1, "version": .string(version), "plan": .string(plan),
       "shards": .string(shards),
       "sources": .array(
         sources.map {
@@ -54,7 +62,8 @@ struct Journal {
 
   /// The finished shards of an earlier run of the same conversion; begins a new journal where there
   /// is none or another's.
-  mutating func open(in directory: String, sync: Bool) throws(Diagnostic) -> [String: Entry] {
+  package mutating func open(in directory: String, sync: Bool) throws(Diagnostic) -> [String: Entry]
+  {
     path = directory + "/" + Self.fileName
     self.sync = sync
     var finished: [String: Entry] = [:]
@@ -87,7 +96,7 @@ struct Journal {
   }
 
   /// Whether a journal of another conversion lies in `directory`.
-  func isForeign(in directory: String) -> Bool {
+  package func isForeign(in directory: String) -> Bool {
     guard let file = try? RandomAccessFile(path: directory + "/" + Self.fileName),
       let bytes = try? file.bytes(at: 0, count: file.byteCount)
     else { return false }
@@ -102,7 +111,7 @@ struct Journal {
   }
 
   /// Notes a shard that is finished and on the disk.
-  func add(_ entry: Entry) throws(Diagnostic) {
+  package func add(_ entry: Entry) throws(Diagnostic) {
     let descriptor = openForAppending(path)
     guard descriptor >= 0 else { throw Diagnostic.system("io.write", path, "cannot be opened") }
     defer { close(descriptor) }
@@ -113,7 +122,7 @@ struct Journal {
   }
 
   /// Removes it when all is done.
-  func remove() throws(Diagnostic) {
+  package func remove() throws(Diagnostic) {
     guard unlink(path) == 0 else { throw Diagnostic.system("io.write", path, "cannot be removed") }
   }
 }

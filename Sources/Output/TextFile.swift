@@ -1,5 +1,4 @@
-import Hub
-import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -10,14 +9,14 @@ import Tensors
 #endif
 
 /// Small files beside the weights.
-enum TextFile {
+package enum TextFile {
   /// Writes a text.
-  static func write(_ text: String, to path: String) throws(Diagnostic) {
+  package static func write(_ text: String, to path: String) throws(Diagnostic) {
     try write(bytes: Array(text.utf8), to: path)
   }
 
   /// Writes bytes.
-  static func write(bytes: [UInt8], to path: String) throws(Diagnostic) {
+  package static func write(bytes: [UInt8], to path: String) throws(Diagnostic) {
     let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw Diagnostic.system("io.write", path, "cannot be created") }
     defer { close(descriptor) }
@@ -35,7 +34,7 @@ enum TextFile {
   }
 
   /// The names in a directory, sorted.
-  static func names(in path: String) throws(Diagnostic) -> [String] {
+  package static func names(in path: String) throws(Diagnostic) -> [String] {
     guard let directory = opendir(path) else {
       throw Diagnostic.system("io.open", path, "cannot be listed")
     }

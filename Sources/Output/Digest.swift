@@ -1,17 +1,17 @@
-import Checkpoints
 import Crypto
-import Hub
-import Tensors
+package import Tensors
 
 /// SHA-256, in blocks, so that memory stays small whatever the size of the file.
-struct Digest {
+package struct Digest {
   private static let blockBytes = 4 << 20
   private var hasher = SHA256()
 
-  mutating func update(_ bytes: UnsafeRawBufferPointer) { hasher.update(bufferPointer: bytes) }
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    hasher.update(bufferPointer: bytes)
+  }
 
   /// The digest of everything so far, in hexadecimal.
-  var hex: String {
+  package var hex: String {
     var text: [UInt8] = []
     let digits = Array("0123456789abcdef".utf8)
     for byte in hasher.finalize() {
@@ -21,20 +21,20 @@ struct Digest {
     return String(decoding: text, as: UTF8.self)
   }
 
-  static func of(_ text: String) -> String {
+  package static func of(_ text: String) -> String {
     var digest = Digest()
     var text = text
     text.withUTF8 { digest.update(UnsafeRawBufferPointer($0)) }
     return digest.hex
   }
 
-  static func of(_ file: RandomAccessFile) throws(Diagnostic) -> String {
+  package static func of(_ file: RandomAccessFile) throws(Diagnostic) -> String {
     try of(byteCount: file.byteCount) { (range, buffer) throws(Diagnostic) in
       try file.read(at: range.lowerBound, into: buffer)
     }
   }
 
-  static func of(_ tensor: Int, in source: any TensorSource) throws(Diagnostic) -> String {
+  package static func of(_ tensor: Int, in source: any TensorSource) throws(Diagnostic) -> String {
     try of(byteCount: source.tensors[tensor].byteCount) { (range, buffer) throws(Diagnostic) in
       try source.read(tensor, bytes: range, into: buffer)
     }

@@ -1,5 +1,3 @@
-import Tensors
-
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -9,12 +7,12 @@ import Tensors
 #endif
 
 /// What the checkpoint code asks about paths.
-enum FilePath {
+package enum FilePath {
   /// What stands at a path, links followed.
-  enum Kind { case file, directory, other, nothing }
+  package enum Kind { case file, directory, other, nothing }
 
   /// What stands at `path`.
-  static func kind(_ path: String) -> Kind {
+  package static func kind(_ path: String) -> Kind {
     var info = stat()
     guard stat(path, &info) == 0 else { return .nothing }
     switch info.st_mode & S_IFMT {
@@ -25,46 +23,46 @@ enum FilePath {
   }
 
   /// Whether anything stands at `path`, a dangling link included.
-  static func exists(_ path: String) -> Bool {
+  package static func exists(_ path: String) -> Bool {
     var info = stat()
     return lstat(path, &info) == 0
   }
 
   /// The absolute path with every link resolved; `nil` when something is missing.
-  static func real(_ path: String) -> String? {
+  package static func real(_ path: String) -> String? {
     guard let resolved = realpath(path, nil) else { return nil }
     defer { free(resolved) }
     return String(cString: resolved)
   }
 
   /// Without slashes at the end.
-  static func trimmed(_ path: String) -> String {
+  package static func trimmed(_ path: String) -> String {
     var path = Substring(path)
     while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
     return String(path)
   }
 
   /// The path of the directory that holds `path`; `.` for a bare name.
-  static func directory(of path: String) -> String {
+  package static func directory(of path: String) -> String {
     let path = trimmed(path)
     guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
     return slash == path.startIndex ? "/" : trimmed(String(path[..<slash]))
   }
 
   /// The nearest directory above `path` that is there.
-  static func firstStanding(above path: String) -> String {
+  package static func firstStanding(above path: String) -> String {
     var place = directory(of: path)
     while !exists(place), place != ".", place != "/" { place = directory(of: place) }
     return place
   }
 
   /// The last component.
-  static func name(of path: String) -> String {
+  package static func name(of path: String) -> String {
     String(trimmed(path).split(separator: "/").last ?? "")
   }
 
   /// Whether the real path `inner` is `outer` or lies below it.
-  static func isInside(_ inner: String, _ outer: String) -> Bool {
+  package static func isInside(_ inner: String, _ outer: String) -> Bool {
     if inner == outer || outer == "/" { return true }
     return inner.utf8.starts(with: outer.utf8)
       && inner.utf8.dropFirst(outer.utf8.count).first == UInt8(ascii: "/")
@@ -74,7 +72,7 @@ enum FilePath {
   ///
   /// Hugging Face's cache keeps `snapshots/<revision>/<name>` as links to `blobs/<digest>`, which
   /// belong to it.
-  static func outside(_ path: String, of directory: String) -> String? {
+  package static func outside(_ path: String, of directory: String) -> String? {
     guard let real = real(path), let home = Self.real(directory) else { return nil }
     if isInside(real, home) { return nil }
     let snapshots = Self.directory(of: home)
@@ -84,12 +82,12 @@ enum FilePath {
   }
 
   /// A file or directory, whatever path leads to it.
-  struct Identity: Hashable {
+  package struct Identity: Hashable {
     private var device: UInt64
     private var inode: UInt64
 
     /// What stands at `path`, links followed; `nil` for nothing.
-    init?(_ path: String) {
+    package init?(_ path: String) {
       var info = stat()
       guard stat(path, &info) == 0 else { return nil }
       device = UInt64(truncatingIfNeeded: info.st_dev)
@@ -97,7 +95,7 @@ enum FilePath {
     }
 
     /// The directories above the real path `path`, up to the root.
-    static func ancestors(of path: String) -> Set<Identity> {
+    package static func ancestors(of path: String) -> Set<Identity> {
       var found: Set<Identity> = []
       var path = path
       while path != "/" {
@@ -112,7 +110,7 @@ enum FilePath {
   /// The names in a directory, in order.
   ///
   /// - Throws: `io.open`.
-  static func names(in directory: String) throws(Diagnostic) -> [String] {
+  package static func names(in directory: String) throws(Diagnostic) -> [String] {
     guard let stream = opendir(directory) else {
       throw Diagnostic.system("io.open", directory, "cannot be listed")
     }

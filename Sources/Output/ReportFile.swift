@@ -1,4 +1,3 @@
-import Hub
 public import Tensors
 
 #if canImport(Glibc)

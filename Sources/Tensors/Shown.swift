@@ -1,6 +1,6 @@
 /// A text from a file as a message shows it: quoted, control and direction characters escaped, cut
 /// after 120 characters, so that a name can neither rewrite a terminal nor fill it.
-func shown(_ text: String, quoted: Bool = true) -> String {
+package func shown(_ text: String, quoted: Bool = true) -> String {
   var out = ""
   for (count, scalar) in text.unicodeScalars.enumerated() {
     if count == 120 {

@@ -1,13 +1,11 @@
-import Checkpoints
-import Hub
 import Synchronization
-import Tensors
+package import Tensors
 
 /// A sink that hashes each tensor on its way to another: what was meant, before any disk saw it.
-final class DigestingSink: TensorSink {
+package final class DigestingSink: TensorSink {
   /// Always `nil`: bytes that the kernel moves would pass the digest by.
-  let extents: [TensorInfo.Extent?]
-  var outputs: [String] { inner.outputs }
+  package let extents: [TensorInfo.Extent?]
+  package var outputs: [String] { inner.outputs }
 
   private let inner: any TensorSink
   private let tensors: [OutputTensor]
@@ -28,14 +26,16 @@ final class DigestingSink: TensorSink {
     let state = Mutex(State())
   }
 
-  init(_ inner: any TensorSink, tensors: [OutputTensor]) {
+  package init(_ inner: any TensorSink, tensors: [OutputTensor]) {
     self.inner = inner
     self.tensors = tensors
     extents = Array(repeating: nil, count: tensors.count)
     states = tensors.map { _ in Slot() }
   }
 
-  func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {
+  package func write(_ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer)
+    throws(Diagnostic)
+  {
     states[index].state.withLock { state in
       guard !state.isLost else { return }
       guard offset == state.next else {
@@ -56,10 +56,10 @@ final class DigestingSink: TensorSink {
     try inner.write(index, at: offset, bytes)
   }
 
-  func finish(sync: Bool) throws(Diagnostic) { try inner.finish(sync: sync) }
+  package func finish(sync: Bool) throws(Diagnostic) { try inner.finish(sync: sync) }
 
   /// The digest of each tensor; `nil` for one that has to be read back.
-  func digests() -> [String?] {
+  package func digests() -> [String?] {
     let own = tensors.indices.map { index in
       states[index].state.withLock { state in
         // Blocks are read back as the numbers that they stand for, not as those they were made of.

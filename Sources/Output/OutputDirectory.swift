@@ -1,4 +1,5 @@
 import Synchronization
+import Checkpoints
 public import Tensors
 
 #if canImport(Glibc)
