@@ -268,8 +268,9 @@ extension Weighbridge {
       for file in loaded.source.files { try file.checkUnchanged() }
       if let digests { try writeManifest(plan, digests, written, in: directory.path) }
       if request.verifies {
-        try verify(
+        let found = try verify(
           written: directory.path, plan: plan, against: loaded, castsAll: request.castsAll)
+        if !problems.contains(where: { $0.code == "convert.not-finite" }) { problems += found }
       }
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }

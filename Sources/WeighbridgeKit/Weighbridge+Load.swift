@@ -29,6 +29,40 @@ extension Weighbridge {
     } catch { throw Problems([error]) }
   }
 
+  /// Opens the second of two checkpoints: what is advised names its own options, `--key-b` and
+  /// `--config-b`.
+  ///
+  /// - Throws: as `load`.
+  func loadSecond(_ input: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
+    do throws(Problems) {
+      var loaded = try load(input)
+      loaded.problems = loaded.problems.map { Self.advisedForSecond($0) }
+      return loaded
+    } catch { throw Problems(error.diagnostics.map { Self.advisedForSecond($0) }) }
+  }
+
+  private static func advisedForSecond(_ problem: Diagnostic) -> Diagnostic {
+    func own(_ text: String) -> String {
+      // No preset is given for B.
+      var text = text
+      if let start = text.firstRange(of: ", or name one of microsoft/Samba's with --preset") {
+        text.removeSubrange(start.lowerBound...)
+      }
+      for option in ["--key", "--config"] {
+        text = text.split(separator: option, omittingEmptySubsequences: false)
+          .enumerated().map { number, part in
+            number == 0 || part.hasPrefix("-") ? String(part) : "-b" + part
+          }.joined(separator: option)
+      }
+      return text
+    }
+    var problem = problem
+    problem.message = own(problem.message)
+    problem.notes = problem.notes.map { own($0) }
+    problem.help = problem.help.map { own($0) }
+    return problem
+  }
+
   private func match(
     _ input: CheckpointInput, _ location: CheckpointLocation, _ source: any TensorSource,
     _ config: JSONObject?
