@@ -398,7 +398,8 @@ private struct StrayRules {
     guard !kinds.contains(Self.kind(name)) else { return nil }
     let parts = name.split { $0 == "." || $0 == "/" }
     if let group = parts.dropLast().first(where: Self.isTrainers) { return "under \(group)" }
-    if let extent = info.extent, let other = extents[extent], inventory.infos[other].shape == info.shape,
+    if let extent = info.extent, let other = extents[extent],
+      inventory.infos[other].shape == info.shape,
       inventory.infos[other].dtype == info.dtype
     {
       return "a second name of \(inventory.infos[other].name.string)"
@@ -406,7 +407,9 @@ private struct StrayRules {
     guard info.shape.dims.isEmpty || info.shape.dims == [1], let last = parts.last else {
       return nil
     }
-    if info.dtype.isWhole { return "a counter or switch, \(info.dtype.rawValue)" }
+    if info.dtype.isWhole {
+      return "a counter or switch, \(info.dtype.rawValue)"
+    }
     guard info.dtype == .f32 || info.dtype == .f64 else { return nil }
     // A number of Python's; a model's own scalars are of its type, and may scale something.
     let isPython = info.dtype == .f64 && info.shape.dims.isEmpty && parts.count == 1 && !isDouble
