@@ -123,8 +123,26 @@ extension Weighbridge {
       return loaded
     }
     loaded.bound = bound
-    loaded.problems += renamed(bound) + bound.problems
+    loaded.problems += renamed(bound) + bound.problems.map { explained($0, source.others) }
     return loaded
+  }
+
+  /// A missing tensor in whose place something else stands.
+  private func explained(_ problem: Diagnostic, _ others: [String: String]) -> Diagnostic {
+    guard problem.code == "layout.missing-tensor", !others.isEmpty,
+      let (name, kind) = others.first(where: {
+        $0.key == problem.subject || $0.key.hasSuffix("." + problem.subject)
+          || $0.key.contains(".") && problem.subject.hasSuffix("." + $0.key)
+      })
+    else { return problem }
+    var problem = problem
+    problem.message = "is no tensor in the checkpoint, but \(kind)"
+    problem.notes.append("the entry is \(name)")
+    problem.help =
+      kind == "a numpy array"
+      ? "turn it into a tensor with `torch.from_numpy` and save the checkpoint again"
+      : "turn it into a tensor with `torch.tensor(…)` and save the checkpoint again"
+    return problem
   }
 
   /// What was taken off the names, or put in front of them.
