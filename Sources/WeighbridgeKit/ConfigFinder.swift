@@ -18,6 +18,15 @@ struct ConfigFinder {
     if let own = source.attachments["config"]?.object, source.container == .hdf5 {
       return JSONValue.object(own).resolvingFloatTags.object
     }
+    // A layout of one's own may have a config file of another name than any framework's here.
+    for name in library.givenConfigNames {
+      let path = location.directory == "/" ? "/\(name)" : "\(location.directory)/\(name)"
+      if path != location.config, let names = try? TextFile.names(in: location.directory),
+        names.contains(name)
+      {
+        return try read(path)
+      }
+    }
     if let path = location.config { return try read(path) }
     return try attached(source.attachments)
   }

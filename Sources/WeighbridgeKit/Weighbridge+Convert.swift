@@ -146,7 +146,7 @@ extension Weighbridge {
     let (loaded, decided) = try planAsking(request)
     var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
-    let name = plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
+    let name = plan.to.files.weightsName(in: container)
     var problems = loaded.problems.filter { $0.severity != .error } + plan.warnings
     var unique: [Diagnostic] = []
     for problem in problems where !unique.contains(problem) { unique.append(problem) }

@@ -12,6 +12,9 @@ import Tensors
 func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 
 extension Scope {
+  /// The names of the functions that every expression may call.
+  package static var builtinNames: [String] { builtins.keys.sorted() }
+
   /// The functions that every expression may call.
   static let builtins: [String: Function] = [
     // ceil(x), floor(x): whole numbers.
