@@ -104,7 +104,7 @@ struct Layouts: Command {
   /// Tells what is wrong with a layout file, or what it describes.
   private func checked(_ path: String, _ weighbridge: Weighbridge) throws -> Outcome {
     let checked = try weighbridge.checkLayout(path)
-    output.problems(checked.problems)
+    Standard.problems(checked.problems, all: true)
     var document: JSONObject = ["valid": .bool(checked.isSound), "path": .string(path)]
     var text = "\(path): \(checked.problems.count { $0.severity == .error }) mistakes"
     if let layout = checked.layout {

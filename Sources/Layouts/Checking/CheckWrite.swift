@@ -92,7 +92,10 @@ extension LayoutCheck {
         help: Nearest.name(to: key, among: known.sorted()).map { "did you mean \($0)?" }
           ?? "add it to config.inert if it changes nothing")
     }
-    let written = Set(write.config.map(\.key))
+    var written = Set(write.config.map(\.key))
+    // A key with a slip of the fingers in it has been told.
+    written.formUnion(
+      written.filter { !isKnown($0) }.compactMap { Nearest.name(to: $0, among: known.sorted()) })
     for key in layout.config.keys where key.initial == nil {
       guard written.isDisjoint(with: [key.name] + key.aliases) else { continue }
       report(
