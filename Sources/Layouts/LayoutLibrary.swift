@@ -163,6 +163,20 @@ extension LayoutLibrary {
       }
   }
 
+  /// Whether a layout was given with the run.
+  public func isGiven(_ name: String) -> Bool {
+    files.contains { $0.isGiven && $0.front.name == name }
+  }
+
+  /// What keeps a checkpoint from being recognised as the layout `name`; empty when nothing does.
+  public func obstacles(
+    to name: String, _ inventory: Inventory, config: JSONObject?
+  ) -> [String] {
+    let embeddings = Set(files.compactMap { $0.front.detect.tied?.embedding })
+    return files.first { $0.front.name == name }
+      .map { candidate($0, inventory, config, embeddings).obstacles } ?? []
+  }
+
   /// Wrappers around wrappers are not looked for deeper than this.
   private static let mostPrefixes = 8
 

@@ -144,6 +144,7 @@ extension Weighbridge {
   ) throws -> ConversionResult {
     try checkName(request.destination)
     let (loaded, decided) = try planAsking(request)
+    try checkReadable(decided)
     var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
     let name = plan.to.files.weightsName(in: container)

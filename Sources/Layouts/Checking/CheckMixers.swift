@@ -58,7 +58,11 @@ extension LayoutCheck {
         checkNeeded(said, "mixers.\(name).attributes", kind)
       }
     }
-    if !isUsed {
+    // Where a slot names no mixer of the file, it may be meant.
+    let isMissed = layout.layers.slots.contains {
+      $0.options.contains { layout.mixers[$0.mixer] == nil }
+    }
+    if !isUsed, !isMissed {
       report("mixers.\(name)", "stands in no slot of layers", isWarning: true)
     }
   }
