@@ -75,7 +75,8 @@ struct Kinds: Command {
       ("piece", .whole), ("shape", .folded), ("may be absent", .whole), ("what", .folded),
     ])
     for piece in kind.pieces {
-      let remark = piece.isTable ? "; a table, never cast" : piece.keepsFloat32 ? "; stays float32" : ""
+      let remark =
+        piece.isTable ? "; a table, never cast" : piece.keepsFloat32 ? "; stays float32" : ""
       pieces.add([
         piece.role, "[\(piece.shape.map(\.text).joined(separator: ", "))]", absence(piece),
         piece.summary + remark,

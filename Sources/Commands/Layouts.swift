@@ -19,7 +19,6 @@ struct Layouts: Command {
         weighbridge layouts fla
         weighbridge layouts --table
         weighbridge layouts samba-fla --yaml
-        weighbridge layouts --check mine.yaml
       """)
 
   @Argument(

@@ -268,7 +268,9 @@ extension Layout.Tensor {
     for (key, value) in try cursor.members() {
       tensors += value.attempt(or: []) { (value) throws(Diagnostic) -> [Layout.Tensor] in
         let name: NameTemplate
-        do throws(Diagnostic) { name = try NameTemplate(parsing: key) } catch { throw value.error(error.message) }
+        do throws(Diagnostic) { name = try NameTemplate(parsing: key) } catch {
+          throw value.error(error.message)
+        }
         let forms = value.isSequence ? try value.elements() : [value]
         var all: [Layout.Tensor] = []
         for form in forms { all.append(try Layout.Tensor(name: name, form)) }

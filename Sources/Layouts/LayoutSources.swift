@@ -68,17 +68,20 @@ final class LayoutSources: Sendable {
     }
     guard let extends = node["extends"] else { return node }
     guard let name = extends.text else { throw extends.error("extends should name a layout") }
-    guard !chain.contains(name), chain.count < Self.mostLevels else {
+    // What is given may take the place of the bundled layout that it extends.
+    let isGiven = given[name] != nil && !chain.contains("given \(name)")
+    let link = isGiven ? "given \(name)" : name
+    guard !chain.contains(link), chain.count < Self.mostLevels else {
       throw extends.error("extends itself: \((chain + [name]).joined(separator: ", "))")
     }
-    guard let base = given[name] ?? texts[name] else {
+    guard let base = isGiven ? given[name] : texts[name] else {
       let known = Set(texts.keys).union(given.keys).sorted()
       throw extends.error(
         "extends no layout that is known: \(shown(name))",
         help: Nearest.name(to: name, among: known).map { "did you mean \($0)?" }
           ?? "layouts: \(known.joined(separator: ", "))")
     }
-    let whole = try self.node(base.text, base.file, given, keys, chain + [name])
+    let whole = try self.node(base.text, base.file, given, keys, chain + [link])
     return node.without("extends").merged(over: whole)
   }
 

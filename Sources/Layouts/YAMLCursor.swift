@@ -247,7 +247,9 @@ extension YAMLCursor {
   func attemptFields(_ known: [String]) -> [String: YAMLCursor] {
     var fields: [String: YAMLCursor] = [:]
     for (key, value) in (try? members()) ?? [] {
-      if known.contains(key) { fields[key] = value } else {
+      if known.contains(key) {
+        fields[key] = value
+      } else {
         findings.problems.append(value.noKey(key, known))
       }
     }

@@ -55,7 +55,9 @@ extension YAMLNode {
 
   /// The same with another value for a member that it has.
   func replacing(_ key: String, by value: YAMLNode) -> YAMLNode {
-    guard var members, let number = members.firstIndex(where: { $0.key == key }) else { return self }
+    guard var members, let number = members.firstIndex(where: { $0.key == key }) else {
+      return self
+    }
     members[number].value = value
     return YAMLNode(content: .mapping(members), place: place)
   }

@@ -15,12 +15,14 @@ extension YAMLNode {
   private static let width = 96
 
   private static func lines(of member: Member, indent: Int) -> [String] {
-    let front = String(repeating: " ", count: indent) + scalar(member.key ?? "", isPlain: true) + ":"
+    let front =
+      String(repeating: " ", count: indent) + scalar(member.key ?? "", isPlain: true) + ":"
     let flow = member.value.flow
     let isShort = front.utf8.count + flow.utf8.count < width
     if case .scalar = member.value.content { return ["\(front) \(flow)"] }
     let holdsMore =
-      member.value.members?.contains { $0.value.members != nil || $0.value.elements != nil } ?? false
+      member.value.members?.contains { $0.value.members != nil || $0.value.elements != nil }
+      ?? false
     if isShort, !holdsMore, indent > 0 { return ["\(front) \(flow)"] }
     if let members = member.value.members, !members.isEmpty {
       return [front] + members.flatMap { lines(of: $0, indent: indent + 2) }
@@ -74,7 +76,8 @@ extension YAMLNode {
       first != UInt8(ascii: "-") && first != UInt8(ascii: " ") && first != UInt8(ascii: "=")
       || Double(text) != nil
     // The key of an entry that is left out when it is null ends with a question mark.
-    let isKey = text.hasSuffix("?") && text.dropLast().allSatisfy { $0.isLetter || $0 == "_" || $0.isNumber }
+    let isKey =
+      text.hasSuffix("?") && text.dropLast().allSatisfy { $0.isLetter || $0 == "_" || $0.isNumber }
     if isPlain, isSafe && startsWell && text.utf8.last != UInt8(ascii: " ") || isPlain && isKey {
       return text
     }

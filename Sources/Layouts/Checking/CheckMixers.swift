@@ -46,6 +46,11 @@ extension LayoutCheck {
     }
   }
 
+  /// Whether a slot names a mixer that the file does not have, which the parser tells.
+  var namesMissingMixer: Bool {
+    layout.layers.slots.contains { $0.options.contains { layout.mixers[$0.mixer] == nil } }
+  }
+
   private mutating func checkUses(of name: String, _ mixer: Layout.Mixer, _ kind: MixerKind) {
     var isUsed = false
     for (i, slot) in layout.layers.slots.enumerated() {
@@ -58,11 +63,8 @@ extension LayoutCheck {
         checkNeeded(said, "mixers.\(name).attributes", kind)
       }
     }
-    // Where a slot names no mixer of the file, it may be meant.
-    let isMissed = layout.layers.slots.contains {
-      $0.options.contains { layout.mixers[$0.mixer] == nil }
-    }
-    if !isUsed, !isMissed {
+    // Where a slot names no mixer of the file, this one may be meant.
+    if !isUsed, !namesMissingMixer {
       report("mixers.\(name)", "stands in no slot of layers", isWarning: true)
     }
   }

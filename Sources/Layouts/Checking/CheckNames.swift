@@ -43,9 +43,10 @@ extension LayoutCheck {
 
   /// What tells the layout apart: its own names must pass.
   mutating func checkNames() {
-    guard !isBroken("detect"), !isBroken("layers"), !isBroken("mixers"), !isBroken("model") else {
-      return
-    }
+    // Without all of its names nothing is to be said of them.
+    guard !isBroken("detect"), !isBroken("layers"), !isBroken("mixers"), !isBroken("model"),
+      !namesMissingMixer
+    else { return }
     let detect = layout.detect
     let names = ownNames
     let ignored = layout.ignore.map { Glob($0.glob) }
@@ -94,7 +95,8 @@ extension LayoutCheck {
       }
       if let write = layout.ignore[i].write, !glob.matches(write.name.glob) {
         report(
-          "\(path).write.name", "is not matched by \(shown(glob.text)), so it would not be read back")
+          "\(path).write.name",
+          "is not matched by \(shown(glob.text)), so it would not be read back")
       }
     }
   }

@@ -62,7 +62,9 @@ extension LayoutCheck {
             report(
               path, "is no kind: \(shown(name))",
               help: help(name, own.sorted(), "kinds of this file's mixers"))
-          } else if !own.contains(name), !isBroken("mixers") {
+          } else if !own.contains(name), !isBroken("mixers"),
+            own.allSatisfy({ words.vocabulary.kinds[$0] != nil })
+          {
             report(
               path, "is a kind that no mixer of this file has: \(name)",
               help: help(name, own.sorted(), "kinds of this file's mixers"))
