@@ -50,7 +50,7 @@ public struct Weighbridge: Sendable {
 
   private static func text(ofLayout path: String) throws(Diagnostic) -> String {
     let file = try RandomAccessFile(path: path)
-    guard file.byteCount <= 16 << 20 else {
+    guard file.byteCount <= 1 << 19 else {
       throw Diagnostic(
         code: "layout.too-large", subject: path, message: "has \(file.byteCount) bytes",
         help: "a layout is a short YAML file")

@@ -145,6 +145,38 @@ struct LayoutCheckTests {
     #expect(problems.first?.subject.hasPrefix("tiny.yaml:") == true)
   }
 
+  @Test(
+    "a member that a mapping does not list, and an attribute that no sub-layer has",
+    arguments: [
+      ("d_inner: inner", "d_inner: dig.innr", "mixers.dig.attributes.d_inner", "inner"),
+      ("taps: common", "tasp: common", "write.config.dig.tasp", "taps"),
+      ("[s.layer for", "[s.layr for", "write.config.lookouts", "layer"),
+      ("s.kind == 'att", "s.knd == 'att", "write.let.looks", "kind"),
+      ("s.kind == 'attention'", "s.kind == 'atention'", "write.let.looks", "attention"),
+    ])
+  func members(old: String, new: String, path: String, meant: String) throws {
+    let folder = Fixtures.root.split(separator: "/").dropLast().joined(separator: "/")
+    let good = String(
+      decoding: Files.read("/\(folder)/docs/examples/burrow.yaml"), as: UTF8.self)
+    #expect(good.contains(old))
+    let problems = Self.check(good.replacing(old, with: new, maxReplacements: 1)).problems
+    #expect(problems.count == 1, "\(problems)")
+    #expect(problems.first?.message.hasPrefix(path + " ") == true, "\(problems)")
+    #expect(problems.first?.help == "did you mean \(meant)?")
+  }
+
+  @Test("YAML's own mistakes have their places")
+  func yamlPlaces() {
+    for (text, place) in [
+      ("layout: a\nlayout: b\n", "x.yaml:1:1"), ("layout: a\n\tfiles: b\n", "x.yaml:2:1"),
+      ("layout: [a\nfiles: }\n", "x.yaml:2"),
+    ] {
+      let problems = Self.library.check(yaml: text, file: "x.yaml", words: Self.words).problems
+      #expect(problems.count == 1 && problems[0].code == "layout.yaml", "\(problems)")
+      #expect(problems.first?.subject.hasPrefix(place) == true, "\(problems)")
+    }
+  }
+
   @Test("all mistakes are told at once, in the order of their lines")
   func all() throws {
     var text = Self.text

@@ -57,6 +57,51 @@ extension Expression {
     return comparisons
   }
 
+  /// A member of something with a name: `ssm_cfg.d_state`.
+  package struct Member: Sendable, Hashable {
+    /// The name.
+    package var base: String
+    /// The member.
+    package var name: String
+  }
+
+  /// Every member of a name that the expression does not bind itself.
+  package var members: [Member] {
+    let own = names
+    var members: [Member] = []
+    Expression.walk(node) { node in
+      if case .member(.name(let base), let name) = node, own.contains(base) {
+        members.append(Member(base: base, name: name))
+      }
+    }
+    return members
+  }
+
+  /// The members of elements of `lists` that comprehensions over these ask for: `n_heads` of
+  /// `[s.n_heads for s in sublayers]`.
+  package func elementMembers(of lists: Set<String>) -> [String] {
+    var members: [String] = []
+    Expression.walk(node) { node in
+      guard case .comprehension(let value, let variable, .name(let list), let condition) = node,
+        lists.contains(list)
+      else { return }
+      for part in [value, condition].compactMap(\.self) {
+        Expression.walk(part) { node in
+          if case .member(.name(variable), let name) = node { members.append(name) }
+        }
+      }
+    }
+    return members
+  }
+
+  /// Whether it is `[s for s in list …]` over one of `lists`: some of its elements.
+  package func isPart(of lists: Set<String>) -> Bool {
+    guard case .comprehension(.name(let value), let variable, .name(let list), _) = node else {
+      return false
+    }
+    return value == variable && lists.contains(list)
+  }
+
   /// The value, where it is a constant.
   package var constant: JSONValue? {
     if case .literal(let value) = node { value } else { nil }

@@ -25,7 +25,8 @@ extension LayoutCheck {
     let bindings = Set(layout.lets.map(\.name))
     for (i, requirement) in layout.config.requirements.enumerated() {
       let first = String(requirement.key.prefix { $0 != "." })
-      guard !known.contains(first), !bindings.contains(first) else { continue }
+      guard !known.contains(requirement.key), !known.contains(first), !bindings.contains(first)
+      else { continue }
       report(
         "config.require.[\(i)].key", "is no key of the config: \(shown(requirement.key))",
         help: help(first, owners.keys.sorted(), "keys"))

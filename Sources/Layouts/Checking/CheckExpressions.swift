@@ -21,7 +21,9 @@ extension LayoutCheck {
     else { return }
     let raw = Names(values: ["config"], functions: Self.lookups)
     if let expression = layout.detect.config { check(expression, "detect.config", raw) }
-    let keys = raw.with(layout.config.keys.map(\.name) + ["reading"])
+    // A key with dots is a member of what stands before the first.
+    let roots = layout.config.keys.map { String($0.name.prefix { $0 != "." }) }
+    let keys = raw.with(layout.config.keys.map(\.name) + roots + ["reading"])
     let all = check(layout.lets, "let", keys)
     for (i, requirement) in layout.config.requirements.enumerated() {
       check(requirement.that, "config.require.[\(i)].that", all)
@@ -150,8 +152,41 @@ extension LayoutCheck {
       }
       if Self.writing.contains(call.name) { check(call, path) }
     }
-    guard names.functions.contains("common") else { return }
-    for comparison in expression.comparisons { check(comparison, path) }
+    if names.functions.contains("common") {
+      for comparison in expression.comparisons { check(comparison, path) }
+      checkElements(of: expression, path)
+    } else {
+      checkMembers(of: expression, path)
+    }
+  }
+
+  /// `s.n_heads` of the sub-layers, or of lists of some of them.
+  private mutating func checkElements(of expression: Expression, _ path: String) {
+    var lists: Set<String> = ["sublayers"]
+    for binding in layout.write?.lets ?? [] where binding.value.isPart(of: lists) {
+      lists.insert(binding.name)
+    }
+    let known = Set(words.vocabulary.kinds.values.flatMap { $0.attributes.map(\.name) })
+      .union(["kind", "layer", "slot"])
+    for name in Set(expression.elementMembers(of: lists)).subtracting(known).sorted() {
+      report(
+        path, "asks sub-layers for \(shown(name)), which no kind has",
+        help: Nearest.name(to: name, among: known.sorted()).map { "did you mean \($0)?" })
+    }
+  }
+
+  /// `ssm_cfg.d_state` of a key that says what it holds.
+  private mutating func checkMembers(of expression: Expression, _ path: String) {
+    for member in expression.members {
+      guard let key = layout.config.keys.first(where: { $0.name == member.base }),
+        !layout.lets.contains(where: { $0.name == member.base }), let members = key.members
+      else { continue }
+      let known = members.known + members.only.map(\.name)
+      guard !known.contains(member.name) else { continue }
+      report(
+        path, "asks \(key.name) for \(shown(member.name)), which its members do not list",
+        help: help(member.name, known, "known"))
+    }
   }
 
   /// `common('mamba', 'd_inner')`, `has('mlp', 'up.bias')`, `count('mlp')`.

@@ -57,7 +57,9 @@ extension LayoutCheck {
     }
     if !isFileName(files.config) {
       report("files.config", "is no plain file name: \(shown(files.config))")
-    } else if ![".json", ".yaml", ".yml"].contains(where: files.config.hasSuffix) {
+    } else if !files.weights.values.contains(files.config),
+      ![".json", ".yaml", ".yml"].contains(where: files.config.hasSuffix)
+    {
       report(
         "files.config", "is \(shown(files.config)), which is not read as a config",
         help: "end it with .json, .yaml or .yml")

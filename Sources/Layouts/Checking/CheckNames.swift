@@ -25,10 +25,13 @@ extension LayoutCheck {
         guard let mixer = layout.mixers[option.mixer] else { continue }
         let isAlways = slot.when == nil && slot.options.count == 1
         if let norm = option.norm {
-          names.append(
-            OwnName(
-              glob: Glob("\(layout.layers.prefix.glob)\(norm.glob).weight"),
-              path: "layers.slots.[\(i)].options.[\(j)].norm", isAlways: isAlways))
+          for ending in ["weight", "bias"] {
+            names.append(
+              OwnName(
+                glob: Glob("\(layout.layers.prefix.glob)\(norm.glob).\(ending)"),
+                path: "layers.slots.[\(i)].options.[\(j)].norm",
+                isAlways: isAlways && ending == "weight"))
+          }
         }
         for (tensor, path) in paths(mixer.tensors, "mixers.\(option.mixer).tensors") {
           names.append(

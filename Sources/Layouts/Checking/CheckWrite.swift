@@ -88,6 +88,22 @@ extension LayoutCheck {
         help: Nearest.name(to: entry.key, among: known.sorted()).map { "did you mean \($0)?" }
           ?? "add it to config.keys, or to config.inert if it changes nothing")
     }
+    for entry in write.config {
+      guard case .object(let entries) = entry.value,
+        let key = layout.config.keys.first(where: { ([$0.name] + $0.aliases).contains(entry.key) }),
+        let members = key.members
+      else { continue }
+      let listed = members.known + members.only.map(\.name)
+      let globs = members.inert.map { Glob($0) }
+      for inner in entries where !listed.contains(inner.key) {
+        guard !globs.contains(where: { $0.matches(inner.key) }) else { continue }
+        let path = "write.config.\(entry.key)\(entry.omitsNull ? "?" : "")"
+        report(
+          "\(path).\(inner.key)\(inner.omitsNull ? "?" : "")",
+          "is no member of \(key.name), so it would not be read back",
+          help: help(inner.key, listed, "members"))
+      }
+    }
     for (i, key) in write.carry.enumerated() where !isKnown(key) {
       report(
         "write.carry.[\(i)]", "is no key of this file's config: \(shown(key))",

@@ -13,6 +13,8 @@ struct LayoutCheck {
   /// The parts that could not be parsed, by path.
   let broken: Set<String>
   var problems: [Diagnostic] = []
+  /// More are not told.
+  private static let most = 100
 
   init(_ layout: Layout, _ root: YAMLCursor, _ words: LayoutWords) {
     self.layout = layout
@@ -37,6 +39,8 @@ struct LayoutCheck {
   mutating func report(
     _ path: String, _ message: String, help: String? = nil, isWarning: Bool = false
   ) {
+    // A file with so many has another mistake.
+    guard problems.count < Self.most else { return }
     var place = places[path]
     var outer = path[...]
     // Where the path itself is not in the file, what it would stand in.
@@ -45,14 +49,15 @@ struct LayoutCheck {
       place = places[String(outer)]
     }
     let subject = place ?? places[""]
-    problems.append(
-      Diagnostic(
-        isWarning ? .warning : .error, code: "layout.check", subject: subject?.description ?? "",
-        message: "\(path) \(message)", help: help))
+    let problem = Diagnostic(
+      isWarning ? .warning : .error, code: "layout.check", subject: subject?.description ?? "",
+      message: "\(path) \(message)", help: help)
+    if !problems.contains(problem) { problems.append(problem) }
   }
 
   /// `did you mean expand_kv_heads?`, or what there is.
   func help(_ name: String, _ known: some Sequence<String>, _ what: String) -> String? {
+    guard problems.count < Self.most else { return nil }
     if let near = Nearest.name(to: name, among: known) { return "did you mean \(near)?" }
     let list = Array(known)
     return list.isEmpty ? nil : "\(what): \(list.joined(separator: ", "))"
