@@ -6,7 +6,7 @@ import Testing
 /// Somebody who has only the tool writes a layout for a framework that nobody has heard of.
 @Suite("A stranger's hour")
 struct StrangersHourTests {
-  static let file = "Fixtures/bad/language/three-mistakes.yaml"
+  static let file = "Fixtures/layouts/three-mistakes.yaml"
   static let mistakes = [
     (line: 53, column: 40, wrong: "looks", meant: "look"),
     (line: 87, column: 23, wrong: "dwon.weight", meant: "down.weight"),
