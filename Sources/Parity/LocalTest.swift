@@ -133,5 +133,5 @@ struct SublayerWeights: WeightSource {
 
   func checkResident() throws(Diagnostic) { try base.checkResident() }
 
-  func letGo(_ piece: PieceID) { base.letGo(place(piece)) }
+  func evict(_ piece: PieceID) { base.evict(place(piece)) }
 }

@@ -146,7 +146,7 @@ public final class ForwardPass<Scalar: Real> {
       add(
         change.read + range.lowerBound, range.count, to: stream.pointer + range.lowerBound)
     }
-    model.letGo(of: index)
+    model.evict(of: index)
     next += 1
   }
 
@@ -187,7 +187,7 @@ public final class ForwardPass<Scalar: Real> {
     linear(
       stream.read + range.lowerBound * model.width, range.count, weight, bias, run,
       into: logits.pointer)
-    model.letGo(of: nil)
+    model.evict(of: nil)
     return logits
   }
 }
