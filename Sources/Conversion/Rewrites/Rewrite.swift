@@ -9,7 +9,7 @@ import Tensors
 struct Rewrite: Sendable {
   /// The name, as layouts have it.
   var name: String
-  /// Changes the draft towards what the target's config was read back as; returns whether it did.
+  /// Changes the model towards what the target's config was read back as; returns whether it did.
   var apply:
     @Sendable (_ model: inout HubModel, _ context: RewriteContext) throws(Diagnostic) -> Bool
 
@@ -28,6 +28,4 @@ struct RewriteContext: Sendable {
   let target: ModelSpec
   /// The mixers' declarations.
   let vocabulary: Vocabulary
-  /// The source's bytes, for the few rewrites that depend on values.
-  let reader: PieceReader
 }
