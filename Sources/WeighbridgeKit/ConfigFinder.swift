@@ -2,6 +2,7 @@ import Checkpoints
 import Hub
 import Layouts
 import OrderedCollections
+import Output
 import Tensors
 
 /// Finds the config of a checkpoint: the one given, the one inside the file, the one beside it, or
