@@ -2,7 +2,8 @@ public import Tensors
 
 /// Where a checkpoint's parts are: weights, configs, and the files that go along with them.
 public struct CheckpointLocation: Sendable, Hashable {
-  /// The weights: one file, the index of several, or several that lost their index.
+  /// The weights: one file, the index of several, several that lost their index, or a directory of
+  /// sharded training.
   public enum Weights: Sendable, Hashable {
     /// One file.
     case file(String)
@@ -10,11 +11,13 @@ public struct CheckpointLocation: Sendable, Hashable {
     case index(String)
     /// Shards without an index that are complete by their names, `model-00001-of-00003.safetensors`.
     case shards([String])
+    /// The directory of every rank's files.
+    case sharded(String)
 
-    /// The path of the file or index; of the first shard.
+    /// The path of the file, index or directory; of the first shard.
     public var path: String {
       switch self {
-      case .file(let path), .index(let path): path
+      case .file(let path), .index(let path), .sharded(let path): path
       case .shards(let paths): paths.first ?? ""
       }
     }
@@ -60,6 +63,12 @@ public struct CheckpointLocation: Sendable, Hashable {
       throw Diagnostic(
         code: "io.not-a-file", subject: path, message: "is neither a file nor a directory")
     case .file:
+      if let sharded = try DCPLocation.directory(of: path) {
+        directory = sharded.directory
+        weights = .sharded(sharded.directory)
+        notes = sharded.notes
+        break
+      }
       directory = FilePath.directory(of: path)
       weights = Self.isIndex(FilePath.name(of: path)) ? .index(path) : .file(path)
     case .directory:
@@ -76,20 +85,30 @@ public struct CheckpointLocation: Sendable, Hashable {
     let lit = FilePath.name(of: weights.path).hasPrefix("lit_")
     let order = lit ? ["lit_config.json", "config.json"] : ["config.json", "lit_config.json"]
     let here = directory
-    configs = (order + ["params.json", "model_config.yaml"]).filter(names.contains).map {
-      Self.join(here, $0)
+    let configNames = order + ["params.json", "model_config.yaml"]
+    if case .sharded = weights {
+      let found = DCPLocation.configs(for: here, names: configNames)
+      configs = found.configs
+      notes += found.notes
+    } else {
+      configs = configNames.filter(names.contains).map { Self.join(here, $0) }
     }
     if configs.isEmpty, let outer {
       // Trainers keep one config beside the checkpoints of a run.
       let names = try FilePath.names(in: outer)
-      configs = (order + ["params.json", "model_config.yaml"]).filter(names.contains).map {
-        Self.join(outer, $0)
-      }
+      configs = configNames.filter(names.contains).map { Self.join(outer, $0) }
     }
-    companions = names.filter(Self.isCompanion).map { Self.join(here, $0) }
+    // A sharded checkpoint's tokenizer lies where its config does.
+    var home = here
+    if case .sharded = weights, let config = configs.first {
+      let place = FilePath.directory(of: config)
+      if FilePath.name(of: place) != "configs" { home = place }
+    }
+    let beside = home == here ? names : try FilePath.names(in: home)
+    companions = beside.filter(Self.isCompanion).map { Self.join(home, $0) }
     // A checkpoint from a stranger must not carry the reader's own files into what is written from it.
-    companions.removeAll { path in
-      guard let real = FilePath.outside(path, of: here) else { return false }
+    companions.removeAll { [home] path in
+      guard let real = FilePath.outside(path, of: home) else { return false }
       notes.append(
         Diagnostic(
           .warning, code: "checkpoint.linked-file", subject: path,
@@ -104,7 +123,10 @@ public struct CheckpointLocation: Sendable, Hashable {
   private static func oneShard(
     _ path: String, _ directory: String, _ names: [String]
   ) -> Diagnostic? {
-    guard let shard = ShardName(FilePath.name(of: path)) else { return nil }
+    // A GGUF file leads to its other parts by itself.
+    guard let shard = ShardName(FilePath.name(of: path)), shard.ending != ".gguf" else {
+      return nil
+    }
     var note = Diagnostic(
       .warning, code: "checkpoint.one-shard", subject: path,
       message: "is one of several shards; only its own tensors are read")
@@ -146,7 +168,7 @@ public struct CheckpointLocation: Sendable, Hashable {
 
   /// Whether a file of this name may hold weights.
   package static func hasWeightsEnding(_ name: String) -> Bool {
-    weightsEnding(of: name) != nil || isIndex(name)
+    weightsEnding(of: name) != nil || isIndex(name) || name.hasSuffix(".distcp")
   }
 
   /// Whether a name is that of an index: `model.safetensors.index.json`, or

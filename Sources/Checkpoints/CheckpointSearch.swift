@@ -23,6 +23,7 @@ enum CheckpointSearch {
     }
     let names = try FilePath.names(in: directory)
     let choices = try choices(names, in: directory)
+    if let sharded = try sharded(names, choices, in: directory) { return sharded }
     if choices.count == 1 { return try found(choices[0], in: directory) }
     if choices.count > 1 {
       // Two sorts of one model, as transformers writes them.
@@ -137,6 +138,10 @@ enum CheckpointSearch {
             ? "remove one of them"
             : "the checkpoint is incomplete; fetch the missing shards")
       }
+      // The first of GGUF's parts, which holds the keys, stands for all.
+      if set.whole.hasSuffix(".gguf") {
+        return Found(directory: directory, weights: .file(join(set.standing[0])), notes: [])
+      }
       return Found(
         directory: directory, weights: .shards(set.standing.map(join)),
         notes: [
@@ -158,6 +163,42 @@ enum CheckpointSearch {
           return shown(choice.name)
         }.joined(separator: ", "),
       help: "name the one that you mean, such as \(CheckpointLocation.join(directory, first.name))")
+  }
+
+  /// The sharded checkpoint of `directory`, where that is what it means.
+  ///
+  /// Weights under the usual names come first, as they are complete by themselves. Weights under other
+  /// names come second, unless there is nothing but an index's name to tell of a sharded checkpoint.
+  private static func sharded(
+    _ names: [String], _ choices: [Choice], in directory: String
+  ) throws(Diagnostic) -> Found? {
+    guard let found = DCPLocation.find(names, in: directory) else { return nil }
+    // Lightning's file of other values, and the ranks' own parts, are of it.
+    let others = choices.filter { choice in
+      choice.name != "meta.pt" && !(choice.name.hasSuffix(".safetensors") && found.isSafetensors)
+    }
+    let usual = choices.first { $0.rank < 2 }
+    if let first = usual ?? (found.isCertain ? nil : others.first) {
+      guard found.isCertain, choices.filter({ $0.rank == first.rank }).count == 1 else {
+        return nil
+      }
+      var chosen = try self.found(first, in: directory)
+      chosen.notes.append(
+        Diagnostic(
+          .note, code: "checkpoint.chosen", subject: directory,
+          message: "holds \(first.title) and a sharded checkpoint; \(first.title) is read",
+          help: "name \(found.title) itself to read the other"))
+      return chosen
+    }
+    var notes = found.notes
+    if let other = others.first {
+      notes.append(
+        Diagnostic(
+          .note, code: "checkpoint.chosen", subject: directory,
+          message: "holds a sharded checkpoint and \(other.title); the sharded one is read",
+          help: "name the file itself to read the other"))
+    }
+    return Found(directory: found.directory, weights: .sharded(found.directory), notes: notes)
   }
 
   /// Files that trainers save beside the weights.
@@ -188,12 +229,6 @@ enum CheckpointSearch {
         code: "checkpoint.\(code)", subject: directory, message: message, help: help)
     }
     func first(_ ending: String) -> String? { names.first { $0.hasSuffix(ending) } }
-    if all.contains(".metadata"), first(".distcp") != nil {
-      return refusal(
-        "distributed", "is a checkpoint of torch.distributed.checkpoint (FSDP or DCP)",
-        "join it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch \(directory) "
-          + "model.pth")
-    }
     if all.contains("zero_to_fp32.py")
       || all.contains("latest") && names.contains(where: { $0.hasPrefix("global_step") })
     {
@@ -350,8 +385,9 @@ enum CheckpointSearch {
       let isEntry =
         inner.contains("snapshots") && (inner.contains("refs") || inner.contains("blobs"))
       let choices = (try? self.choices(inner, in: path)) ?? []
+      let isSharded = DCPLocation.find(inner, in: path) != nil
       let known = foreign(inner, in: path)?.code ?? "checkpoint.none"
-      if isEntry || !choices.isEmpty || known != "checkpoint.none" {
+      if isEntry || isSharded || !choices.isEmpty || known != "checkpoint.none" {
         paths.append(path)
       } else if depth > 1 {
         look(in: path, inner, depth: depth - 1, root: root, &budget, &paths)

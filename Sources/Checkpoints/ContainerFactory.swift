@@ -11,6 +11,7 @@ enum ContainerFactory {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
     case .pytorch: return try TorchReader(path: path, choosing: key)
     case .hdf5: return try HDF5Reader(path: path)
+    case .dcp: return try DCPReader(directory: path, key: key)
     case .gguf: return try GGUFReader(path: path)
     case .npz: return try NpzReader(path: path)
     }
@@ -27,6 +28,9 @@ enum ContainerFactory {
       return try TorchWriter(manifest: manifest, directory: directory, fileName: fileName)
     case .hdf5:
       return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
+    case .dcp:
+      // The files' names are PyTorch's.
+      return try DCPWriter(manifest: manifest, directory: directory)
     case .gguf:
       return try GGUFWriter(manifest: manifest, directory: directory, fileName: fileName)
     case .npz: return try NpzWriter(manifest: manifest, directory: directory, fileName: fileName)

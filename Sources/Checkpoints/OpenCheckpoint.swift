@@ -5,8 +5,8 @@ public import Tensors
 /// - Parameters:
 ///   - path: where.
 ///   - rules: how strictly safetensors is read.
-///   - key: which of several models in the file: the key of a pickled dict (`model_ema`), or what
-///     the names of its tensors begin with (`ema`); `nil` for the model itself.
+///   - key: which of several models in the file: the key of a pickled or sharded dict (`model_ema`),
+///     or what the names of its tensors begin with (`ema`); `nil` for the model itself.
 /// - Throws: every independent problem at once: `checkpoint.*`, `container.*`, `shards.*`, those of
 ///   the containers, `io.*`.
 public func openCheckpoint(
@@ -30,7 +30,9 @@ public func openCheckpoint(
     do throws(Diagnostic) {
       container = try ContainerSniffer.sniff(path: path)
     } catch { throw Problems([error]) }
-    return try ContainerFactory.reader(container, path: path, rules: rules, key: key)
+    let source = try ContainerFactory.reader(container, path: path, rules: rules, key: key)
+    try DCPSafetensorsReader.checkWhole(source, path: path)
+    return source
   }
   let source: any TensorSource
   var key = key
@@ -46,6 +48,19 @@ public func openCheckpoint(
     source = try ShardedReader(indexPath: path) { path throws(Problems) in try open(path, nil) }
   case .shards(let paths):
     source = try ShardedReader(shards: paths) { path throws(Problems) in try open(path, nil) }
+  case .sharded(let path):
+    let names: [String]
+    do throws(Diagnostic) {
+      names = try FilePath.names(in: path)
+    } catch { throw Problems([error]) }
+    if DCPFiles.isSharded(names) {
+      let reader = try DCPReader(directory: path, choosing: key)
+      key = reader.keyRest
+      models = reader.models
+      source = reader
+    } else {
+      source = try DCPSafetensorsReader(directory: path, rules: rules)
+    }
   }
   let subject = FilePath.name(of: location.weights.path)
   do throws(Diagnostic) {
@@ -62,7 +77,8 @@ public func openCheckpoint(
 ///   - directory: where.
 ///   - fileName: `model.safetensors`; shards derive their names from it.
 ///   - maxShardBytes: bytes of tensors at which a shard is closed; `nil` for a single file. A
-///     checkpoint that fits one shard is a single file without an index. HDF5 is never split.
+///     checkpoint that fits one shard is a single file without an index. HDF5 is never split,
+///     and DCP by ranks only.
 /// - Throws: `io.write`, or what the container cannot hold.
 public func makeSink(
   container: Container, manifest: OutputManifest, directory: String, fileName: String,
@@ -73,7 +89,7 @@ public func makeSink(
     return try GGUFWriter(
       manifest: manifest, directory: directory, fileName: fileName, split: split)
   }
-  if let maxShardBytes, container != .hdf5 {
+  if let maxShardBytes, container != .hdf5, container != .dcp {
     let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
     if split.count > 1 {
       return try ShardedWriter(

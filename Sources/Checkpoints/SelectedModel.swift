@@ -2,7 +2,7 @@ import Tensors
 
 /// One of several models that a checkpoint keeps under names with a prefix: `ema.layers.0.weight`
 /// beside `layers.0.weight`, or `student.` beside `teacher.`.
-final class SelectedModel: TensorSource {
+final class SelectedModel: TiledSource {
   var container: Container { base.container }
   var files: [RandomAccessFile] { base.files }
   let tensors: [TensorInfo]
@@ -34,6 +34,10 @@ final class SelectedModel: TensorSource {
   func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) { try base.read(numbers[index], bytes: range, into: buffer) }
+
+  func grid(of index: Int) -> String? {
+    (base as? any TiledSource)?.grid(of: numbers[index])
+  }
 
   /// The model in `source`, or the one that `key` names; `source` itself where there is one only.
   ///

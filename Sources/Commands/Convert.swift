@@ -62,6 +62,16 @@ struct Convert: Command {
       "Close a shard before it is larger than this: 5GB, 500MiB, 1000000.", valueName: "size"))
   var maxShardSize: ByteSize?
 
+  @Option(
+    help: ArgumentHelp(
+      "With --container dcp: deal the rows out to so many ranks' files.", valueName: "number"))
+  var ranks: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --container dcp: the key that the names stand under (flame's is model); by default none.",
+      valueName: "key"))
+  var dcpPrefix: String?
   @Flag(
     help: "Convert also where something is lost: rows of the vocabulary, values beyond the type.")
   var allowLossy = false
@@ -109,6 +119,18 @@ struct Convert: Command {
     if to == nil, container != .gguf {
       throw ValidationError("Missing expected argument '--to <layout>'")
     }
+    if container != .dcp, ranks != nil || dcpPrefix != nil {
+      throw ValidationError("--ranks and --dcp-prefix belong to --container dcp")
+    }
+    if let ranks, !(1...DCPWriter.rankLimit).contains(ranks) {
+      throw ValidationError("--ranks should be 1 to \(DCPWriter.rankLimit)")
+    }
+    if container == .dcp, maxShardSize != nil {
+      throw ValidationError("--container dcp is split by --ranks, not by --max-shard-size")
+    }
+    if container == .dcp, resume {
+      throw ValidationError("--resume is not for --container dcp, whose files are written together")
+    }
   }
 
   func work() throws -> Outcome {
@@ -125,6 +147,8 @@ struct Convert: Command {
     request.allowsLossy = allowLossy
     request.verifies = verify
     request.maxShardBytes = maxShardSize?.bytes
+    request.ranks = ranks ?? 1
+    request.nesting = dcpPrefix == "none" || dcpPrefix == "" ? nil : dcpPrefix
     request.force = force
     request.sync = !noFsync
     request.writesDigests = sha256

@@ -96,6 +96,7 @@ struct Inspect: Command {
       "file": .string(tensor.info.file),
       "piece": tensor.piece.map { .string($0) } ?? .null,
     ]
+    if let grid = tensor.grid { object["grid"] = .string(grid) }
     if stats {
       object["min"] = JSONReport.number(tensor.stats?.min)
       object["max"] = JSONReport.number(tensor.stats?.max)

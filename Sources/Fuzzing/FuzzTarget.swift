@@ -22,6 +22,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case zip
   /// An HDF5 file, and every tensor in it.
   case hdf5
+  /// The index of a sharded checkpoint, and the files that it names.
+  case dcp
   /// A GGUF file, and every tensor in it.
   case gguf
   /// A numpy archive, and every array in it.
@@ -41,7 +43,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     switch self {
     case .safetensors: .safetensors
     case .pickle: .pickle
-    case .zip, .hdf5, .gguf, .npz: .binary
+    case .zip, .hdf5, .dcp, .gguf, .npz: .binary
     case .shards, .json, .config: .text
     case .layout, .expression: .layout
     }
@@ -54,6 +56,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
       [("Fixtures/good/safetensors", ".safetensors"), ("Fixtures/bad/safetensors", ".safetensors")]
     case .pickle, .zip: [("Fixtures/good/pytorch", ".pt"), ("Fixtures/bad/pytorch", ".pt")]
     case .hdf5: [("Fixtures/good/hdf5", ".h5"), ("Fixtures/bad/hdf5", ".h5")]
+    case .dcp: [("Fixtures/good/dcp", ".metadata"), ("Fixtures/bad/dcp", ".metadata")]
     case .gguf: [("Fixtures/good/gguf", ".gguf"), ("Fixtures/bad/gguf", ".gguf")]
     case .npz: [("Fixtures/good/npz", ".npz"), ("Fixtures/bad/npz", ".npz")]
     case .shards: [("Fixtures/bad/shard-index", ".json")]
@@ -111,7 +114,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
         String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
       }
       let path = directory + "/" + name
-      if name.hasPrefix(".") { continue }
+      // The index of a sharded checkpoint is a hidden file.
+      if name.hasPrefix("."), name != ending { continue }
       var info = stat()
       guard stat(path, &info) == 0 else { continue }
       if info.st_mode & S_IFMT == S_IFDIR {
@@ -138,6 +142,13 @@ struct FuzzReader {
     var info = stat()
     let directory = stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp"
     path = "\(directory)/weighbridge-fuzz-\(getpid())-\(target.rawValue).bin"
+    if target == .dcp {
+      mkdir(self.directory, 0o700)
+      let data = try RandomAccessFile(
+        path: package + "/Fixtures/good/dcp/three-rows/__0_0.distcp")
+      write(
+        try data.bytes(at: 0, count: data.byteCount), to: self.directory + "/__0_0.distcp")
+    }
     if [.config, .layout, .expression].contains(target) {
       library = try LayoutLibrary.bundled()
       for name in FuzzTarget.models {
@@ -155,7 +166,17 @@ struct FuzzReader {
   }
 
   /// Removes the file.
-  func close() { unlink(path) }
+  func close() {
+    unlink(path)
+    if target == .dcp {
+      unlink(directory + "/.metadata")
+      unlink(directory + "/__0_0.distcp")
+      rmdir(directory)
+    }
+  }
+
+  /// A sharded checkpoint's directory.
+  private var directory: String { path + ".d" }
 
   /// Whether `input` was taken; an error is as good an answer, a trap is none.
   mutating func accepts(_ input: [UInt8]) -> Bool {
@@ -181,6 +202,9 @@ struct FuzzReader {
     case .hdf5:
       write(input)
       try readAll(try HDF5Reader(path: path))
+    case .dcp:
+      write(input, to: directory + "/.metadata")
+      try readAll(try DCPReader(directory: directory))
     case .gguf:
       write(input)
       try readAll(try GGUFReader(path: path))
@@ -218,7 +242,8 @@ struct FuzzReader {
     }
   }
 
-  private func write(_ input: [UInt8]) {
+  private func write(_ input: [UInt8], to given: String? = nil) {
+    let path = given ?? self.path
     let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
     precondition(descriptor >= 0, "\(path) cannot be written")
     let count = input.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) }

@@ -342,6 +342,15 @@ public final class OutputDirectory: Sendable {
       found.formUnion(present.filter { !new.contains($0) })
       break
     }
+    // A sharded checkpoint comes before weights of other names, and what an interrupted save or a
+    // trainer leaves is taken for a part of it.
+    let usual = ["model.safetensors", "pytorch_model.bin"].flatMap { [$0, $0 + ".index.json"] }
+    let isSharded = new.contains(DCPFiles.indexName)
+    if isSharded {
+      found.formUnion([DCPFiles.indexName + ".tmp", "meta.pt"])
+    } else if !usual.contains(where: new.contains) {
+      found.formUnion(kept.filter { DCPFiles.isSharded([$0]) })
+    }
     // A file and the index of its shards are two models.
     for name in kept {
       if name.hasSuffix(".index.json"), new.contains(String(name.dropLast(".index.json".count))) {

@@ -6,6 +6,8 @@ public enum Container: String, Sendable, Hashable, CaseIterable {
   case pytorch
   /// HDF5, through libhdf5.
   case hdf5
+  /// The directories of `torch.distributed.checkpoint`: every rank's files and one index.
+  case dcp
   /// llama.cpp's GGUF, one file or several.
   case gguf
   /// numpy's archives of arrays.

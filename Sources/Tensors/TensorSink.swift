@@ -60,21 +60,24 @@ public struct OutputManifest: Sendable {
   public var metadata: [String: String]
   /// The model's config, for containers that hold it inside (HDF5's `config` attribute).
   public var config: JSONValue
-  /// For PyTorch: the key under which the state dict stands in the pickled dict (`model`), or `nil`
-  /// for a bare state dict.
+  /// For PyTorch and DCP: the key under which the state dict stands in the saved dict (`model`), or
+  /// `nil` for a bare state dict.
   public var nesting: String?
+  /// For DCP: the ranks that rows are dealt out to.
+  public var ranks: Int
   /// For GGUF: the keys, where they are not simply the config's.
   public var fields: [EncodedField] = []
 
   /// A manifest.
   public init(
     tensors: [OutputTensor], metadata: [String: String] = [:], config: JSONValue = .null,
-    nesting: String? = nil
+    nesting: String? = nil, ranks: Int = 1
   ) {
     self.tensors = tensors
     self.metadata = metadata
     self.config = config
     self.nesting = nesting
+    self.ranks = ranks
   }
 }
 

@@ -26,6 +26,10 @@ public struct ConversionRequest: Sendable {
   public var vocabularyRows: Int?
   /// Bytes at which a shard is closed; `nil` for one file.
   public var maxShardBytes: Int?
+  /// For DCP: the ranks that rows are dealt out to.
+  public var ranks = 1
+  /// For DCP: the key under which the names stand; `nil` for the top level.
+  public var nesting: String?
   /// Whether a conversion may lose something of the source: rows of the vocabulary, values that are too
   /// large for the type.
   public var allowsLossy = false
@@ -179,17 +183,25 @@ extension Weighbridge {
     try checkReadable(decided)
     var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
-    let name = plan.to.files.weightsName(in: container)
+    let name =
+      container == .dcp ? DCPWriter.indexName : plan.to.files.weightsName(in: container)
+    guard container != .dcp || !request.resumes else {
+      throw Diagnostic(
+        code: "resume.container", subject: request.destination,
+        message: "a sharded checkpoint's files are written together and cannot be resumed",
+        help: "convert without --resume")
+    }
     var problems = loaded.problems.filter { $0.severity != .error } + plan.warnings
     var unique: [Diagnostic] = []
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
     problems = unique
     if dryRun {
-      let names = [name] + (plan.to.files.config == name ? [] : [plan.to.files.config])
+      let weights = container == .dcp ? DCPWriter.names(ranks: request.ranks) : [name]
+      let names = weights + (plan.to.files.config == name ? [] : [plan.to.files.config])
       return ConversionResult(
         plan: plan, outputs: names.map { "\(request.destination)/\($0)" }, problems: problems)
     }
-    let manifest = try manifest(loaded, plan, container, &problems)
+    let manifest = try manifest(request, loaded, plan, container, &problems)
     let names = names(request, loaded, plan, manifest, name, container)
     let directory: OutputDirectory
     do throws(Diagnostic) {
@@ -291,8 +303,8 @@ extension Weighbridge {
   }
 
   private func manifest(
-    _ loaded: LoadedCheckpoint, _ plan: ConversionPlan, _ container: Container,
-    _ problems: inout [Diagnostic]
+    _ request: ConversionRequest, _ loaded: LoadedCheckpoint, _ plan: ConversionPlan,
+    _ container: Container, _ problems: inout [Diagnostic]
   ) throws(Diagnostic) -> OutputManifest {
     var metadata = loaded.source.metadata
     metadata["config"] = nil
@@ -301,7 +313,8 @@ extension Weighbridge {
     metadata = metadata.filter { !names.contains($0.value) }
     metadata["format"] = container == .safetensors ? "pt" : nil
     var manifest = OutputManifest(
-      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config))
+      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
+      nesting: container == .dcp ? request.nesting : nil, ranks: request.ranks)
     if container == .gguf {
       manifest.fields = try GGUFKeys.fields(loaded, plan, &problems)
     }

@@ -37,7 +37,8 @@ extension Weighbridge {
   /// - Throws: `output.file-name`.
   func checkName(_ destination: String) throws(Diagnostic) {
     let endings = [
-      ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".gguf", ".npz", ".json",
+      ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".gguf", ".npz", ".distcp",
+      ".json",
     ]
     var name = destination
     while name.count > 1, name.hasSuffix("/") { name.removeLast() }
@@ -93,11 +94,16 @@ extension Weighbridge {
     _ request: ConversionRequest, _ loaded: LoadedCheckpoint, _ plan: ConversionPlan,
     _ manifest: OutputManifest, _ weights: String, _ container: Container
   ) -> [String] {
-    let parts = ShardedWriter.parts(
-      manifest, fileName: weights,
-      maxShardBytes: container == .hdf5 ? nil : request.maxShardBytes)
-    var names = parts.map(\.name)
-    if parts.count > 1 { names.append(weights + ".index.json") }
+    var names: [String]
+    if container == .dcp {
+      names = DCPWriter.names(ranks: request.ranks)
+    } else {
+      let parts = ShardedWriter.parts(
+        manifest, fileName: weights,
+        maxShardBytes: container == .hdf5 ? nil : request.maxShardBytes)
+      names = parts.map(\.name)
+      if parts.count > 1 { names.append(weights + ".index.json") }
+    }
     names.append(plan.to.files.config)
     names += loaded.location.companions.map { FileName.last(of: $0) }
     if request.writesDigests { names.append(WrittenManifest.fileName) }

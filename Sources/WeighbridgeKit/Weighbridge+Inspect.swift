@@ -20,6 +20,8 @@ public struct Inspection: Sendable {
     public var roles: [String]
     /// Its values, when they were asked for.
     public var stats: TensorStatistics?
+    /// How ranks cut it: `2 x 4`; `nil` for a tensor in one part.
+    public var grid: String?
   }
 
   /// The path as given.
@@ -100,6 +102,7 @@ extension Weighbridge {
     tensors.reserveCapacity(filter == nil ? loaded.source.tensors.count : 0)
     let glob = filter.map { Glob($0) }
     let reader = PieceReader(source: loaded.source)
+    let tiled = loaded.source as? any TiledSource
     let meter = Meter(total: loaded.source.tensors.reduce(0) { $0 + $1.byteCount }, progress)
     for (number, info) in loaded.source.tensors.enumerated() {
       if let glob, !glob.matches(info.name.string) { continue }
@@ -115,7 +118,8 @@ extension Weighbridge {
       tensors.append(
         Inspection.Tensor(
           info: info, piece: expected.map { Self.text(of: roles, in: $0.sublayer) },
-          sublayer: expected?.sublayer, roles: roles, stats: stats))
+          sublayer: expected?.sublayer, roles: roles, stats: stats,
+          grid: tiled?.grid(of: number)))
     }
     var problems = loaded.problems
     if let filter, tensors.isEmpty {

@@ -84,7 +84,8 @@ struct WeightsWriter {
   func resume(_ journal: Journal) throws -> Result {
     // HDF5 is never split.
     let parts = ShardedWriter.parts(
-      manifest, fileName: fileName, maxShardBytes: container == .hdf5 ? nil : maxShardBytes)
+      manifest, fileName: fileName,
+      maxShardBytes: container == .hdf5 || container == .dcp ? nil : maxShardBytes)
     var journal = journal
     var result = Result(weights: fileName)
     var digests = [String?](repeating: nil, count: plan.tensors.count)

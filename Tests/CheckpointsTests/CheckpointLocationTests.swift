@@ -219,7 +219,6 @@ struct CheckpointLocationTests {
   @Test(
     "what trainers and other frameworks leave is named with the way out",
     arguments: [
-      ([".metadata", "__0_0.distcp"], "checkpoint.distributed", "dcp_to_torch"),
       (
         ["zero_to_fp32.py", "latest", "global_step5/a_model_states.pt"], "checkpoint.deepspeed",
         "zero_to_fp32.py"
@@ -247,6 +246,49 @@ struct CheckpointLocationTests {
     let error = failure([])
     #expect(error?.code == code)
     #expect(error?.help?.contains(help) == true, "\(error?.help ?? "")")
+  }
+
+  @Test("a run's only sharded checkpoint is what the run means, with the run's config")
+  func innerSharded() throws {
+    make([
+      "run/checkpoint/step-8/.metadata", "run/checkpoint/step-8/__0_0.distcp", "run/config.json",
+      "run/train.log",
+    ])
+    let location = try CheckpointLocation(finding: directory.file("run"))
+    #expect(location.weights == .sharded(directory.file("run/checkpoint/step-8")))
+    #expect(location.directory == directory.file("run/checkpoint/step-8"))
+    #expect(location.config == directory.file("run/config.json"))
+    #expect(
+      location.notes.map(\.code) == ["checkpoint.inside", "checkpoint.config-elsewhere"])
+    make(["run/checkpoint/step-16/.metadata", "run/checkpoint/step-16/__0_0.distcp"])
+    let error = problem { () throws(Diagnostic) in
+      _ = try CheckpointLocation(finding: directory.file("run"))
+    }
+    #expect(error?.code == "checkpoint.ambiguous")
+    #expect(error?.help?.contains("the last is") == true)
+    #expect(error?.help?.hasSuffix("run/checkpoint/step-16") == true, "\(error?.help ?? "")")
+  }
+
+  @Test("a sharded checkpoint comes behind the usual names and before others, and that is told")
+  func shardedBesideOthers() throws {
+    make(["a/.metadata", "a/__0_0.distcp", "a/model.safetensors"])
+    var location = try CheckpointLocation(finding: directory.file("a"))
+    #expect(location.weights == .file(directory.file("a/model.safetensors")))
+    #expect(location.notes.map(\.code) == ["checkpoint.chosen"])
+    #expect(location.notes.first?.help?.contains("a/.metadata") == true)
+    make(["b/.metadata", "b/__0_0.distcp", "b/lit_model.pth"])
+    location = try CheckpointLocation(finding: directory.file("b"))
+    #expect(location.weights == .sharded(directory.file("b")))
+    #expect(location.notes.map(\.code) == ["checkpoint.chosen"])
+    // Lightning's other values are of the checkpoint, and a name alone makes none.
+    make(["c/.metadata", "c/__0_0.distcp", "c/meta.pt"])
+    location = try CheckpointLocation(finding: directory.file("c"))
+    #expect(location.weights == .sharded(directory.file("c")))
+    #expect(location.notes.isEmpty)
+    make(["d/.metadata", "d/lit_model.pth"])
+    location = try CheckpointLocation(finding: directory.file("d"))
+    #expect(location.weights == .file(directory.file("d/lit_model.pth")))
+    #expect(location.notes.isEmpty)
   }
 
   @Test("an adapter in a run's only checkpoint is named as well")

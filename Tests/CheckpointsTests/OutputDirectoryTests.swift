@@ -132,6 +132,12 @@ struct OutputDirectoryTests {
       (["model.safetensors"], ["model.safetensors.index.json"], ["model.safetensors"]),
       (["model.safetensors", "lit_model.pth"], ["lit_model.pth"], ["model.safetensors"]),
       (["w.bin.index.json"], ["w.bin"], ["w.bin.index.json"]),
+      ([".metadata", "__0_0.distcp"], ["lit_model.pth"], [".metadata", "__0_0.distcp"]),
+      (["model.safetensors"], [".metadata", "__0_0.distcp"], ["model.safetensors"]),
+      (
+        [".metadata.tmp", "__0_0.distcp", "meta.pt"], [".metadata", "__0_0.distcp"],
+        [".metadata.tmp", "meta.pt"]
+      ),
     ])
   func shadows(old: [String], new: [String], named: [String]) throws {
     make("out", Dictionary(uniqueKeysWithValues: (old + ["a.pt"]).map { ($0, "old") }))

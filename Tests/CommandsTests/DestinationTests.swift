@@ -74,6 +74,35 @@ struct DestinationCommandTests {
     }
   }
 
+  @Test("a sharded checkpoint is written into a run, read from there, and replaced")
+  func sharded() throws {
+    let options = ["--container", "dcp", "--dcp-prefix", "model", "--sha256", "--verify"]
+    func write(_ ranks: Int, _ more: String...) throws {
+      let run = try BuiltTool.run(
+        ["convert", source, home.file("run/step-5"), "--to", "fla", "--no-fsync"] + options
+          + ["--ranks", "\(ranks)"] + more)
+      #expect(run.status == 0, "\(run.error)")
+      #expect(
+        Files.names(in: home.file("run/step-5")).filter { $0.hasSuffix(".distcp") }
+          == (0..<ranks).map { "__\($0)_0.distcp" })
+    }
+    try write(3)
+    // Its third rank's file is one that the manifest lists.
+    try write(2, "--force")
+    #expect(try BuiltTool.run("check", home.file("run/step-5")).status == 0)
+    #expect(try BuiltTool.run("diff", home.file("run"), source).status == 0)
+    let found = try BuiltTool.run("inspect", home.file("run"), "--json").document()
+    #expect(found["container"] == "dcp")
+    #expect(found["layout"] == "fla")
+    let back = try convert("run", "back", "hf")
+    #expect(back.status == 0, "\(back.error)")
+    let (read, expected) = (try StoredCheckpoint(home.file("back")), try StoredCheckpoint(source))
+    #expect(Set(read.tensors.keys) == Set(expected.tensors.keys))
+    for (name, tensor) in expected.tensors {
+      #expect(read.tensors[name]?.bytes == tensor.bytes, "\(name)")
+    }
+  }
+
   @Test("swapped arguments are asked about, and --force is not offered", arguments: [false, true])
   func swapped(exists: Bool) throws {
     copy(other, to: "src")

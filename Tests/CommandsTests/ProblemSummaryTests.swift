@@ -143,7 +143,7 @@ struct TypedTests {
       ("huggingface", "hf"), ("transformers", "hf"), ("HF", "hf"), ("samba-fla", "fla"),
       ("flash-linear-attention", "fla"), ("lit-gpt", "lit_gpt"), ("mamba-ssm", "mamba_ssm"),
       ("fairseq", "torchscale"), ("berlin", "berlino"), ("h5", "--container hdf5"),
-      ("safetensors", "--container safetensors"),
+      ("safetensors", "--container safetensors"), ("dcp", "--container dcp"),
     ])
   func names(given: String, meant: String) throws {
     let run = try BuiltTool.run("convert", Self.source, "/no/such/out", "--to", given)
@@ -172,7 +172,10 @@ struct TypedTests {
 
   @Test(
     "a container's file ending gets the container suggested",
-    arguments: [("h5", "hdf5"), ("pt", "pytorch"), ("pth", "pytorch"), ("st", "safetensors")])
+    arguments: [
+      ("h5", "hdf5"), ("pt", "pytorch"), ("pth", "pytorch"), ("st", "safetensors"),
+      (".distcp", "dcp"),
+    ])
   func containers(given: String, meant: String) throws {
     for option in [["--container", given], ["--container=\(given)"]] {
       let run = try BuiltTool.run(["convert", "a", "b", "--to", "hf"] + option)

@@ -62,6 +62,31 @@ struct ChecksumPieces {
     return first.range.upperBound < count ? first.range.upperBound : nil
   }
 
+  /// The first stretch of `range` that was not written, or `nil`.
+  func firstGap(within range: Range<Int>) -> Range<Int>? {
+    guard !range.isEmpty else { return nil }
+    // The first piece that ends behind the start.
+    var low = 0
+    var high = pieces.count
+    while low < high {
+      let middle = (low + high) / 2
+      if pieces[middle].range.upperBound > range.lowerBound {
+        high = middle
+      } else {
+        low = middle + 1
+      }
+    }
+    guard low < pieces.count else { return range }
+    var start = range.lowerBound
+    if pieces[low].range.lowerBound <= start {
+      start = pieces[low].range.upperBound
+      low += 1
+    }
+    guard start < range.upperBound else { return nil }
+    let end = low < pieces.count ? pieces[low].range.lowerBound : range.upperBound
+    return start..<min(end, range.upperBound)
+  }
+
   /// The sum of the whole, once there is no gap and nothing was written twice.
   var sum: ZipChecksum { pieces.first?.sum ?? ZipChecksum() }
 }

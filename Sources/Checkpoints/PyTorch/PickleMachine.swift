@@ -6,7 +6,7 @@ package import Tensors
 /// Memory and time grow with the bytes given, whatever they claim.
 package struct PickleMachine {
   /// Values that one pickle may build, and places that it may take on the stack and in the memo.
-  private static let valueLimit = 1 << 24
+  private let valueLimit: Int
 
   private var cursor: PickleCursor
   private var graph = PickleGraph()
@@ -19,8 +19,9 @@ package struct PickleMachine {
   /// Items that were copied from one container to another, which the bytes do not bound.
   private var copied = 0
 
-  private init(_ bytes: [UInt8], subject: String) {
+  private init(_ bytes: [UInt8], subject: String, valueLimit: Int) {
     cursor = PickleCursor(bytes, subject: subject)
+    self.valueLimit = valueLimit
   }
 
   /// What the pickle `bytes` builds; `subject` is its name in messages.
@@ -28,8 +29,10 @@ package struct PickleMachine {
   /// - Throws: `pytorch.pickle-*` for a broken pickle; `pytorch.dangerous-global`,
   ///   `pytorch.computed-callable` and `pytorch.extension-code` for one that means to run code, each
   ///   name once.
-  package static func run(_ bytes: [UInt8], subject: String) throws(Problems) -> PickleGraph {
-    var machine = PickleMachine(bytes, subject: subject)
+  package static func run(
+    _ bytes: [UInt8], subject: String, valueLimit: Int = 1 << 24
+  ) throws(Problems) -> PickleGraph {
+    var machine = PickleMachine(bytes, subject: subject, valueLimit: valueLimit)
     do throws(Diagnostic) { try machine.loop() } catch { machine.problems.add(error) }
     try machine.problems.check()
     return machine.graph
@@ -50,9 +53,9 @@ package struct PickleMachine {
 
   /// Refuses one more of what each byte of the pickle may ask for.
   private func bound(_ count: Int) throws(Diagnostic) {
-    guard count < Self.valueLimit else {
+    guard count < valueLimit else {
       throw cursor.fault(
-        "pickle-size", "the pickle builds more than \(Self.valueLimit) values", help: nil)
+        "pickle-size", "the pickle builds more than \(valueLimit) values", help: nil)
     }
   }
 
@@ -320,7 +323,7 @@ package struct PickleMachine {
       let source = global.name == "defaultdict" ? items.dropFirst().first : items.first
       return try pushDict(try source.map { ref throws(Diagnostic) in try pairs(ref) } ?? [])
     }
-    graph.objects.append(PickleObject(callee: callee, arguments: arguments))
+    graph.objects.append(PickleObject(callee: callee, arguments: arguments, isInstance: makes))
     try push(.object(UInt32(graph.objects.count - 1)))
   }
 

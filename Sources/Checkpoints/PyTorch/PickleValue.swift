@@ -58,6 +58,9 @@ package struct PickleObject: Sendable {
   package var callee: PickleRef
   /// The tuple of arguments.
   package var arguments: PickleRef
+  /// Whether a class makes a bare instance of itself (`cls.__new__`) rather than a function being
+  /// called.
+  package var isInstance = false
   /// What BUILD would hand to it.
   package var state: PickleRef?
   /// Keys and values in turn that would be set on it (a dict's subclass).

@@ -12,7 +12,7 @@ struct StorageTable {
     var dtype: DType?
   }
 
-  let file: RandomAccessFile
+  let file: any StoredBytes
   let directory: ZipDirectory
   /// The folder of the archive, with its `/`.
   let prefix: String

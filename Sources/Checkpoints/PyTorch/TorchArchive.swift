@@ -14,7 +14,7 @@ struct TorchArchive {
   /// Refuses by name what is no zip file.
   ///
   /// - Throws: `pytorch.legacy`, `pytorch.not-zip`, `pytorch.zip-prefixed`, `io.*`.
-  static func checkKind(of file: RandomAccessFile) throws(Diagnostic) {
+  static func checkKind(of file: any StoredBytes) throws(Diagnostic) {
     let head = try file.bytes(at: 0, count: min(file.byteCount, 512))
     if head.starts(with: [0x50, 0x4b, 3, 4]) || head.starts(with: [0x50, 0x4b, 5, 6]) { return }
     let resave =
@@ -52,7 +52,7 @@ struct TorchArchive {
   ///
   /// - Throws: `pytorch.zip-*`, `pytorch.torchscript`, `pytorch.no-pickle`,
   ///   `pytorch.several-pickles`, `pytorch.pickle-size`, `pytorch.byte-order`, `io.*`.
-  init(file: RandomAccessFile) throws(Problems) {
+  init(file: any StoredBytes) throws(Problems) {
     directory = try ZipDirectory(file: file)
     do throws(Diagnostic) {
       prefix = try Self.findPrefix(directory, file)
@@ -69,7 +69,7 @@ struct TorchArchive {
   }
 
   private static func findPrefix(
-    _ directory: ZipDirectory, _ file: RandomAccessFile
+    _ directory: ZipDirectory, _ file: any StoredBytes
   ) throws(Diagnostic) -> String {
     var prefixes: [String] = []
     for entry in directory.entries {
@@ -106,7 +106,7 @@ struct TorchArchive {
   }
 
   private static func checkByteOrder(
-    _ directory: ZipDirectory, _ prefix: String, _ file: RandomAccessFile
+    _ directory: ZipDirectory, _ prefix: String, _ file: any StoredBytes
   ) throws(Diagnostic) {
     // PyTorch before 2.1 wrote no such entry, and only little-endian machines wrote files in practice.
     guard let entry = directory[name: prefix + "byteorder"] else { return }

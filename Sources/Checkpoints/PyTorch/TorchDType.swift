@@ -64,6 +64,32 @@ enum TorchDType {
     }
   }
 
+  /// The name under `torch` of a type that PyTorch has.
+  static func name(_ dtype: DType) -> String {
+    switch dtype {
+    case .f64: "float64"
+    case .f32: "float32"
+    case .f16: "float16"
+    case .bf16: "bfloat16"
+    case .i64: "int64"
+    case .i32: "int32"
+    case .i16: "int16"
+    case .i8: "int8"
+    case .u8: "uint8"
+    case .u16: "uint16"
+    case .u32: "uint32"
+    case .u64: "uint64"
+    case .bool: "bool"
+    case .c64: "complex64"
+    case .f8E4M3: "float8_e4m3fn"
+    case .f8E5M2: "float8_e5m2"
+    case .f8E4M3FNUZ: "float8_e4m3fnuz"
+    case .f8E5M2FNUZ: "float8_e5m2fnuz"
+    case .f8E8M0: "float8_e8m0fnu"
+    case .f4, .f6E2M3, .f6E3M2: preconditionFailure("PyTorch has no \(dtype.rawValue)")
+    }
+  }
+
   /// How PyTorch saves tensors of a type.
   enum Saved {
     /// `_rebuild_tensor_v2` with this storage class of `torch`.

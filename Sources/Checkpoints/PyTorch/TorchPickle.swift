@@ -28,7 +28,10 @@ struct TorchPickle {
     pickle.emptyOrderedDict()
     if !entries.isEmpty {
       pickle.op(.mark)
-      for entry in entries { pickle.tensor(entry) }
+      for entry in entries {
+        pickle.text(entry.name)
+        pickle.tensor(entry)
+      }
       pickle.op(.setItems)
     }
     if nesting != nil { pickle.op(.setItem) }
@@ -36,8 +39,15 @@ struct TorchPickle {
     return pickle.bytes
   }
 
+  /// The pickle of one tensor alone; the entry's name is not written.
+  static func encode(_ entry: Entry) -> [UInt8] {
+    var pickle = TorchPickle()
+    pickle.tensor(entry)
+    pickle.op(.stop)
+    return pickle.bytes
+  }
+
   private mutating func tensor(_ entry: Entry) {
-    text(entry.name)
     let strides = Self.strides(entry.shape)
     switch TorchDType.saved(entry.dtype)! {
     case .typed(let storage):

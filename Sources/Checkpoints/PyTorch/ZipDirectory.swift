@@ -19,7 +19,7 @@ package struct ZipDirectory: Sendable {
   /// Reads the directory at the end of `file` and each entry's local header.
   ///
   /// - Throws: every `pytorch.zip-*` problem, or `io.*`.
-  package init(file: RandomAccessFile, allowsDeflate: Bool = false) throws(Problems) {
+  package init(file: any StoredBytes, allowsDeflate: Bool = false) throws(Problems) {
     let end: ZipEnd
     let directory: [UInt8]
     do throws(Diagnostic) {
@@ -53,7 +53,7 @@ package struct ZipDirectory: Sendable {
   ///
   /// - Throws: `pytorch.zip-checksum` or `io.*`.
   package func bytes(
-    of entry: ZipEntry, in file: RandomAccessFile, atMost limit: Int = .max
+    of entry: ZipEntry, in file: any StoredBytes, atMost limit: Int = .max
   ) throws(Diagnostic) -> [UInt8] {
     let bytes = try file.bytes(at: entry.dataOffset, count: min(entry.byteCount, limit))
     // torch.serialization.set_crc32_options(False) leaves all sums 0.
@@ -67,7 +67,7 @@ package struct ZipDirectory: Sendable {
   /// Reads `entry` in blocks and compares it with its checksum, where there is one.
   ///
   /// - Throws: `pytorch.zip-checksum` or `io.*`.
-  package func verify(_ entry: ZipEntry, in file: RandomAccessFile) throws(Diagnostic) {
+  package func verify(_ entry: ZipEntry, in file: any StoredBytes) throws(Diagnostic) {
     guard entry.checksum != 0 else { return }
     let sum = try ZipChecksum.ofBytes(
       entry.dataOffset..<entry.dataOffset + entry.byteCount, in: file)
@@ -75,7 +75,7 @@ package struct ZipDirectory: Sendable {
   }
 
   private static func check(
-    _ sum: ZipChecksum, of entry: ZipEntry, in file: RandomAccessFile
+    _ sum: ZipChecksum, of entry: ZipEntry, in file: any StoredBytes
   ) throws(Diagnostic) {
     guard sum.value == entry.checksum else {
       throw .pytorch(
@@ -87,7 +87,7 @@ package struct ZipDirectory: Sendable {
 
   /// The first entry begins the file, and no two share bytes.
   private static func checkPlaces(
-    _ entries: [ZipEntry], _ end: ZipEnd, _ file: RandomAccessFile, _ problems: inout ProblemList
+    _ entries: [ZipEntry], _ end: ZipEnd, _ file: any StoredBytes, _ problems: inout ProblemList
   ) {
     let sorted = entries.sorted { $0.headerOffset < $1.headerOffset }
     if let first = sorted.first, first.headerOffset != 0, problems.isEmpty {
@@ -115,7 +115,7 @@ func hex(_ value: UInt32) -> String {
 
 extension ZipChecksum {
   /// The sum of the bytes `range` of `file`, read in blocks.
-  static func ofBytes(_ range: Range<Int>, in file: RandomAccessFile) throws(Diagnostic)
+  static func ofBytes(_ range: Range<Int>, in file: any StoredBytes) throws(Diagnostic)
     -> ZipChecksum
   {
     var sum = ZipChecksum()

@@ -2,14 +2,14 @@ import Tensors
 
 /// Walks the central directory and compares each entry with its local header.
 struct ZipDirectoryParser {
-  let file: RandomAccessFile
+  let file: any StoredBytes
   let end: ZipEnd
   let bytes: [UInt8]
   let allowsDeflate: Bool
   /// Bytes of all local headers so far.
   private var localBytes = 0
 
-  init(file: RandomAccessFile, end: ZipEnd, bytes: [UInt8], allowsDeflate: Bool = false) {
+  init(file: any StoredBytes, end: ZipEnd, bytes: [UInt8], allowsDeflate: Bool = false) {
     self.allowsDeflate = allowsDeflate
     self.file = file
     self.end = end

@@ -21,7 +21,7 @@ struct ZipEnd {
   /// Finds and checks the end records of `file`.
   ///
   /// - Throws: `pytorch.zip-*`, `io.*`.
-  init(file: RandomAccessFile) throws(Diagnostic) {
+  init(file: any StoredBytes) throws(Diagnostic) {
     let (position, record) = try Self.findEnd(file)
     let disk = record.u16(4)
     let directoryDisk = record.u16(6)
@@ -66,7 +66,7 @@ struct ZipEnd {
   }
 
   /// Something that is no entry stands before the first one or the directory.
-  static func prefixed(_ file: RandomAccessFile, bytes: Int?) -> Diagnostic {
+  static func prefixed(_ file: any StoredBytes, bytes: Int?) -> Diagnostic {
     .pytorch(
       "zip-prefixed", file.name,
       "has \(bytes.map { "\($0) bytes" } ?? "something") that is no entry in front of its first"
@@ -75,7 +75,7 @@ struct ZipEnd {
   }
 
   /// The position and bytes of the end record: the last place whose comment ends with the file.
-  private static func findEnd(_ file: RandomAccessFile) throws(Diagnostic) -> (Int, [UInt8]) {
+  private static func findEnd(_ file: any StoredBytes) throws(Diagnostic) -> (Int, [UInt8]) {
     let size = file.byteCount
     if size >= endSize {
       let record = try file.bytes(at: size - endSize, count: endSize)
@@ -99,7 +99,7 @@ struct ZipEnd {
 
   /// Takes the values of the zip64 end record, and returns where it begins.
   private mutating func read64(
-    _ locator: [UInt8], at: Int, _ file: RandomAccessFile
+    _ locator: [UInt8], at: Int, _ file: any StoredBytes
   ) throws(Diagnostic) -> Int {
     let found = at - Self.end64Size
     let claimed = locator.u64(8)
@@ -134,7 +134,7 @@ struct ZipEnd {
     return found
   }
 
-  private static func broken64(_ file: RandomAccessFile, _ reason: String) -> Diagnostic {
+  private static func broken64(_ file: any StoredBytes, _ reason: String) -> Diagnostic {
     .pytorch(
       "zip-end64", file.name, "has a zip64 end record that cannot be trusted: \(reason)",
       help: Diagnostic.fetchAgain)

@@ -19,6 +19,8 @@ enum LayoutName {
     "h5": "hdf5", "hdf": "hdf5", "pt": "pytorch", "pth": "pytorch", "bin": "pytorch",
     "ckpt": "pytorch", "torch": "pytorch", "pickle": "pytorch", "st": "safetensors",
     "safetensor": "safetensors", "sft": "safetensors",
+    "distcp": "dcp", "distributed": "dcp", "torchdistributedcheckpoint": "dcp", "fsdp": "dcp",
+    "sharded": "dcp",
   ]
 
   /// Looks whether a framework is known; `nil` is. A layout file that cannot be read is told by the
@@ -48,7 +50,7 @@ enum LayoutName {
     var text = "\(option.map { "'\(name)', given for \($0)," } ?? "'\(name)'") is no layout"
     let container =
       containers[plain]
-      ?? (["safetensors", "pytorch", "hdf5"].contains(plain) ? plain : nil)
+      ?? (["safetensors", "pytorch", "hdf5", "dcp", "npz"].contains(plain) ? plain : nil)
     if meant == nil, option != "--to" || container == nil {
       meant = Suggestion.nearest(
         name, option == nil ? frameworks + layouts.map(\.name) : frameworks)

@@ -88,7 +88,8 @@ struct InspectionText {
       for tensor in inspection.tensors {
         let stats = tensor.stats
         table.add([
-          tensor.info.name.string, tensor.info.typeName, tensor.info.shape.description,
+          tensor.info.name.string, tensor.info.typeName,
+          tensor.info.shape.description + (tensor.grid.map { " in \($0)" } ?? ""),
           Shown.number(stats?.min), Shown.number(stats?.max), Shown.number(stats?.mean),
           Shown.number(stats?.std), stats.map { "\($0.nan)" } ?? "-",
           stats.map { "\($0.inf)" } ?? "-", stats.map { "\($0.zeros)" } ?? "-",
