@@ -18,6 +18,7 @@ struct Layouts: Command {
         weighbridge layouts
         weighbridge layouts fla
         weighbridge layouts --table
+        weighbridge layouts samba-fla --yaml
       """)
 
   @Argument(
@@ -28,6 +29,16 @@ struct Layouts: Command {
   @Flag(help: "What converts to what, and how exactly, as a table in Markdown.")
   var table = false
 
+  @Flag(help: "Print the layout's file: something to begin with. Name one layout.")
+  var yaml = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Check a layout file, and say all that is wrong with it by line and column.",
+      valueName: "file"),
+    completion: .file(extensions: ["yaml"]))
+  var check: String?
+
   @Option(
     help: ArgumentHelp("A layout file of your own; may be given several times.", valueName: "file"),
     completion: .file(extensions: ["yaml"]))
@@ -37,8 +48,16 @@ struct Layouts: Command {
 
   var emptyDocument: JSONObject { ["layouts": [], "presets": []] }
 
+  func validate() throws {
+    if check != nil, name != nil || yaml || table {
+      throw ValidationError("--check takes a file and nothing else")
+    }
+    if yaml, name == nil || table { throw ValidationError("--yaml needs the name of one layout") }
+  }
+
   func work() throws -> Outcome {
     let weighbridge = try Weighbridge(layoutFiles: layoutFile)
+    if let check { return try checked(check, weighbridge) }
     let all = weighbridge.library.layouts
     var chosen = all
     if let name {
@@ -46,6 +65,16 @@ struct Layouts: Command {
       // A family: mamba, samba.
       if chosen.isEmpty { chosen = all.filter { $0.name.hasPrefix("\(name)-") } }
       if chosen.isEmpty { throw LayoutName.unknown(name, option: nil, weighbridge) }
+    }
+    if yaml {
+      guard chosen.count == 1, let text = try weighbridge.library.yaml(of: chosen[0].name) else {
+        throw ValidationError(
+          "'\(name ?? "")' is several layouts: \(chosen.map(\.name).joined(separator: ", "))")
+      }
+      try output.result(
+        ["layout": .string(chosen[0].name), "yaml": .string(text), "problems": []],
+        text: text.hasSuffix("\n") ? String(text.dropLast()) : text)
+      return .yes
     }
     if name == nil, !output.json, output.jsonFile == nil, !table {
       Standard.output(overview(all, weighbridge.library))
@@ -69,6 +98,45 @@ struct Layouts: Command {
           ? overview(all, weighbridge.library)
           : pages.map { $0.text(width: width) }.joined(separator: "\n\n\n"))
     return .yes
+  }
+
+  /// Tells what is wrong with a layout file, or what it describes.
+  private func checked(_ path: String, _ weighbridge: Weighbridge) throws -> Outcome {
+    let checked = try weighbridge.checkLayout(path)
+    Standard.problems(checked.problems, all: true)
+    var document: JSONObject = ["valid": .bool(checked.isSound), "path": .string(path)]
+    var text = "\(path): \(checked.problems.count { $0.severity == .error }) mistakes"
+    if let layout = checked.layout {
+      document["name"] = .string(layout.name)
+      document["framework"] = .string(layout.framework)
+      document["title"] = .string(layout.title)
+      document["kinds"] = .array(Set(layout.mixers.values.map(\.kind)).sorted().map { .string($0) })
+      document["reads"] = true
+      document["writes"] = .bool(layout.write != nil)
+      if checked.isSound { text = summary(layout, path) }
+    }
+    if checked.problems.count(where: { $0.severity == .error }) == 1 {
+      text = "\(path): 1 mistake"
+    }
+    document["problems"] = JSONReport.problems(checked.problems)
+    try output.result(document, text: text)
+    return checked.isSound ? .yes : .errors
+  }
+
+  private func summary(_ layout: Layout, _ path: String) -> String {
+    let kinds = Set(layout.mixers.values.map(\.kind)).sorted().joined(separator: ", ")
+    let names =
+      layout.model.tensors.count + layout.mixers.values.reduce(0) { $0 + $1.tensors.count }
+    let weights = layout.files.weightsName(in: Container(rawValue: layout.files.container)!)
+    return """
+      \(path): sound
+        layout      \(layout.name), \(layout.title)
+        framework   \(layout.framework)
+        sub-layers  \(kinds)
+        config      \(layout.config.keys.count) keys
+        tensors     \(names) names
+        \(layout.write == nil ? "read only" : "written     as \(weights) and \(layout.files.config)")
+      """
   }
 
   private func overview(_ all: [Layout], _ library: LayoutLibrary) -> String {

@@ -105,6 +105,8 @@ public struct MixerKind: Sendable {
   public var name: String
   /// One sentence.
   public var summary: String
+  /// Where its equations come from: papers and reference code.
+  public var source: String
   /// The attributes, in the order in which they are shown.
   public var attributes: [Attribute]
   /// The pieces, in the order in which they are shown.
@@ -117,11 +119,12 @@ public struct MixerKind: Sendable {
 
   /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`.
   public init(
-    name: String, summary: String, attributes: [Attribute], pieces: [Piece],
+    name: String, summary: String, source: String = "", attributes: [Attribute], pieces: [Piece],
     outputPieces: [String] = [], blank: JSONObject = [:], hasNorm: Bool = true
   ) {
     self.name = name
     self.summary = summary
+    self.source = source
     self.attributes = (hasNorm ? MixerKind.normAttributes : []) + attributes
     self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
     self.outputPieces = outputPieces

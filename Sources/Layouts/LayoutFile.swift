@@ -16,8 +16,10 @@ final class LayoutFile: Sendable {
   let front: Front
   /// Whether it was given with the run, not carried by the binary.
   let isGiven: Bool
-  private let file: String
-  private let text: String
+  /// The file that it came from, for messages.
+  let file: String
+  /// The file's text.
+  let text: String
   private let shared: Shared
   private let parsed: Mutex<Layout?>
 
@@ -25,7 +27,7 @@ final class LayoutFile: Sendable {
   ///
   /// - Throws: `layout.yaml`, `layout.schema` for a mistake in the front.
   init(_ text: String, file: String, _ shared: Shared) throws(Diagnostic) {
-    front = try Front(of: text, file: file)
+    front = try Front(of: text, file: file, shared.sources)
     isGiven = false
     self.file = file
     self.text = text
@@ -34,11 +36,11 @@ final class LayoutFile: Sendable {
   }
 
   /// A layout that is at hand.
-  init(_ layout: Layout, _ shared: Shared) {
+  init(_ layout: Layout, _ text: String, file: String, _ shared: Shared) {
     front = Front(name: layout.name, framework: layout.framework, detect: layout.detect)
     isGiven = true
-    file = ""
-    text = ""
+    self.file = file
+    self.text = text
     self.shared = shared
     parsed = Mutex(layout)
   }
@@ -48,7 +50,9 @@ final class LayoutFile: Sendable {
     parsed.withLock { parsed in
       if let parsed { return parsed }
       do throws(Diagnostic) {
-        let layout = try Layout(yaml: text, file: file, inertGroups: shared.inertGroups)
+        let root = YAMLCursor(try shared.sources.node(text, file: file))
+        let layout = try Layout(root, inertGroups: shared.inertGroups)
+        if let first = root.findings.problems.first { throw first }
         parsed = layout
         return layout
       } catch {
@@ -61,10 +65,13 @@ final class LayoutFile: Sendable {
   /// What the bundled layouts have in common, read on call.
   final class Shared: Sendable {
     private let files: [(name: String, text: String)]
+    /// What layouts may extend.
+    let sources: LayoutSources
     private let state = Mutex<(groups: [String: [String]]?, presets: [String: JSONObject]?)>(
       (nil, nil))
 
     init(_ files: [(name: String, text: String)]) {
+      sources = LayoutSources(files)
       self.files = files.filter { $0.name == "inert-keys.yaml" || $0.name == "samba-presets.json" }
     }
 
@@ -130,30 +137,10 @@ extension LayoutFile.Front {
   /// Reads the three keys of which it is made; the lines of the other keys are not looked at.
   ///
   /// - Throws: `layout.yaml`, `layout.schema`.
-  init(of text: String, file: String) throws(Diagnostic) {
-    let wanted = ["layout:", "framework:", "detect:"]
-    var copy = text
-    let kept = copy.withUTF8 { bytes in
-      var kept: [UInt8] = []
-      var keeps = false
-      var start = 0
-      while start < bytes.count {
-        let rest = bytes[start...]
-        let end = rest.firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? bytes.count
-        let line = bytes[start..<end]
-        // A key of the file itself stands at the first column.
-        if line.first != UInt8(ascii: " "), line.first != UInt8(ascii: "#"),
-          line.first != UInt8(ascii: "\n")
-        {
-          keeps = wanted.contains { line.starts(with: $0.utf8) }
-        }
-        if keeps { kept += line }
-        start = end
-      }
-      return String(decoding: kept, as: UTF8.self)
-    }
-    let root = try YAMLCursor(text: kept, file: file)
-    let fields = try root.fields(["layout", "framework", "detect"])
+  init(of text: String, file: String, _ sources: LayoutSources) throws(Diagnostic) {
+    let keys = ["layout", "framework", "detect"]
+    let root = YAMLCursor(try sources.node(text, file: file, keys: keys))
+    let fields = try root.fields(keys)
     guard let name = fields["layout"], let framework = fields["framework"],
       let detect = fields["detect"]
     else { throw root.error("needs layout, framework and detect") }

@@ -14,9 +14,12 @@ extension LayoutLibrary {
     public var known: Int
     /// The first names of each kind that it does not know.
     public var unknown: [String]
+    /// Whether it was given with the run.
+    public var isGiven: Bool
   }
 
-  /// The layouts that know most of a checkpoint's names, when none fits.
+  /// The layouts that know most of a checkpoint's names, when none fits; those given with the run come
+  /// first.
   public func closest(
     to inventory: Inventory, config: JSONObject?, framework: String? = nil
   ) -> [NearMiss] {
@@ -39,9 +42,11 @@ extension LayoutLibrary {
         }
       }
       return NearMiss(
-        layout: candidate.layout, obstacles: candidate.obstacles, known: known, unknown: unknown)
+        layout: candidate.layout, obstacles: candidate.obstacles, known: known, unknown: unknown,
+        isGiven: candidate.isGiven)
     }.sorted {
-      ($1.known, $0.obstacles.count, $0.layout.name) < (
+      if $0.isGiven != $1.isGiven { return $0.isGiven }
+      return ($1.known, $0.obstacles.count, $0.layout.name) < (
         $0.known, $1.obstacles.count, $1.layout.name
       )
     }

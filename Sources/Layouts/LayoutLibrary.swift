@@ -5,8 +5,8 @@ public import Tensors
 /// The layouts at hand: those that the binary carries and those given by file.
 public struct LayoutLibrary: Sendable {
   /// By name.
-  private var files: [LayoutFile]
-  private let shared: LayoutFile.Shared
+  private(set) var files: [LayoutFile]
+  let shared: LayoutFile.Shared
 
   /// The layouts, by name.
   public var layouts: [Layout] { files.map(\.layout) }
@@ -29,7 +29,8 @@ public struct LayoutLibrary: Sendable {
   init(files: [(name: String, text: String)]) throws(Diagnostic) {
     let shared = LayoutFile.Shared(files)
     var layouts: [LayoutFile] = []
-    for (name, text) in files where name.hasSuffix(".yaml") && name != "inert-keys.yaml" {
+    for (name, text) in files
+    where name.hasSuffix(".yaml") && name != "inert-keys.yaml" && !name.hasPrefix("shared/") {
       layouts.append(try LayoutFile(text, file: name, shared))
     }
     self.files = layouts.sorted { $0.front.name < $1.front.name }
@@ -40,11 +41,24 @@ public struct LayoutLibrary: Sendable {
   ///
   /// - Throws: `layout.yaml`, `layout.schema`.
   public mutating func add(yaml text: String, file: String) throws(Diagnostic) {
-    let layout = LayoutFile(
-      try Layout(yaml: text, file: file, inertGroups: shared.inertGroups), shared)
+    let root = YAMLCursor(try node(text, file: file))
+    let layout = try Layout(root, inertGroups: shared.inertGroups)
+    if let first = root.findings.problems.first { throw first }
+    add(layout, text, file: file)
+  }
+
+  mutating func add(_ layout: Layout, _ text: String, file: String) {
+    let layout = LayoutFile(layout, text, file: file, shared)
     files.removeAll { $0.front.name == layout.front.name }
     files.append(layout)
     files.sort { $0.front.name < $1.front.name }
+  }
+
+  /// What a file says, with all that it extends.
+  func node(_ text: String, file: String) throws(Diagnostic) -> YAMLNode {
+    var given: [String: (file: String, text: String)] = [:]
+    for file in files where file.isGiven { given[file.front.name] = (file.file, file.text) }
+    return try shared.sources.node(text, file: file, given: given)
   }
 
   /// The frameworks that some layout belongs to, in order.
@@ -147,6 +161,20 @@ extension LayoutLibrary {
       .sorted {
         ($0.obstacles.count, -$0.matches, $0.name) < ($1.obstacles.count, -$1.matches, $1.name)
       }
+  }
+
+  /// Whether a layout was given with the run.
+  public func isGiven(_ name: String) -> Bool {
+    files.contains { $0.isGiven && $0.front.name == name }
+  }
+
+  /// What keeps a checkpoint from being recognised as the layout `name`; empty when nothing does.
+  public func obstacles(
+    to name: String, _ inventory: Inventory, config: JSONObject?
+  ) -> [String] {
+    let embeddings = Set(files.compactMap { $0.front.detect.tied?.embedding })
+    return files.first { $0.front.name == name }
+      .map { candidate($0, inventory, config, embeddings).obstacles } ?? []
   }
 
   /// Wrappers around wrappers are not looked for deeper than this.

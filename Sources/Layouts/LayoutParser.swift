@@ -13,40 +13,81 @@ extension Layout {
     yaml text: String, file: String, inertGroups: [String: [String]] = [:]
   ) throws(Diagnostic) {
     let root = try YAMLCursor(text: text, file: file)
-    let fields = try root.fields([
-      "layout", "framework", "family", "title", "source", "files", "detect", "config", "let",
-      "model", "layers", "mixers", "ignore", "write",
-    ])
-    func need(_ key: String) throws(Diagnostic) -> YAMLCursor {
-      guard let value = fields[key] else { throw root.error("has no '\(key)'") }
-      return value
+    self = try Layout(root, inertGroups: inertGroups)
+    if let first = root.findings.problems.first { throw first }
+  }
+
+  /// Reads a layout as far as it goes: what is wrong with its parts is in `root.findings`.
+  ///
+  /// - Throws: `layout.schema` where the whole is no mapping.
+  init(_ root: YAMLCursor, inertGroups: [String: [String]]) throws(Diagnostic) {
+    let fields = root.attemptFields(Layout.keys)
+    if !root.isMapping { throw root.error("should be a mapping") }
+    func need<T>(
+      _ key: String, or placeholder: T, _ read: (YAMLCursor) throws(Diagnostic) -> T
+    ) -> T {
+      if let value = fields[key] { return value.attempt(or: placeholder, read) }
+      root.findings.problems.append(root.error("has no '\(key)'"))
+      root.findings.broken.insert(key)
+      return placeholder
     }
-    name = try need("layout").string()
-    framework = try need("framework").string()
-    family = try need("family").expression()
-    title = try need("title").string()
-    source = try need("source").string()
-    files = try Files(need("files"))
-    detect = try Detect(need("detect"))
-    config = try Config(need("config"), inertGroups)
-    lets = try fields["let"]?.bindings() ?? []
-    model = try Model(need("model"))
-    layers = try Layers(need("layers"))
-    var mixers: [String: Mixer] = [:]
-    for (key, value) in try need("mixers").members() { mixers[key] = try Mixer(value) }
-    self.mixers = mixers
-    var ignore: [Ignored] = []
-    for element in try fields["ignore"]?.elements() ?? [] { ignore.append(try Ignored(element)) }
-    self.ignore = ignore
-    write = try fields["write"].map { (cursor) throws(Diagnostic) in try Write(cursor) }
-    for slot in layers.slots {
-      for option in slot.options where mixers[option.mixer] == nil {
-        throw root.error(
-          "has no mixer '\(option.mixer)'",
-          help: "mixers of this file: \(mixers.keys.sorted().joined(separator: ", "))")
+    func optional<T>(
+      _ key: String, or placeholder: T, _ read: (YAMLCursor) throws(Diagnostic) -> T
+    ) -> T {
+      fields[key].map { $0.attempt(or: placeholder, read) } ?? placeholder
+    }
+    func text(_ cursor: YAMLCursor) throws(Diagnostic) -> String { try cursor.string() }
+    name = need("layout", or: "", text)
+    framework = need("framework", or: "", text)
+    family = need("family", or: .null) { (c) throws(Diagnostic) in try c.expression() }
+    title = need("title", or: "", text)
+    source = need("source", or: "", text)
+    files = need("files", or: Files(container: "", weights: [:], config: "")) {
+      (c) throws(Diagnostic) in try Files(c)
+    }
+    detect = need("detect", or: Detect()) { (c) throws(Diagnostic) in try Detect(c) }
+    config = need("config", or: Config(keys: [], inert: [], requirements: [])) {
+      (c) throws(Diagnostic) in try Config(c, inertGroups)
+    }
+    lets = optional("let", or: []) { (c) throws(Diagnostic) in try c.bindings() }
+    model = need("model", or: Model(layerCount: .null, tied: .null, attributes: [], tensors: [])) {
+      (c) throws(Diagnostic) in try Model(c)
+    }
+    layers = need(
+      "layers", or: Layers(prefix: NameTemplate(literal: ""), lets: [], attributes: [], slots: [])
+    ) { (c) throws(Diagnostic) in try Layers(c) }
+    mixers = need("mixers", or: [:]) { (c) throws(Diagnostic) in
+      var mixers: [String: Mixer] = [:]
+      for (key, value) in try c.members() {
+        mixers[key] = value.attempt(or: Mixer(kind: "", attributes: [], tensors: [])) {
+          (c) throws(Diagnostic) in try Mixer(c)
+        }
+      }
+      return mixers
+    }
+    ignore = optional("ignore", or: []) { (c) throws(Diagnostic) in
+      YAMLCursor.attempt(each: try c.elements()) { (c) throws(Diagnostic) in try Ignored(c) }
+    }
+    write = optional("write", or: nil) { (c) throws(Diagnostic) in try Write(c) }
+    guard !root.findings.broken.contains("mixers"), let slots = fields["layers"] else { return }
+    for (i, slot) in layers.slots.enumerated() {
+      for (j, option) in slot.options.enumerated() where mixers[option.mixer] == nil {
+        let cursor = slots["slots"]?[i]?["options"]?[j]?["mixer"] ?? root
+        let near = Nearest.name(to: option.mixer, among: mixers.keys.sorted())
+        root.findings.problems.append(
+          cursor.error(
+            "names no mixer of this file: '\(option.mixer)'",
+            help: near.map { "did you mean \($0)?" }
+              ?? "mixers of this file: \(mixers.keys.sorted().joined(separator: ", "))"))
       }
     }
   }
+
+  /// The keys of a layout file.
+  static let keys = [
+    "layout", "framework", "family", "title", "source", "files", "detect", "config", "let",
+    "model", "layers", "mixers", "ignore", "write",
+  ]
 }
 
 extension Layout.Files {
@@ -64,6 +105,9 @@ extension Layout.Files {
 }
 
 extension Layout.Detect {
+  /// Nothing that tells a layout apart.
+  init() { (tensors, absent, strip) = ([], [], []) }
+
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
     let fields = try cursor.fields([
       "tensors", "absent", "strip", "config", "model_types", "base", "tied",
@@ -87,39 +131,48 @@ extension Layout.Config {
     let fields = try cursor.fields(["keys", "inert", "require"])
     var keys: [Key] = []
     for (name, value) in try fields["keys"]?.members() ?? [] {
-      let key = try value.fields(["default", "required", "aliases", "members"])
-      if key["default"] == nil, key["required"] == nil {
-        throw value.error("needs 'default' or 'required: true'")
-      }
+      let placeholder = Key(name: name, initial: .null, aliases: [], members: nil)
       keys.append(
-        Key(
-          name: name, initial: try key["default"]?.json().resolvingFloatTags,
-          aliases: try key["aliases"]?.strings() ?? [],
-          members: try key["members"].map { (c) throws(Diagnostic) in try Members(c) }))
+        value.attempt(or: placeholder) { (c) throws(Diagnostic) in try Key(name: name, c) })
     }
     self.keys = keys
-    var inert: [String] = []
-    for element in try fields["inert"]?.elements() ?? [] {
+    let inert = YAMLCursor.attempt(each: try fields["inert"]?.elements() ?? []) {
+      (element) throws(Diagnostic) in
       let name = try element.string()
-      if !name.hasPrefix("@") {
-        inert.append(name)
-      } else if let group = inertGroups[String(name.dropFirst())] {
-        inert += group
-      } else {
-        throw element.error("names no group of inert keys")
-      }
+      guard name.hasPrefix("@") else { return [name] }
+      let group = String(name.dropFirst())
+      if let keys = inertGroups[group] { return keys }
+      throw element.error(
+        "names no group of inert keys: '\(name)'",
+        help: Nearest.name(to: group, among: inertGroups.keys.sorted()).map {
+          "did you mean @\($0)?"
+        } ?? "groups: \(inertGroups.keys.sorted().map { "@\($0)" }.joined(separator: ", "))")
     }
-    self.inert = inert
-    var requirements: [Requirement] = []
-    for element in try fields["require"]?.elements() ?? [] {
+    self.inert = inert.flatMap(\.self)
+    requirements = YAMLCursor.attempt(each: try fields["require"]?.elements() ?? []) {
+      (element) throws(Diagnostic) in
       let parts = try element.fields(["that", "key", "why"])
       guard let that = parts["that"], let key = parts["key"], let why = parts["why"] else {
         throw element.error("needs that, key and why")
       }
-      requirements.append(
-        Requirement(that: try that.expression(), key: try key.string(), why: try why.string()))
+      return Requirement(
+        that: try that.expression(), key: try key.string(), why: try why.string())
     }
-    self.requirements = requirements
+  }
+}
+
+extension Layout.Config.Key {
+  init(name: String, _ cursor: YAMLCursor) throws(Diagnostic) {
+    let fields = try cursor.fields(["default", "required", "aliases", "members"])
+    if fields["default"] == nil, fields["required"] == nil {
+      throw cursor.error("needs 'default' or 'required: true'")
+    }
+    self.name = name
+    initial = try fields["default"]?.json().resolvingFloatTags
+    aliases = try fields["aliases"]?.strings() ?? []
+    members = try fields["members"].map { (c) throws(Diagnostic) in
+      try Layout.Config.Members(c)
+    }
   }
 }
 
@@ -162,16 +215,23 @@ extension Layout.Layers {
     attributes = try fields["attributes"]?.bindings() ?? []
     var all: [Layout.Slot] = []
     for element in try slots.elements() {
-      let parts = try element.fields(["when", "options"])
-      guard let options = parts["options"] else { throw element.error("needs options") }
-      var list: [Layout.Option] = []
-      for option in try options.elements() { list.append(try Layout.Option(option)) }
       all.append(
-        Layout.Slot(
-          when: try parts["when"].map { (c) throws(Diagnostic) in try c.expression() },
-          options: list))
+        element.attempt(or: Layout.Slot(options: [])) { (c) throws(Diagnostic) in
+          try Layout.Slot(c)
+        })
     }
     self.slots = all
+  }
+}
+
+extension Layout.Slot {
+  init(_ cursor: YAMLCursor) throws(Diagnostic) {
+    let fields = try cursor.fields(["when", "options"])
+    guard let options = fields["options"] else { throw cursor.error("needs options") }
+    when = try fields["when"].map { (c) throws(Diagnostic) in try c.expression() }
+    var all: [Layout.Option] = []
+    for option in try options.elements() { all.append(try Layout.Option(option)) }
+    self.options = all
   }
 }
 
@@ -206,10 +266,16 @@ extension Layout.Tensor {
   static func all(_ cursor: YAMLCursor) throws(Diagnostic) -> [Layout.Tensor] {
     var tensors: [Layout.Tensor] = []
     for (key, value) in try cursor.members() {
-      let name: NameTemplate
-      do { name = try NameTemplate(parsing: key) } catch { throw value.error(error.message) }
-      let forms = value.isSequence ? try value.elements() : [value]
-      for form in forms { tensors.append(try Layout.Tensor(name: name, form)) }
+      tensors += value.attempt(or: []) { (value) throws(Diagnostic) -> [Layout.Tensor] in
+        let name: NameTemplate
+        do throws(Diagnostic) { name = try NameTemplate(parsing: key) } catch {
+          throw value.error(error.message)
+        }
+        let forms = value.isSequence ? try value.elements() : [value]
+        var all: [Layout.Tensor] = []
+        for form in forms { all.append(try Layout.Tensor(name: name, form)) }
+        return all
+      }
     }
     return tensors
   }
@@ -321,13 +387,16 @@ extension Layout.Write {
     dated = try fields["dated"].map { (c) throws(Diagnostic) in try c.expression() }
     var list: [Pattern] = []
     for (name, value) in try patterns.members() {
-      var slots: [PatternSlot] = []
-      for element in try value.elements() {
-        let parts = try element.fields(["kinds", "fill"])
-        guard let kinds = parts["kinds"] else { throw element.error("needs kinds") }
-        slots.append(
-          PatternSlot(
-            kinds: try kinds.strings(), fill: try parts["fill"]?.json().bool ?? false))
+      let slots = value.attempt(or: []) { (value) throws(Diagnostic) -> [PatternSlot] in
+        var slots: [PatternSlot] = []
+        for element in try value.elements() {
+          let parts = try element.fields(["kinds", "fill"])
+          guard let kinds = parts["kinds"] else { throw element.error("needs kinds") }
+          slots.append(
+            PatternSlot(
+              kinds: try kinds.strings(), fill: try parts["fill"]?.json().bool ?? false))
+        }
+        return slots
       }
       list.append(Pattern(name: name, slots: slots))
     }
@@ -340,27 +409,23 @@ extension Layout.Write {
     }
     carry = try fields["carry"]?.strings() ?? []
     rewrites = try fields["rewrites"]?.strings() ?? []
-    var paddings: [Padding] = []
-    for element in try fields["pad"]?.elements() ?? [] {
+    paddings = YAMLCursor.attempt(each: try fields["pad"]?.elements() ?? []) {
+      (element) throws(Diagnostic) in
       let parts = try element.fields(["kind", "attribute", "multiple"])
       guard let kind = parts["kind"], let attribute = parts["attribute"],
         let multiple = try parts["multiple"]?.json().int
       else { throw element.error("needs kind, attribute and multiple") }
-      paddings.append(
-        Padding(kind: try kind.string(), attribute: try attribute.string(), multiple: multiple))
+      return Padding(kind: try kind.string(), attribute: try attribute.string(), multiple: multiple)
     }
-    self.paddings = paddings
-    var accepts: [Acceptance] = []
-    for element in try fields["accept"]?.elements() ?? [] {
+    accepts = YAMLCursor.attempt(each: try fields["accept"]?.elements() ?? []) {
+      (element) throws(Diagnostic) in
       let parts = try element.fields(["kind", "attribute", "reason"])
       guard let kind = parts["kind"], let attribute = parts["attribute"],
         let reason = parts["reason"]
       else { throw element.error("needs kind, attribute and reason") }
-      accepts.append(
-        Acceptance(
-          kind: try kind.string(), attribute: try attribute.string(), reason: try reason.string()))
+      return Acceptance(
+        kind: try kind.string(), attribute: try attribute.string(), reason: try reason.string())
     }
-    self.accepts = accepts
   }
 
   private static func entries(_ cursor: YAMLCursor) throws(Diagnostic) -> [Entry] {
@@ -369,7 +434,8 @@ extension Layout.Write {
       let omits = key.hasSuffix("?")
       entries.append(
         Entry(
-          key: omits ? String(key.dropLast()) : key, value: try template(value),
+          key: omits ? String(key.dropLast()) : key,
+          value: value.attempt(or: .constant(.null)) { (c) throws(Diagnostic) in try template(c) },
           omitsNull: omits))
     }
     return entries

@@ -2,6 +2,7 @@ import Checkpoints
 import Hub
 import Layouts
 import OrderedCollections
+import Output
 import Tensors
 
 /// Finds the config of a checkpoint: the one given, the one inside the file, the one beside it, or
@@ -19,6 +20,15 @@ struct ConfigFinder {
       return JSONValue.object(own).resolvingFloatTags.object
     }
     if source.container == .gguf { return Self.keys(of: source.attachments) }
+    // A layout of one's own may have a config file of another name than any framework's here.
+    for name in library.givenConfigNames {
+      let path = location.directory == "/" ? "/\(name)" : "\(location.directory)/\(name)"
+      if path != location.config, let names = try? TextFile.names(in: location.directory),
+        names.contains(name)
+      {
+        return try read(path)
+      }
+    }
     if let path = location.config { return try read(path) }
     return try attached(source.attachments)
   }

@@ -184,12 +184,11 @@ extension Weighbridge {
   ) throws -> ConversionResult {
     try checkName(request.destination)
     let (loaded, decided) = try planAsking(request)
+    try checkReadable(decided)
     var plan = decided
     let container = request.container ?? Container(rawValue: plan.to.files.container)!
     let name =
-      container == .dcp
-      ? DCPWriter.indexName
-      : plan.to.files.weights[container.rawValue] ?? "model.\(container.rawValue)"
+      container == .dcp ? DCPWriter.indexName : plan.to.files.weightsName(in: container)
     guard container != .dcp || !request.resumes else {
       throw Diagnostic(
         code: "resume.container", subject: request.destination,

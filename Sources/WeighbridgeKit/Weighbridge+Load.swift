@@ -80,7 +80,12 @@ extension Weighbridge {
     if let architecture {
       fitting = fitting.filter(\.isGiven)
       guard !fitting.isEmpty else {
-        loaded.problems.append(unknownArchitecture(architecture, input))
+        var problem = unknownArchitecture(architecture, input)
+        // Whoever gives a layout wants to know why it is not this one.
+        problem.notes += library.closest(
+          to: inventory, config: config, framework: input.framework
+        ).prefix(while: \.isGiven).map { explain($0, inventory) }
+        loaded.problems.append(problem)
         return loaded
       }
     }
@@ -171,6 +176,13 @@ extension Weighbridge {
       help: "a layout of your own can be given with --layout-file; see formats/README.md")
   }
 
+  /// How far a layout that does not fit goes.
+  private func explain(_ near: LayoutLibrary.NearMiss, _ inventory: Inventory) -> String {
+    let obstacles = near.obstacles + near.unknown.map { "it does not know \($0)" }
+    return
+      "closest: \(near.layout.name) knows \(near.known) of \(inventory.names.count) names; \(obstacles.prefix(3).joined(separator: "; "))"
+  }
+
   /// A config that is another framework's than the tensors, when no layout fits both.
   private func otherConfig(
     _ input: CheckpointInput, _ inventory: Inventory, _ config: JSONObject?
@@ -202,12 +214,8 @@ extension Weighbridge {
           ?? "layouts: \(library.frameworks.joined(separator: ", "))")
     }
     let near = library.closest(to: inventory, config: config, framework: input.framework).prefix(3)
-      .filter { $0.known > 0 }
-    let notes = near.map { near in
-      let obstacles = near.obstacles + near.unknown.map { "it does not know \($0)" }
-      return
-        "closest: \(near.layout.name) knows \(near.known) of \(inventory.names.count) names; \(obstacles.prefix(3).joined(separator: "; "))"
-    }
+      .filter { $0.known > 0 || $0.isGiven }
+    let notes = near.map { explain($0, inventory) }
     let first = inventory.names.first.map { ", such as \($0)" } ?? ""
     return Diagnostic(
       code: "layout.unknown", subject: input.path, message: "fits no layout that is known",

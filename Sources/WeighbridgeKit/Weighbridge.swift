@@ -1,4 +1,5 @@
 public import Checkpoints
+import Conversion
 public import Hub
 import Inference
 public import Layouts
@@ -19,16 +20,42 @@ public struct Weighbridge: Sendable {
   /// The tool with the layouts that the binary carries, and those of further files.
   ///
   /// - Parameter layoutFiles: paths of layout files.
-  /// - Throws: `layout.*`, `io.*`.
-  public init(layoutFiles: [String] = []) throws(Diagnostic) {
-    library = try LayoutLibrary.bundled()
+  /// - Throws: `layout.*`, `io.*`; everything that is wrong with a layout file.
+  public init(layoutFiles: [String] = []) throws(Problems) {
+    do throws(Diagnostic) { library = try LayoutLibrary.bundled() } catch {
+      throw Problems([error])
+    }
     vocabulary = .standard
     self.layoutFiles = layoutFiles
     for path in layoutFiles {
-      let file = try RandomAccessFile(path: path)
-      let bytes = try file.bytes(at: 0, count: file.byteCount)
-      try library.add(yaml: String(decoding: bytes, as: UTF8.self), file: path)
+      let text: String
+      do throws(Diagnostic) { text = try Self.text(ofLayout: path) } catch {
+        throw Problems([error])
+      }
+      try library.add(yaml: text, file: path, words: words)
     }
+  }
+
+  /// What layouts may speak of.
+  public var words: LayoutWords {
+    LayoutWords(vocabulary: vocabulary, rewrites: RewriteNames.all)
+  }
+
+  /// Checks a layout file, and does not add it.
+  ///
+  /// - Throws: `io.*` where it cannot be read; what is wrong with it is in the result.
+  public func checkLayout(_ path: String) throws(Diagnostic) -> LayoutLibrary.Checked {
+    library.check(yaml: try Self.text(ofLayout: path), file: path, words: words)
+  }
+
+  private static func text(ofLayout path: String) throws(Diagnostic) -> String {
+    let file = try RandomAccessFile(path: path)
+    guard file.byteCount <= 1 << 19 else {
+      throw Diagnostic(
+        code: "layout.too-large", subject: path, message: "has \(file.byteCount) bytes",
+        help: "a layout is a short YAML file")
+    }
+    return String(decoding: try file.bytes(at: 0, count: file.byteCount), as: UTF8.self)
   }
 }
 

@@ -7,7 +7,7 @@ import Testing
 @Suite("Help")
 struct HelpTests {
   static let commands = [
-    "inspect", "convert", "parity", "trace", "generate", "diff", "check", "layouts",
+    "inspect", "convert", "parity", "trace", "generate", "diff", "check", "layouts", "kinds",
   ]
 
   /// The examples of a command's help.

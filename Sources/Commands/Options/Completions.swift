@@ -17,6 +17,9 @@ enum Completions {
     names { $0.library.frameworks + $0.library.layouts.map(\.name) }
   }
 
+  /// Kinds of sub-layers, as `kinds` takes them.
+  static var kinds: CompletionKind { names { $0.vocabulary.kinds.keys.sorted() + ["model"] } }
+
   /// microsoft/Samba's named configurations.
   static var presets: CompletionKind { names { $0.library.presets.keys.sorted() } }
 

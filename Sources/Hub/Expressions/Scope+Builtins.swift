@@ -12,6 +12,9 @@ import Tensors
 func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 
 extension Scope {
+  /// The names of the functions that every expression may call.
+  package static var builtinNames: [String] { builtins.keys.sorted() }
+
   /// The functions that every expression may call.
   static let builtins: [String: Function] = [
     // ceil(x), floor(x): whole numbers.
@@ -69,6 +72,30 @@ extension Scope {
         seen.append(value)
       }
       return .array(seen)
+    },
+    // period(list, all, r = 0): the least p for which `list` is those of `all` that leave the remainder
+    // r, as of multiples of p; null if there is none.
+    "period": { (v) throws(Diagnostic) in
+      guard v.count == 2 || v.count == 3, let list = v[0].array, let all = v[1].array else {
+        throw bad("needs two lists")
+      }
+      let numbers = all.compactMap(\.int)
+      let wanted = list.compactMap(\.int)
+      guard numbers.count == all.count, wanted.count == list.count, all.count <= 10_000,
+        numbers.allSatisfy({ (0...1_000_000).contains($0) })
+      else { throw bad("needs lists of whole numbers from 0 on, and not too long") }
+      let rest = v.count == 3 ? try whole(number(v, 2)).int! : 0
+      guard let most = numbers.max() else { return .null }
+      for p in stride(from: 1, through: most + 1, by: 1) {
+        // Python's remainder: that of -1 is p - 1.
+        let remainder = (rest % p + p) % p
+        var left = wanted[...]
+        let isSame = numbers.allSatisfy { number in
+          number % p != remainder || left.popFirst() == number
+        }
+        if isSame, left.isEmpty { return .int(p) }
+      }
+      return .null
     },
     "flatten": { (v) throws(Diagnostic) in
       .array(try list(v).flatMap { $0.array ?? [$0] })

@@ -7,6 +7,7 @@ extension MixerKind {
   public static let attention = MixerKind(
     name: "attention",
     summary: "causal softmax attention",
+    source: "lit_gpt/model.py, fla/layers/attn.py, transformers/models/llama/modeling_llama.py",
     attributes: [
       Attribute("n_heads", "query heads"),
       Attribute("n_kv_heads", "key and value heads"),

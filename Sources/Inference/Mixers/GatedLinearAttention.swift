@@ -6,6 +6,7 @@ extension MixerKind {
   public static let gla = MixerKind(
     name: "gla",
     summary: "gated linear attention",
+    source: "Yang et al. 2023, arXiv 2312.06635; fla/layers/gla.py",
     attributes: [
       Attribute("n_heads", "query heads"),
       Attribute("n_kv_heads", "key, value and gate heads"),

@@ -6,6 +6,7 @@ extension MixerKind {
   public static let mlp = MixerKind(
     name: "mlp",
     summary: "gated MLP (SwiGLU)",
+    source: "Shazeer 2020, arXiv 2002.05202",
     attributes: [
       Attribute("d_ff", "inner width"),
       Attribute("activation", default: "silu", "silu or gelu (the exact one, with erf)"),

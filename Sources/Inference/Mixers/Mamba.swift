@@ -6,6 +6,7 @@ extension MixerKind {
   public static let mamba = MixerKind(
     name: "mamba",
     summary: "Mamba-1 selective scan",
+    source: "Gu and Dao 2023, arXiv 2312.00752; mamba_ssm/modules/mamba_simple.py",
     attributes: [
       Attribute("d_inner", "width inside the mixer (expand * d_model)"),
       Attribute("d_state", "state size N of each channel"),

@@ -6,6 +6,7 @@ extension MixerKind {
   public static let mamba2 = MixerKind(
     name: "mamba2",
     summary: "Mamba-2 scan with scalar decay per head",
+    source: "Dao and Gu 2024, arXiv 2405.21060; mamba_ssm/modules/mamba2.py",
     attributes: [
       Attribute("d_inner", "width inside the mixer (n_heads * head_dim)"),
       Attribute("d_state", "state size N"),

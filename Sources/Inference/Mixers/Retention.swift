@@ -7,6 +7,8 @@ extension MixerKind {
   public static let retention = MixerKind(
     name: "retention",
     summary: "multi-scale retention",
+    source: "Sun et al. 2023, arXiv 2307.08621; fla/layers/multiscale_retention.py, "
+      + "torchscale/component/multiscale_retention.py",
     attributes: [
       Attribute("n_heads", "query heads"),
       Attribute("n_kv_heads", "key and value heads"),

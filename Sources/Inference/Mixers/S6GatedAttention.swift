@@ -7,6 +7,7 @@ extension MixerKind {
   public static let mega = MixerKind(
     name: "mega",
     summary: "S6 gated attention (S6-Mega)",
+    source: "lit_gpt/mega.py, lit_gpt/s6.py",
     attributes: [
       Attribute("d_state", "state size N of the scan"),
       Attribute("d_conv", "width of the causal convolution"),

@@ -10,7 +10,8 @@ struct Main {
       "/// The files of `formats/`, by name.\nlet bundledFormats: [(name: String, text: String)] = [\n"
     for path in paths.dropFirst() {
       let text = try String(contentsOfFile: path, encoding: .utf8)
-      let name = (path as NSString).lastPathComponent
+      let parts = (path as NSString).pathComponents.suffix(2)
+      let name = parts.first == "shared" ? parts.joined(separator: "/") : parts.last!
       source += "  (\"\(name)\", ####\"\"\"\n\(text)\n\"\"\"####),\n"
     }
     source += "]\n"
