@@ -53,6 +53,12 @@ enum PatternFit {
       attributes["norm"] = "rms"
       attributes["norm_eps"] = draft.spec["final_norm_eps"]
     }
+    for attribute in kind.attributes where attributes[attribute.name] == nil {
+      attributes[attribute.name] = attribute.initial
+    }
+    // Nobody reads the memory of zeros.
+    if kind.memory != nil { attributes["saves_memory"] = false }
+    attributes["skip"] = true
     var scope = Scope()
     for (name, value) in draft.spec.attributes { scope.values[name] = value }
     for (name, value) in attributes { scope.values[name] = value }

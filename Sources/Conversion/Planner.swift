@@ -27,11 +27,16 @@ public struct Planner: Sendable {
     _ bound: BoundModel, to targets: [Layout], options: ConversionOptions, reader: PieceReader
   ) throws -> ConversionPlan {
     var closest: Refusal?
-    for target in ordered(targets, for: bound) {
-      do {
-        return try plan(bound, to: target, options: options, reader: reader)
-      } catch let refusal as Refusal {
-        if refusal.isCloser(than: closest) { closest = refusal }
+    // First without the rewrites that change more than another layout of the framework would.
+    for isLastResort in [false, true] {
+      for target in ordered(targets, for: bound)
+      where !isLastResort || target.write.map(usesLastResort) ?? false {
+        do {
+          return try plan(
+            bound, to: target, options: options, reader: reader, isLastResort: isLastResort)
+        } catch let refusal as Refusal {
+          if refusal.isCloser(than: closest) { closest = refusal }
+        }
       }
     }
     throw closest
@@ -42,6 +47,10 @@ public struct Planner: Sendable {
             code: "convert.no-target", subject: bound.layout.name,
             message: "no layout of this framework can be written")
         ])
+  }
+
+  private func usesLastResort(_ write: Layout.Write) -> Bool {
+    write.rewrites.contains { Rewrite.all[$0]?.isLastResort ?? false }
   }
 
   /// The source's own layout first, then those of its family.
@@ -56,7 +65,8 @@ public struct Planner: Sendable {
   }
 
   private func plan(
-    _ bound: BoundModel, to target: Layout, options: ConversionOptions, reader: PieceReader
+    _ bound: BoundModel, to target: Layout, options: ConversionOptions, reader: PieceReader,
+    isLastResort: Bool
   ) throws -> ConversionPlan {
     var draft = Draft(bound)
     if let rows = options.vocabularyRows {
@@ -87,7 +97,8 @@ public struct Planner: Sendable {
     var firstRefusal: Refusal?
     for draft in drafts {
       do {
-        return try express(draft, bound, target, write, options, reader)
+        return try express(
+          draft, bound, target, write, options, reader, isLastResort: isLastResort)
       } catch let refusal as Refusal {
         if refusal.isCloser(than: firstRefusal) { firstRefusal = refusal }
       }
@@ -98,7 +109,7 @@ public struct Planner: Sendable {
   /// Finds a pattern that holds the draft's sub-layers, and expresses it so.
   private func express(
     _ draft: Draft, _ bound: BoundModel, _ target: Layout, _ write: Layout.Write,
-    _ options: ConversionOptions, _ reader: PieceReader
+    _ options: ConversionOptions, _ reader: PieceReader, isLastResort: Bool
   ) throws -> ConversionPlan {
     var refusal: Refusal?
     for pattern in write.patterns {
@@ -107,7 +118,8 @@ public struct Planner: Sendable {
       }
       Padding.apply(&folded, write.paddings, vocabulary)
       do {
-        return try finish(folded, pattern.name, bound, target, write, options, reader)
+        return try finish(
+          folded, pattern.name, bound, target, write, options, reader, isLastResort: isLastResort)
       } catch let other as Refusal {
         if other.isCloser(than: refusal) { refusal = other }
       }
@@ -120,7 +132,7 @@ public struct Planner: Sendable {
 
   private func finish(
     _ folded: Draft, _ pattern: String, _ bound: BoundModel, _ target: Layout,
-    _ write: Layout.Write, _ options: ConversionOptions, _ reader: PieceReader
+    _ write: Layout.Write, _ options: ConversionOptions, _ reader: PieceReader, isLastResort: Bool
   ) throws -> ConversionPlan {
     var draft = folded
     let writer = ConfigWriter(layout: target, write: write, source: bound.config)
@@ -134,7 +146,7 @@ public struct Planner: Sendable {
     var (config, expansion) = try readBack()
     var changed = false
     for name in write.rewrites {
-      guard let rewrite = Rewrite.all[name] else { continue }
+      guard let rewrite = Rewrite.all[name], isLastResort || !rewrite.isLastResort else { continue }
       let context = RewriteContext(
         target: expansion.spec, vocabulary: vocabulary, reader: reader)
       if try rewrite.apply(&draft, context) { changed = true }

@@ -257,7 +257,8 @@ extension Weighbridge {
     metadata = metadata.filter { !names.contains($0.value) }
     metadata["format"] = container == .safetensors ? "pt" : nil
     return OutputManifest(
-      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config))
+      tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
+      nesting: plan.to.files.nesting)
   }
 
   /// Tokenizer and generation files go along.

@@ -90,6 +90,9 @@ extension Weighbridge {
     }
     loaded.bound = bound
     loaded.problems += renamed(bound) + bound.problems
+    if bound.layout.framework == "archscale", let run = ConfigFinder.archScaleRun(source) {
+      loaded.problems += run.evaluationNotes(config)
+    }
     return loaded
   }
 

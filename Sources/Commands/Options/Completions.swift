@@ -18,7 +18,7 @@ enum Completions {
   }
 
   /// microsoft/Samba's named configurations.
-  static var presets: CompletionKind { names { $0.library.presets.keys.sorted() } }
+  static var presets: CompletionKind { names { $0.library.presetNames } }
 
   /// Checkpoints: files and directories.
   static var checkpoints: CompletionKind { .file() }

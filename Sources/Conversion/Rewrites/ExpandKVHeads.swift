@@ -18,12 +18,15 @@ extension Rewrite {
         wanted["n_heads"].int == heads, wanted["n_kv_heads"].int == heads, groups < heads,
         groups > 0, heads % groups == 0
       else { continue }
+      let times = heads / groups
       for piece in kind.pieces {
         let id = PieceID(i, piece.role)
         guard let value = draft.pieces[id],
           let block = try rowsOfAGroup(piece, sublayer, draft.spec)
         else { continue }
-        draft.pieces[id] = .repeatedRows(value, block: block, times: heads / groups)
+        // Under differential attention a pair of heads is what queries share.
+        let heads = sublayer["lambda_init"] == .null ? 1 : 2
+        draft.pieces[id] = .repeatedRows(value, block: heads * block, times: times)
       }
       draft.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
       changed = true

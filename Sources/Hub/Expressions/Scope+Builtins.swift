@@ -8,6 +8,9 @@ import Tensors
   import Darwin
 #endif
 
+/// e to the power `x`.
+func exponential(_ x: Double) -> Double { exp(x) }
+
 /// `x` to the power `y`.
 func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 
@@ -29,6 +32,8 @@ extension Scope {
       }
     },
     "infinity": { (v) throws(Diagnostic) in .double(.infinity) },
+    // exp(x): e to the power x.
+    "exp": { (v) throws(Diagnostic) in .double(exponential(try number(v, 0))) },
     "float": { (v) throws(Diagnostic) in .double(try number(v, 0)) },
     "sqrt": { (v) throws(Diagnostic) in .double(try number(v, 0).squareRoot()) },
     // round_up(x, m): the least multiple of m that is not below x.
