@@ -131,15 +131,17 @@ public struct MixerKind: Sendable {
 
   private static let residualAttributes: [Attribute] = [
     Attribute(
-      "residual_scale", default: 1.0, "factor on what the sub-layer adds to the residual stream"),
+      "residual_scale", default: JSONValue.null,
+      "factor on what the sub-layer adds to the residual stream; null for 1"),
     Attribute(
-      "skip", default: true,
-      "whether the sub-layer adds to the residual stream; otherwise it takes the stream's place"),
+      "skip", default: JSONValue.null,
+      "false for a sub-layer that takes the residual stream's place; null for one that adds to it"),
   ]
 
   private static let savesMemory = Attribute(
-    "saves_memory", default: false,
-    "whether gated memory units behind it read its values from before the output gate or projection")
+    "saves_memory", default: JSONValue.null,
+    "true where gated memory units behind it read its values from before the output gate or projection"
+  )
 
   private static let normPieces: [Piece] = [
     Piece("norm.weight", ["d_model"], identity: .one, "weight of the norm before the mixer"),

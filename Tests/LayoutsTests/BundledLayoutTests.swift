@@ -20,7 +20,7 @@ struct BundledLayoutTests {
     #expect(Self.library.layouts.map(\.name) == names.sorted())
     #expect(
       Set(Self.library.frameworks)
-        == ["hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino"])
+        == ["hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino", "archscale"])
   }
 
   @Test("it uses only attributes and pieces of the vocabulary", arguments: library.layouts)
@@ -108,6 +108,7 @@ struct BundledLayoutTests {
         ["fla", "safetensors", "model.safetensors", "config.json"],
         ["berlino", "safetensors", "model.safetensors", "config.json"],
         ["mamba_ssm", "pytorch", "pytorch_model.bin", "config.json"],
+        ["archscale", "pytorch", "iter-000000-ckpt.pth", "archscale_config.json"],
         ["lit_gpt", "pytorch", "lit_model.pth", "lit_config.json"],
         ["litgpt", "pytorch", "lit_model.pth", "model_config.yaml"],
         ["torchscale", "pytorch", "checkpoint.pt", "config.json"],

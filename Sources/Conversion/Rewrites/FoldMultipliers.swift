@@ -83,23 +83,23 @@ private struct MultiplierFolding {
   /// The factor on what the sub-layer adds.
   mutating func foldResidual(_ i: Int, towards wanted: ModelSpec.Sublayer) {
     let own = draft.spec.sublayers[i]
-    guard let factor = own["residual_scale"].double, let target = wanted["residual_scale"].double,
-      factor != target, target != 0
-    else { return }
+    let factor = own["residual_scale"].double ?? 1
+    let target = wanted["residual_scale"].double ?? 1
+    guard factor != target, target != 0 else { return }
     let output = ["mlp": "down", "attention": "o", "cross_attention": "o", "gla": "o", "retention": "o"]
     let name = output[own.kind] ?? "out"
     guard draft.pieces[PieceID(i, "\(name).weight")] != nil else { return }
     scale(
       i, ["\(name).weight", "\(name).bias"], by: factor / target,
       "the factor on what each sub-layer adds,")
-    draft.spec.sublayers[i].attributes["residual_scale"] = .double(target)
+    draft.spec.sublayers[i].attributes["residual_scale"] = wanted["residual_scale"]
   }
 
   /// The factor before the head, which never needs an untied head.
   mutating func foldLogits(towards wanted: ModelSpec) {
-    guard let factor = draft.spec["logit_scale"].double, let target = wanted["logit_scale"].double,
-      factor != target, target != 0, draft.spec["final_norm"] != "none"
-    else { return }
+    let factor = draft.spec["logit_scale"].double ?? 1
+    let target = wanted["logit_scale"].double ?? 1
+    guard factor != target, target != 0, draft.spec["final_norm"] != "none" else { return }
     let weight = PieceID(nil, "final_norm.weight")
     if draft.pieces[weight] == nil {
       guard let width = draft.spec["d_model"].int else { return }
@@ -108,6 +108,6 @@ private struct MultiplierFolding {
     scale(
       nil, ["final_norm.weight", "final_norm.bias"], by: factor / target,
       "the factor before the head,")
-    draft.spec.attributes["logit_scale"] = .double(target)
+    draft.spec.attributes["logit_scale"] = wanted["logit_scale"]
   }
 }

@@ -129,8 +129,8 @@ struct Block<T: Real> {
 
   init(_ loader: PieceLoader<T>) {
     norm = Norm(loader, "norm", eps: "norm_eps")
-    scale = loader.number("residual_scale")
-    skips = loader.flag("skip")
+    scale = loader.optionalNumber("residual_scale") ?? 1
+    skips = loader.attribute("skip") == .null || loader.flag("skip")
     guard let mixer = MixerDefinition.make(loader) else {
       loader.refuse("model.kind", "the engine does not run this kind of sub-layer")
       self.mixer = NothingMixer(loader)
@@ -163,7 +163,7 @@ struct ModelEnds<T: Real> {
     let eps = loader.attribute("embed_norm_eps") == .null ? "final_norm_eps" : "embed_norm_eps"
     embedNorm = Norm(loader, "embed_norm", eps: eps)
     finalNorm = Norm(loader, "final_norm", eps: "final_norm_eps")
-    logitScale = loader.number("logit_scale")
+    logitScale = loader.optionalNumber("logit_scale") ?? 1
     headBias = loader.optionalValues("head.bias", [rows])
     if loader.isDry {
       _ = loader.matrix("embed.weight", rows, d)

@@ -104,7 +104,7 @@ struct DifferentialHeads<T: Real> {
         + initial)
     let own = loader.optionalValues("pair_norm.weight", [2 * dim])
     weight = (own ?? [T](repeating: 1, count: 2 * dim)).map { $0 * T(1 - initial) }
-    eps = loader.number("pair_norm_eps")
+    eps = loader.optionalNumber("pair_norm_eps") ?? 1e-5
   }
 
   /// first [rows, heads * dim] = RMSNorm(first - lambda second) over each pair
@@ -263,9 +263,9 @@ struct AttentionOutput<T: Real> {
   init(_ loader: PieceLoader<T>, heads: Int, dim: Int, isCross: Bool) {
     (self.heads, self.dim) = (heads, dim)
     gate =
-      loader.flag("head_gate") ? loader.projection("gate", heads, loader.dModel) : nil
+      loader.isOn("head_gate") ? loader.projection("gate", heads, loader.dModel) : nil
     norm = isCross ? nil : InnerNorm(loader, "out_norm", width: heads * dim)
-    savesMemory = isCross ? false : loader.flag("saves_memory")
+    savesMemory = isCross ? false : loader.isOn("saves_memory")
     out = loader.projection("o", loader.dModel, heads * dim)
   }
 
@@ -308,8 +308,8 @@ struct InnerNorm<T: Real> {
 
   /// What the attribute `name` says; `nil` for none.
   init?(_ loader: PieceLoader<T>, _ name: String, width: Int) {
-    let kind = loader.word(name, ["none", "rms", "layer"])
-    guard kind != "none" else { return nil }
+    guard loader.attribute(name) != .null else { return nil }
+    let kind = loader.word(name, ["rms", "layer"])
     isLayer = kind == "layer"
     eps = loader.number("\(name)_eps")
     weight = loader.optionalValues("\(name).weight", [width])

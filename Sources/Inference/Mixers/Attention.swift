@@ -35,11 +35,12 @@ extension MixerKind {
         "width of the short convolutions on q, k and v; null for none"),
     ] + MixerKind.headAttributes + [
       Attribute(
-        "out_norm", default: "none",
-        "norm of all heads before the output projection: rms, layer or none"),
+        "out_norm", default: JSONValue.null,
+        "norm of all heads before the output projection: rms or layer; null for none"),
       Attribute("out_norm_eps", default: JSONValue.null, "epsilon of that norm"),
       Attribute(
-        "shares_kv", default: false, "whether cross attention behind it reads its keys and values"),
+        "shares_kv", default: JSONValue.null,
+        "true where cross attention behind it reads its keys and values"),
     ],
     pieces: [
       Piece(
@@ -68,8 +69,11 @@ extension MixerKind {
       "lambda_init", default: JSONValue.null,
       "differential attention over pairs of neighbouring heads: its initial lambda; null for plain attention"
     ),
-    Attribute("pair_norm_eps", default: 1e-5, "epsilon of the norm of each differential pair"),
-    Attribute("head_gate", default: false, "whether a sigmoid gates the output of each head"),
+    Attribute(
+      "pair_norm_eps", default: JSONValue.null,
+      "epsilon of the norm of each differential pair; null for 1e-5"),
+    Attribute(
+      "head_gate", default: JSONValue.null, "true where a sigmoid gates the output of each head"),
   ]
 
   /// The pieces of these.
@@ -135,7 +139,7 @@ struct AttentionMixer<T: Real>: Mixer {
         loader.optionalValues("k_norm.weight", [dim])
       )
     }
-    sharesKeys = loader.flag("shares_kv")
+    sharesKeys = loader.isOn("shares_kv")
     kept = loader.keptKeys(own: attention.window)
   }
 

@@ -10,7 +10,8 @@ extension MixerKind {
       Attribute("d_ff", "inner width"),
       Attribute("activation", default: "silu", "silu or gelu (the exact one, with erf)"),
       Attribute(
-        "inner_norm", default: "none", "norm before the output projection: rms, layer or none"),
+        "inner_norm", default: JSONValue.null,
+        "norm before the output projection: rms or layer; null for none"),
       Attribute("inner_norm_eps", default: JSONValue.null, "epsilon of that norm"),
     ],
     pieces: [
@@ -43,7 +44,7 @@ struct GatedMLPMixer<T: Real>: Mixer {
     up = loader.projection("up", f, d)
     down = loader.projection("down", d, f)
     norm = InnerNorm(loader, "inner_norm", width: f)
-    savesMemory = loader.flag("saves_memory")
+    savesMemory = loader.isOn("saves_memory")
   }
 
   func makeState(batch: Int, workspace: Workspace) -> MixerState<T> { MixerState() }

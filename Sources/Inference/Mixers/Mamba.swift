@@ -68,7 +68,7 @@ struct MambaMixer<T: Real>: Mixer {
     convolution = loader.convolution("conv", e, loader.size("d_conv"))
     scan = SelectiveSSM(loader, width: e, normEps: loader.optionalNumber("bcdt_norm_eps"))
     out = loader.projection("out", d, e)
-    savesMemory = loader.flag("saves_memory")
+    savesMemory = loader.isOn("saves_memory")
   }
 
   func makeState(batch: Int, workspace: Workspace) -> MixerState<T> {

@@ -114,7 +114,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
       ? (eps, loader.optionalValues("gated_norm.weight", [e])) : nil
     normsFirst = loader.flag("norm_before_gate")
     out = loader.projection("out", d, e)
-    savesMemory = loader.flag("saves_memory")
+    savesMemory = loader.isOn("saves_memory")
     (self.heads, self.dim, self.groups) = (heads, dim, groups)
   }
 
