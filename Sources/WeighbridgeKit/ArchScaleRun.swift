@@ -1,22 +1,22 @@
-import Layouts
+package import Layouts
 import OrderedCollections
-import Tensors
+package import Tensors
 
 /// What an ArchScale trainer says of its run: the `hparams` of its checkpoint, from which the config of
 /// the model that was trained follows.
 ///
 /// It is the named configuration `model_name` with the trainer's options over it, and with the flags
 /// that `train_config`, the name of the recipe, holds (`pretrain.py`).
-struct ArchScaleRun {
+package struct ArchScaleRun {
   private let hparams: JSONValue
   private let recipe: String
   /// Whether it is a run of July 2025, with fused projections.
-  let isFused: Bool
+  package let isFused: Bool
 
   /// `nil` when the checkpoint is no trainer's of ArchScale.
   ///
   /// - Parameter hasFusedProjections: whether the tensors are those of July 2025.
-  init?(_ attachments: JSONValue, hasFusedProjections: Bool) {
+  package init?(_ attachments: JSONValue, hasFusedProjections: Bool) {
     guard let hparams = attachments["hparams"], hparams["model_name"]?.string != nil,
       let recipe = hparams["train_config"]?.string ?? hparams["train_name"]?.string
     else { return nil }
@@ -28,7 +28,7 @@ struct ArchScaleRun {
   }
 
   /// The name of the configuration.
-  var modelName: String { hparams["model_name"]?.string ?? "" }
+  package var modelName: String { hparams["model_name"]?.string ?? "" }
 
   private func has(_ flag: String) -> Bool { recipe.contains(flag) }
 
@@ -38,7 +38,7 @@ struct ArchScaleRun {
 
   /// The config of the model that was trained, as `dataclasses.asdict` would have it; `nil` when the
   /// configuration has a name that ArchScale does not have.
-  func config(_ presets: ArchScalePresets) -> JSONObject? {
+  package func config(_ presets: ArchScalePresets) -> JSONObject? {
     guard var config = presets.config(named: modelName, fused: isFused) else { return nil }
     let mup = hparams["mup"]?.bool ?? (has("mup") || !isFused && has("muonh"))
     let original = hparams["original_mup"]?.bool ?? has("_ori_mup")
@@ -86,7 +86,7 @@ struct ArchScaleRun {
   ]
 
   /// What ArchScale's own `eval.py` takes otherwise than the trainer did, under the model's config.
-  func evaluationNotes(_ config: JSONObject) -> [Diagnostic] {
+  package func evaluationNotes(_ config: JSONObject) -> [Diagnostic] {
     var wrong: [String] = []
     let depth = config["n_layer"]?.int ?? 1
     let mup = config["mup"]?.bool ?? false
