@@ -53,7 +53,7 @@ struct Layouts: Command {
     }
     let conversions = try weighbridge.conversions()
     let names = Set(chosen.map(\.name))
-    let own = conversions.filter { names.contains($0.specimen.layout) }
+    let own = conversions.filter { names.contains($0.exampleModel.layout) }
     let pages = chosen.map { page($0, conversions, weighbridge) }
     let width = Standard.width
     try output.result(
@@ -87,14 +87,14 @@ struct Layouts: Command {
     _ layout: Layout, _ conversions: [Conversions], _ weighbridge: Weighbridge
   ) -> LayoutPage {
     var arrivals: [(Conversions, Exactness)] = []
-    for conversion in conversions where conversion.specimen.layout != layout.name {
+    for conversion in conversions where conversion.exampleModel.layout != layout.name {
       if case .converts(let exactness, _, layout.name) = conversion.verdicts[layout.framework] {
         arrivals.append((conversion, exactness))
       }
     }
     return LayoutPage(
       layout: layout, vocabulary: weighbridge.vocabulary,
-      conversions: conversions.filter { $0.specimen.layout == layout.name }, arrivals: arrivals)
+      conversions: conversions.filter { $0.exampleModel.layout == layout.name }, arrivals: arrivals)
   }
 
   private func document(_ page: LayoutPage) -> JSONValue {

@@ -66,7 +66,7 @@ public struct Tool: ParsableCommand {
       let arguments = Array(CommandLine.arguments.dropFirst())
       let meant =
         exitCode(for: error) == .validationFailure && !message(for: error).contains("Did you mean")
-        ? Meant(arguments).text : nil
+        ? DidYouMean(arguments).text : nil
       // A script that asked for JSON gets JSON for a wrong option too.
       if exitCode(for: error) == .validationFailure, CommandLine.arguments.contains("--json") {
         let problem = Diagnostic(

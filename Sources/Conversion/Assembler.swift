@@ -6,7 +6,7 @@ import Tensors
 
 /// Puts the target's tensors together from a draft's pieces.
 struct Assembler {
-  var draft: Draft
+  var model: HubModel
   let expansion: Expansion
   let vocabulary: Vocabulary
   let options: ConversionOptions
@@ -16,10 +16,10 @@ struct Assembler {
   private var used: Set<PieceID> = []
 
   init(
-    draft: Draft, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions,
+    model: HubModel, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions,
     reader: PieceReader
   ) {
-    self.draft = draft
+    self.model = model
     self.expansion = expansion
     self.vocabulary = vocabulary
     self.options = options
@@ -30,14 +30,14 @@ struct Assembler {
     let head = PieceID(nil, "head.weight")
     let embed = PieceID(nil, "embed.weight")
     // A head that is the embedding, for a framework that keeps the two apart.
-    if draft.spec["tied"].bool == true, expansion.spec["tied"].bool == false,
-      let value = draft.pieces[embed]
+    if model.spec["tied"].bool == true, expansion.spec["tied"].bool == false,
+      let value = model.pieces[embed]
     {
-      draft.pieces[head] = value
-      draft.spec.attributes["tied"] = false
-      draft.note(.bitwise, "the head, which was the embedding, is written as a copy of it")
+      model.pieces[head] = value
+      model.spec.attributes["tied"] = false
+      model.note(.bitwise, "the head, which was the embedding, is written as a copy of it")
     }
-    let tied = draft.spec["tied"].bool == true
+    let tied = model.spec["tied"].bool == true
     for expected in expansion.tensors {
       if tied, expected.tied == .absent { continue }
       if tied, expected.tied == .both {
@@ -59,7 +59,7 @@ struct Assembler {
   }
 
   /// The head's tensor as another name for the embedding's storage.
-  private mutating func shareEmbedding(_ expected: Expansion.Expected) {
+  private mutating func shareEmbedding(_ expected: Expansion.ExpectedTensor) {
     guard
       let number = tensors.firstIndex(where: {
         $0.parts.first?.piece == PieceID(nil, "embed.weight")
@@ -75,7 +75,7 @@ struct Assembler {
     tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
   }
 
-  private mutating func add(_ expected: Expansion.Expected) throws(Diagnostic) {
+  private mutating func add(_ expected: Expansion.ExpectedTensor) throws(Diagnostic) {
     var parts: [ConversionPlan.Part] = []
     var keep = SameLayoutPlan.KeepsFloat32.never
     for segment in expected.segments {
@@ -99,12 +99,12 @@ struct Assembler {
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
       natural != .f64
     {
-      draft.note(
+      model.note(
         .rounding, "changed weights are rounded to \(dtype.rawValue), as the others are stored")
     }
     // Parts of several types become one: each is told for itself.
     for own in parts.map(\.value) where !own.isNew && own.dtype != dtype {
-      draft.note(
+      model.note(
         SameLayoutPlan.isWider(dtype, than: own.dtype) ? .exact : .rounding,
         SameLayoutPlan.isWider(dtype, than: own.dtype)
           ? "\(own.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
@@ -124,32 +124,32 @@ struct Assembler {
 
   /// The type of new pieces that stand alone: that of the embedding.
   private var modelDType: DType {
-    draft.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
+    model.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
   }
 
   private func kind(of id: PieceID) -> MixerKind {
-    id.sublayer.flatMap { vocabulary.kinds[draft.spec.sublayers[$0].kind] } ?? vocabulary.model
+    id.sublayer.flatMap { vocabulary.kinds[model.spec.sublayers[$0].kind] } ?? vocabulary.model
   }
 
   /// What the target's piece is made of: the model's own, or the identity of one it lacks.
   private mutating func value(of id: PieceID, for tensor: String) throws(Diagnostic) -> PieceValue?
   {
-    if let value = draft.pieces[id] { return value }
+    if let value = model.pieces[id] { return value }
     let kind = kind(of: id)
     guard let piece = kind.piece(id.role), let shape = try shape(of: id) else {
       missing(id, tensor)
       return nil
     }
-    if let numbers = piece.computed?(draft.spec) {
-      draft.note(.exact, "\(tensor) is written from the formula that the source computes it by")
+    if let numbers = piece.computed?(model.spec) {
+      model.note(.exact, "\(tensor) is written from the formula that the source computes it by")
       return .table(numbers, Shape([numbers.count]))
     }
     switch piece.identity {
     case .zero:
-      draft.note(.exact, "\(id.role) is written as zeros where the source has none")
+      model.note(.exact, "\(id.role) is written as zeros where the source has none")
       return .constant(0, shape)
     case .one:
-      draft.note(.exact, "\(id.role) is written as ones where the source has none")
+      model.note(.exact, "\(id.role) is written as ones where the source has none")
       return .constant(1, shape)
     case nil:
       missing(id, tensor)
@@ -159,8 +159,8 @@ struct Assembler {
 
   private func shape(of id: PieceID) throws(Diagnostic) -> Shape? {
     var scope = Scope()
-    for (name, value) in draft.spec.attributes { scope.values[name] = value }
-    let sublayer = id.sublayer.map { draft.spec.sublayers[$0] } ?? draft.spec.sublayers.first
+    for (name, value) in model.spec.attributes { scope.values[name] = value }
+    let sublayer = id.sublayer.map { model.spec.sublayers[$0] } ?? model.spec.sublayers.first
     for (name, value) in sublayer?.attributes ?? [:] where scope.values[name] == nil {
       scope.values[name] = value
     }
@@ -176,16 +176,16 @@ struct Assembler {
 
   /// Pieces for which the target has no place must be without effect.
   private mutating func checkLeftovers() throws(Diagnostic) {
-    for (id, value) in draft.pieces.sorted(by: { $0.key < $1.key }) where !used.contains(id) {
-      if id == PieceID(nil, "head.weight"), draft.spec["tied"].bool == true { continue }
-      if let numbers = kind(of: id).piece(id.role)?.computed?(draft.spec) {
+    for (id, value) in model.pieces.sorted(by: { $0.key < $1.key }) where !used.contains(id) {
+      if id == PieceID(nil, "head.weight"), model.spec["tied"].bool == true { continue }
+      if let numbers = kind(of: id).piece(id.role)?.computed?(model.spec) {
         // The file's float32 table and the formula differ by its rounding.
         let same =
           numbers.count == value.shape.elementCount
           ? try reader.all(value) { MixerKind.Piece.isSame($1, computed: numbers[$0]) }
           : false
         if same {
-          draft.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
+          model.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
           continue
         }
         problems.append(
@@ -198,9 +198,9 @@ struct Assembler {
       }
       switch kind(of: id).piece(id.role)?.identity {
       case .zero? where try reader.all(value) { $1 == 0 }:
-        draft.note(.exact, "\(id.role) is left out: it is zero")
+        model.note(.exact, "\(id.role) is left out: it is zero")
       case .one? where try reader.all(value) { $1 == 1 }:
-        draft.note(.exact, "\(id.role) is left out: it is one")
+        model.note(.exact, "\(id.role) is left out: it is one")
       default:
         // A tensor of several pieces is named once.
         let name = name(of: id)
@@ -218,7 +218,7 @@ struct Assembler {
 
   /// The source tensor that a piece comes from, as the user knows it.
   private func name(of id: PieceID) -> String {
-    guard let location = draft.pieces[id]?.origin, let run = location.runs.first else {
+    guard let location = model.pieces[id]?.origin, let run = location.runs.first else {
       return id.description
     }
     return reader.source.tensors[run.tensor].name.string

@@ -13,9 +13,9 @@ struct ConfigWriter {
   ///
   /// - Throws: `expression.value` for a mistake in the layout.
   func config(
-    for draft: Draft, pattern: String, options: ConversionOptions
+    for model: HubModel, pattern: String, options: ConversionOptions
   ) throws(Diagnostic) -> JSONObject {
-    var scope = scope(for: draft, pattern: pattern, options: options)
+    var scope = scope(for: model, pattern: pattern, options: options)
     for binding in write.lets {
       scope.values[binding.name] = try binding.value.value(in: scope)
     }
@@ -55,9 +55,9 @@ struct ConfigWriter {
   ///
   /// - Throws: `expression.value` for a mistake in the layout.
   func holds(
-    _ condition: Expression, for draft: Draft, pattern: String
+    _ condition: Expression, for model: HubModel, pattern: String
   ) throws(Diagnostic) -> Bool {
-    try condition.bool(in: scope(for: draft, pattern: pattern, options: ConversionOptions()))
+    try condition.bool(in: scope(for: model, pattern: pattern, options: ConversionOptions()))
   }
 
   /// Why a layout is not for a model at all.
@@ -68,25 +68,25 @@ struct ConfigWriter {
   }
 
   private func scope(
-    for draft: Draft, pattern: String, options: ConversionOptions
+    for model: HubModel, pattern: String, options: ConversionOptions
   ) -> Scope {
     var scope = Scope()
-    for (name, value) in draft.spec.attributes { scope.values[name] = value }
-    scope.values["n_layer"] = .int(draft.spec.layerCount)
+    for (name, value) in model.spec.attributes { scope.values[name] = value }
+    scope.values["n_layer"] = .int(model.spec.layerCount)
     scope.values["pattern"] = .string(pattern)
     scope.values["source"] = .object(source)
-    scope.values["dtype"] = .string(SameLayoutPlan.dtypeName(draft, options))
-    let sublayers: [JSONValue] = draft.spec.sublayers.enumerated().map { i, sublayer in
+    scope.values["dtype"] = .string(SameLayoutPlan.dtypeName(model, options))
+    let sublayers: [JSONValue] = model.spec.sublayers.enumerated().map { i, sublayer in
       var object = sublayer.attributes
       object["kind"] = .string(sublayer.kind)
       object["layer"] = .int(sublayer.layer)
-      object["slot"] = .int(draft.slots[i])
+      object["slot"] = .int(model.slots[i])
       return .object(object)
     }
     scope.values["sublayers"] = .array(sublayers)
-    let spec = draft.spec
+    let spec = model.spec
     let roles = Set(
-      draft.pieces.keys.compactMap { id in
+      model.pieces.keys.compactMap { id in
         id.sublayer.map { "\(spec.sublayers[$0].kind)/\(id.role)" }
       })
     scope.functions = [

@@ -44,7 +44,7 @@ public struct Executor: Sendable {
     _ plan: ConversionPlan, from source: any TensorSource, to sink: any TensorSink,
     progress: (@Sendable (Progress) -> Void)? = nil
   ) throws(Diagnostic) -> [Int: CastCounts] {
-    let work = Work(plan, source, sink)
+    let work = TransferList(plan, source, sink)
     let reader = PieceReader(source: source)
     let queue = WorkQueue(count: work.items.count, middle: work.middle)
     let written = Atomic(0)
@@ -101,7 +101,7 @@ public struct Executor: Sendable {
       }
       guard isCast, tensor.rowBytes > 0, state.withLock({ $0.failure == nil }) else { return }
       let rows = tensor.output.shape.rows
-      let step = max(1, Work.computedBytes / tensor.rowBytes)
+      let step = max(1, TransferList.computedBytes / tensor.rowBytes)
       let buffer = UnsafeMutableRawBufferPointer.allocate(
         byteCount: min(step, rows) * tensor.rowBytes, alignment: 16)
       defer { buffer.deallocate() }
@@ -109,7 +109,7 @@ public struct Executor: Sendable {
         var counts = CastCounts()
         for start in stride(from: 0, to: rows, by: step) {
           let end = min(start + step, rows)
-          let block = Work.Block(
+          let block = TransferList.Block(
             tensor: number, rows: start..<end, byteCount: (end - start) * tensor.rowBytes)
           counts += try Executor.fill(
             UnsafeMutableRawBufferPointer(rebasing: buffer[..<block.byteCount]), block, tensor,
@@ -130,7 +130,7 @@ public struct Executor: Sendable {
 
   /// Computes a block.
   static func fill(
-    _ bytes: UnsafeMutableRawBufferPointer, _ block: Work.Block, _ tensor: ConversionPlan.Tensor,
+    _ bytes: UnsafeMutableRawBufferPointer, _ block: TransferList.Block, _ tensor: ConversionPlan.Tensor,
     _ reader: PieceReader
   ) throws(Diagnostic) -> CastCounts {
     var counts = CastCounts()

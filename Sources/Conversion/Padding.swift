@@ -7,23 +7,23 @@ import Tensors
 /// multiplies to nothing.
 enum Padding {
   static func apply(
-    _ draft: inout Draft, _ paddings: [Layout.Write.Padding], _ vocabulary: Vocabulary
+    _ model: inout HubModel, _ paddings: [Layout.Write.Padding], _ vocabulary: Vocabulary
   ) {
     for padding in paddings {
       guard let kind = vocabulary.kinds[padding.kind] else { continue }
-      for i in draft.sublayers(padding.kind) {
-        guard let width = draft.spec.sublayers[i][padding.attribute].int, width > 0 else {
+      for i in model.sublayers(padding.kind) {
+        guard let width = model.spec.sublayers[i][padding.attribute].int, width > 0 else {
           continue
         }
         let wanted = (width + padding.multiple - 1) / padding.multiple * padding.multiple
         guard wanted != width else { continue }
         for piece in kind.pieces {
           let id = PieceID(i, piece.role)
-          guard let value = draft.pieces[id] else { continue }
-          draft.pieces[id] = padded(value, piece, padding.attribute, wanted)
+          guard let value = model.pieces[id] else { continue }
+          model.pieces[id] = padded(value, piece, padding.attribute, wanted)
         }
-        draft.spec.sublayers[i].attributes[padding.attribute] = .int(wanted)
-        draft.note(
+        model.spec.sublayers[i].attributes[padding.attribute] = .int(wanted)
+        model.note(
           .exact,
           "\(padding.kind) is widened from \(width) to \(wanted) by zeros: only multiples of \(padding.multiple) are possible"
         )

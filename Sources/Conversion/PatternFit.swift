@@ -5,13 +5,13 @@ import Tensors
 
 /// Lays a flat list of sub-layers out as layers of a target.
 enum PatternFit {
-  /// The draft with each sub-layer's layer and slot, or `nil` when the pattern does not hold it.
+  /// The model with each sub-layer's layer and slot, or `nil` when the pattern does not hold it.
   ///
   /// A slot that may be filled takes zeros where the model has nothing for it.
-  static func fold(
-    _ draft: Draft, into pattern: Layout.Write.Pattern, vocabulary: Vocabulary
-  ) -> Draft? {
-    var result = draft
+  static func arrange(
+    _ model: HubModel, into pattern: Layout.Write.Pattern, vocabulary: Vocabulary
+  ) -> HubModel? {
+    var result = model
     result.slots = []
     var place = 0
     var layer = 0
@@ -42,21 +42,21 @@ enum PatternFit {
 
   /// A sub-layer of zeros, shaped like the model's others of its kind, or by the kind's blank form.
   private static func zero(
-    _ rule: Layout.Write.PatternSlot, near place: Int, in draft: Draft, _ vocabulary: Vocabulary
+    _ rule: Layout.Write.PatternSlot, near place: Int, in model: HubModel, _ vocabulary: Vocabulary
   ) -> (sublayer: ModelSpec.Sublayer, pieces: [String: PieceValue])? {
     guard rule.kinds.count == 1, let kind = vocabulary.kinds[rule.kinds[0]],
       !kind.outputPieces.isEmpty
     else { return nil }
-    let likeness = draft.spec.sublayers.first { $0.kind == kind.name }
+    let likeness = model.spec.sublayers.first { $0.kind == kind.name }
     var attributes = likeness?.attributes ?? kind.blank
     if likeness == nil {
       attributes["norm"] = "rms"
-      attributes["norm_eps"] = draft.spec["final_norm_eps"]
+      attributes["norm_eps"] = model.spec["final_norm_eps"]
     }
     // Nobody reads the memory of zeros.
     attributes["saves_memory"] = attributes["saves_memory"].map { _ in .null }
     var scope = Scope()
-    for (name, value) in draft.spec.attributes { scope.values[name] = value }
+    for (name, value) in model.spec.attributes { scope.values[name] = value }
     for (name, value) in attributes { scope.values[name] = value }
     var pieces: [String: PieceValue] = [:]
     for piece in kind.pieces {
@@ -69,12 +69,12 @@ enum PatternFit {
 
   /// Why no pattern holds the draft.
   static func explain(
-    _ draft: Draft, _ target: Layout, _ write: Layout.Write, _ provenance: ConfigProvenance
+    _ model: HubModel, _ target: Layout, _ write: Layout.Write, _ provenance: ConfigProvenance
   ) -> [Diagnostic] {
     let kinds = Set(write.patterns.flatMap { $0.slots.flatMap(\.kinds) })
     var seen: Set<String> = []
     var problems: [Diagnostic] = []
-    for sublayer in draft.spec.sublayers
+    for sublayer in model.spec.sublayers
     where !kinds.contains(sublayer.kind) && seen.insert(sublayer.kind).inserted {
       problems.append(
         Diagnostic(
@@ -85,12 +85,12 @@ enum PatternFit {
     }
     if problems.isEmpty {
       var stack = ""
-      for sublayer in draft.spec.sublayers.prefix(8) { stack += " " + sublayer.kind }
+      for sublayer in model.spec.sublayers.prefix(8) { stack += " " + sublayer.kind }
       problems.append(
         Diagnostic(
           code: "convert.stack", subject: "the stack of sub-layers",
           message:
-            "\(target.title) cannot hold the order\(stack)\(draft.spec.sublayers.count > 8 ? " …" : "")\(provenance.clauseOfStack())",
+            "\(target.title) cannot hold the order\(stack)\(model.spec.sublayers.count > 8 ? " …" : "")\(provenance.clauseOfStack())",
           notes: Set(
             write.patterns.map { pattern in
               "its layers are "

@@ -68,15 +68,15 @@ public struct Planner: Sendable {
     _ bound: BoundModel, to target: Layout, options: ConversionOptions, reader: PieceReader,
     isLastResort: Bool
   ) throws -> ConversionPlan {
-    var draft = Draft(bound)
+    var model = HubModel(bound)
     if let rows = options.vocabularyRows {
-      try VocabularyResize.apply(&draft, rows: rows, reader: reader)
+      try VocabularyResize.apply(&model, rows: rows, reader: reader)
     }
-    if target.name == bound.layout.name, !bound.isDated {
-      return SameLayoutPlan.make(bound, draft, vocabulary, options: options)
+    if target.name == bound.layout.name, !bound.isLegacy {
+      return SameLayoutPlan.make(bound, model, vocabulary, options: options)
     }
     if target.name == bound.layout.name {
-      draft.note(.bitwise, "an older form of the layout is written in its present one")
+      model.note(.bitwise, "an older form of the layout is written in its present one")
     }
     guard let write = target.write else {
       throw Refusal(
@@ -88,17 +88,17 @@ public struct Planner: Sendable {
     }
     // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
     // shape of layers.
-    var drafts = [draft]
+    var drafts = [model]
     if write.rewrites.contains("drop_zero_mlp"),
-      let fewer = try ZeroSublayers.dropped(from: draft, vocabulary, reader: reader)
+      let fewer = try ZeroSublayers.dropped(from: model, vocabulary, reader: reader)
     {
       drafts.insert(fewer, at: 0)
     }
     var firstRefusal: Refusal?
-    for draft in drafts {
+    for model in drafts {
       do {
         return try express(
-          draft, bound, target, write, options, reader, isLastResort: isLastResort)
+          model, bound, target, write, options, reader, isLastResort: isLastResort)
       } catch let refusal as Refusal {
         if refusal.isCloser(than: firstRefusal) { firstRefusal = refusal }
       }
@@ -108,12 +108,12 @@ public struct Planner: Sendable {
 
   /// Finds a pattern that holds the draft's sub-layers, and expresses it so.
   private func express(
-    _ draft: Draft, _ bound: BoundModel, _ target: Layout, _ write: Layout.Write,
+    _ model: HubModel, _ bound: BoundModel, _ target: Layout, _ write: Layout.Write,
     _ options: ConversionOptions, _ reader: PieceReader, isLastResort: Bool
   ) throws -> ConversionPlan {
     var refusal: Refusal?
     for pattern in write.patterns {
-      guard var folded = PatternFit.fold(draft, into: pattern, vocabulary: vocabulary) else {
+      guard var folded = PatternFit.arrange(model, into: pattern, vocabulary: vocabulary) else {
         continue
       }
       Padding.apply(&folded, write.paddings, vocabulary)
@@ -127,20 +127,20 @@ public struct Planner: Sendable {
     throw refusal
       ?? Refusal(
         layout: target,
-        problems: PatternFit.explain(draft, target, write, ConfigProvenance(bound, vocabulary)))
+        problems: PatternFit.explain(model, target, write, ConfigProvenance(bound, vocabulary)))
   }
 
   private func finish(
-    _ folded: Draft, _ pattern: String, _ bound: BoundModel, _ target: Layout,
+    _ folded: HubModel, _ pattern: String, _ bound: BoundModel, _ target: Layout,
     _ write: Layout.Write, _ options: ConversionOptions, _ reader: PieceReader, isLastResort: Bool
   ) throws -> ConversionPlan {
-    var draft = folded
+    var model = folded
     let writer = ConfigWriter(layout: target, write: write, source: bound.config)
     func readBack() throws(Diagnostic) -> (JSONObject, Expansion) {
-      let config = try writer.config(for: draft, pattern: pattern, options: options)
+      let config = try writer.config(for: model, pattern: pattern, options: options)
       return (config, target.expand(config: config, vocabulary: vocabulary, inventory: nil))
     }
-    if let when = write.when, try !writer.holds(when, for: draft, pattern: pattern) {
+    if let when = write.when, try !writer.holds(when, for: model, pattern: pattern) {
       throw Refusal(layout: target, problems: [ConfigWriter.notOfThisKind(target, when)])
     }
     var (config, expansion) = try readBack()
@@ -149,7 +149,7 @@ public struct Planner: Sendable {
       guard let rewrite = Rewrite.all[name], isLastResort || !rewrite.isLastResort else { continue }
       let context = RewriteContext(
         target: expansion.spec, vocabulary: vocabulary, reader: reader)
-      if try rewrite.apply(&draft, context) { changed = true }
+      if try rewrite.apply(&model, context) { changed = true }
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }
@@ -158,9 +158,9 @@ public struct Planner: Sendable {
     var comparison = SpecComparison(
       target: target, write: write, vocabulary: vocabulary,
       provenance: ConfigProvenance(bound, vocabulary))
-    comparison.compare(&draft, expansion.spec)
+    comparison.compare(&model, expansion.spec)
     var assembler = Assembler(
-      draft: draft, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
+      model: model, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
     try assembler.assemble()
     // A piece that is missing because the target computes something else is said by the comparison.
     let problems =
@@ -171,12 +171,12 @@ public struct Planner: Sendable {
     guard problems.isEmpty else {
       throw Refusal(layout: target, problems: problems, isNear: true)
     }
-    let reasons = assembler.draft.reasons
+    let reasons = assembler.model.reasons
     return ConversionPlan(
       from: bound.layout, to: target, spec: expansion.spec,
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + assembler.draft.warnings
+      warnings: bound.problems.filter { $0.severity == .warning } + assembler.model.warnings
         + ConfigWriter.warnings(config))
   }
 }

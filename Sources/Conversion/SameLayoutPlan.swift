@@ -7,39 +7,39 @@ import Tensors
 /// A conversion that keeps the layout: another container, other shards, another type.
 enum SameLayoutPlan {
   static func make(
-    _ bound: BoundModel, _ resized: Draft, _ vocabulary: Vocabulary, options: ConversionOptions
+    _ bound: BoundModel, _ resized: HubModel, _ vocabulary: Vocabulary, options: ConversionOptions
   ) -> ConversionPlan {
-    var draft = resized
+    var model = resized
     var tensors: [ConversionPlan.Tensor] = []
     let inventory = bound.inventory
     var byExtent: [TensorInfo.Extent: Int] = [:]
     if let first = inventory.renamings.first {
-      draft.note(
+      model.note(
         .bitwise,
         "prefixes of wrappers are taken off the names: \(first.from) becomes \(first.to)"
       )
     }
     if let base = inventory.base {
-      draft.note(.bitwise, "the names of a base model get its head class's prefix \(base)")
+      model.note(.bitwise, "the names of a base model get its head class's prefix \(base)")
     }
     let places = Dictionary(grouping: bound.tensors, by: \.number)
     let roles = roles(of: bound, vocabulary)
     for (number, info) in inventory.infos.enumerated() {
       var value = stored(number, info)
       let (id, keep) = roles[number] ?? (PieceID(nil, inventory.names[number]), .unlessAsked)
-      if id.sublayer == nil, let changed = draft.pieces[id],
+      if id.sublayer == nil, let changed = model.pieces[id],
         changed != bound.pieces[id].map({ .stored($0) })
       {
         value = changed
       } else if id.role == "head.weight", bound.spec["tied"].bool == true,
-        let embed = draft.pieces[PieceID(nil, "embed.weight")]
+        let embed = model.pieces[PieceID(nil, "embed.weight")]
       {
         value = embed
       }
       let dtype =
         info.dtype.isFloat ? cast(info.dtype, options, keep) : info.dtype
       if dtype != info.dtype {
-        draft.note(
+        model.note(
           isWider(dtype, than: info.dtype) ? .exact : .rounding,
           isWider(dtype, than: info.dtype)
             ? "\(info.dtype.rawValue) is widened to \(dtype.rawValue); the values stay"
@@ -50,16 +50,16 @@ enum SameLayoutPlan {
       let own = expected.first?.shape ?? info.shape
       let shape = value.shape.elementCount == info.shape.elementCount ? own : value.shape
       if own != info.shape {
-        draft.note(
+        model.note(
           .bitwise, "convolutions get the framework's own shape; the numbers stay in order")
       }
       // A head that stood for the embedding has two names.
       var names = expected.filter { $0.tied != .absent || expected.count == 1 }.map(\.name)
       if names.count > 1 {
-        draft.note(
+        model.note(
           .bitwise, "the tied head and embedding are both written, from the one in the file")
       } else if let name = names.first, name != inventory.names[number] {
-        draft.note(
+        model.note(
           .bitwise, "\(inventory.names[number]) is written as \(name), to which it is tied")
       }
       if names.isEmpty { names = [inventory.names[number]] }
@@ -93,7 +93,7 @@ enum SameLayoutPlan {
     shareTiedHead(bound, &tensors, roles, options)
     var config = ConfigWriter.plain(bound.config, for: bound.layout)
     for key in ["dtype", "torch_dtype"] where config[key] != nil && options.dtype != nil {
-      config[key] = .string(dtypeName(draft, options))
+      config[key] = .string(dtypeName(model, options))
     }
     if let rows = options.vocabularyRows {
       // Also the keys that the config leaves to their defaults: those would round the rows up.
@@ -103,17 +103,17 @@ enum SameLayoutPlan {
       }
       // A framework that tells tokens and rows apart keeps knowing its tokens.
       if known.contains("padded_vocab_size"), config["vocab_size"] != nil,
-        let tokens = draft.spec["vocab_size"].int
+        let tokens = model.spec["vocab_size"].int
       {
         config["vocab_size"] = .int(min(tokens, rows))
       }
       if known.contains("pad_vocab_size_multiple") { config["pad_vocab_size_multiple"] = 1 }
     }
     return ConversionPlan(
-      from: bound.layout, to: bound.layout, spec: draft.spec,
-      exactness: draft.reasons.map(\.exactness).max() ?? .bitwise, reasons: draft.reasons,
+      from: bound.layout, to: bound.layout, spec: model.spec,
+      exactness: model.reasons.map(\.exactness).max() ?? .bitwise, reasons: model.reasons,
       config: config, tensors: tensors,
-      warnings: bound.problems.filter { $0.severity == .warning } + draft.warnings
+      warnings: bound.problems.filter { $0.severity == .warning } + model.warnings
         + ConfigWriter.warnings(config))
   }
 
@@ -206,8 +206,8 @@ enum SameLayoutPlan {
   }
 
   /// The name that configs have for the type of the weights.
-  static func dtypeName(_ draft: Draft, _ options: ConversionOptions) -> String {
-    let own = draft.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
+  static func dtypeName(_ model: HubModel, _ options: ConversionOptions) -> String {
+    let own = model.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
     switch options.dtype ?? own {
     case .f64: return "float64"
     case .f16: return "float16"

@@ -21,19 +21,19 @@ struct SpecComparison {
     self.provenance = provenance
   }
 
-  mutating func compare(_ draft: inout Draft, _ back: ModelSpec) {
-    compareModel(&draft, back)
-    guard draft.spec.sublayers.count == back.sublayers.count else {
+  mutating func compare(_ model: inout HubModel, _ back: ModelSpec) {
+    compareModel(&model, back)
+    guard model.spec.sublayers.count == back.sublayers.count else {
       problems.append(
         Diagnostic(
           code: "convert.stack", subject: "the stack of sub-layers",
           message:
-            "has \(draft.spec.sublayers.count) sub-layers; as \(target.title) it would have \(back.sublayers.count)"
+            "has \(model.spec.sublayers.count) sub-layers; as \(target.title) it would have \(back.sublayers.count)"
         ))
       return
     }
     var groups: OrderedDictionary<String, (Diagnostic, [Int])> = [:]
-    for (i, (own, other)) in zip(draft.spec.sublayers, back.sublayers).enumerated() {
+    for (i, (own, other)) in zip(model.spec.sublayers, back.sublayers).enumerated() {
       if own.kind != other.kind {
         report(
           "kind", "\(own.kind)", .string(own.kind), .string(other.kind), layer: own.layer, &groups)
@@ -43,14 +43,14 @@ struct SpecComparison {
         let a = own[attribute.name]
         let b = other[attribute.name]
         if same(a, b) { continue }
-        if accepts(own.kind, attribute.name, &draft) { continue }
+        if accepts(own.kind, attribute.name, &model) { continue }
         report(attribute.name, own.kind, a, b, layer: own.layer, &groups)
       }
       _ = i
     }
     for (diagnostic, layers) in groups.values {
       var diagnostic = diagnostic
-      if let told = variety(diagnostic.subject, draft.spec, back) { diagnostic.message = told }
+      if let told = variety(diagnostic.subject, model.spec, back) { diagnostic.message = told }
       let shown = layers.prefix(6).map(String.init).joined(separator: ", ")
       diagnostic.notes.append(
         "in layer\(layers.count > 1 ? "s" : "") \(shown)\(layers.count > 6 ? " …" : "")")
@@ -58,9 +58,9 @@ struct SpecComparison {
     }
   }
 
-  private mutating func compareModel(_ draft: inout Draft, _ back: ModelSpec) {
+  private mutating func compareModel(_ model: inout HubModel, _ back: ModelSpec) {
     for attribute in vocabulary.model.attributes {
-      let a = draft.spec[attribute.name]
+      let a = model.spec[attribute.name]
       let b = back[attribute.name]
       // The number of meaningful tokens changes nothing that is computed.
       if attribute.name == "vocab_size" || same(a, b) { continue }
@@ -74,7 +74,7 @@ struct SpecComparison {
           ))
         continue
       }
-      if accepts("model", attribute.name, &draft) { continue }
+      if accepts("model", attribute.name, &model) { continue }
       problems.append(inexpressible(attribute.name, "model", a, b))
     }
   }
@@ -84,10 +84,10 @@ struct SpecComparison {
     return a == b
   }
 
-  private func accepts(_ kind: String, _ attribute: String, _ draft: inout Draft) -> Bool {
+  private func accepts(_ kind: String, _ attribute: String, _ model: inout HubModel) -> Bool {
     guard let found = write.accepts.first(where: { $0.kind == kind && $0.attribute == attribute })
     else { return false }
-    draft.note(.rounding, found.reason)
+    model.note(.rounding, found.reason)
     return true
   }
 

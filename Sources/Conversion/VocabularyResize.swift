@@ -5,16 +5,16 @@ import Tensors
 
 /// More or fewer rows of embedding and head together.
 enum VocabularyResize {
-  static func apply(_ draft: inout Draft, rows: Int, reader: PieceReader) throws(Diagnostic) {
-    guard let own = draft.spec["vocab_rows"].int, own != rows else { return }
+  static func apply(_ model: inout HubModel, rows: Int, reader: PieceReader) throws(Diagnostic) {
+    guard let own = model.spec["vocab_rows"].int, own != rows else { return }
     // Where the model does not know which rows are padding, all of them are its vocabulary.
-    let words = min(draft.spec["vocab_size"].int ?? own, own)
+    let words = min(model.spec["vocab_size"].int ?? own, own)
     var lostRows = 0
     for role in ["embed.weight", "head.weight", "head.bias"] {
       let id = PieceID(nil, role)
-      guard let value = draft.pieces[id] else { continue }
+      guard let value = model.pieces[id] else { continue }
       guard rows < own else {
-        draft.pieces[id] = .paddedRows(value, rows: rows)
+        model.pieces[id] = .paddedRows(value, rows: rows)
         continue
       }
       let step = max(1, 262_144 / max(value.shape.rowElements, 1))
@@ -33,33 +33,33 @@ enum VocabularyResize {
       }
       lostRows = max(lostRows, lost.count)
       if let first = lost.first {
-        draft.warnings.append(
+        model.warnings.append(
           Diagnostic(
             .warning, code: "convert.vocab-trimmed", subject: role,
             message:
               "\(lost.count) of the \(own - rows) rows cut off are not zero; the first is row \(first)"
           ))
       }
-      draft.pieces[id] = .firstRows(value, rows: rows)
+      model.pieces[id] = .firstRows(value, rows: rows)
     }
-    draft.spec.attributes["vocab_rows"] = .int(rows)
-    if let tokens = draft.spec["vocab_size"].int, tokens > rows || tokens == own {
-      draft.spec.attributes["vocab_size"] = .int(rows)
+    model.spec.attributes["vocab_rows"] = .int(rows)
+    if let tokens = model.spec["vocab_size"].int, tokens > rows || tokens == own {
+      model.spec.attributes["vocab_size"] = .int(rows)
     }
     if rows > own {
-      draft.note(.exact, "embedding and head are padded from \(own) to \(rows) rows of zeros")
+      model.note(.exact, "embedding and head are padded from \(own) to \(rows) rows of zeros")
     } else if rows < words {
-      draft.note(
+      model.note(
         .lossy,
         "embedding and head are cut from \(own) to \(rows) rows, below the vocabulary of \(words): tokens \(rows) to \(words - 1) are lost, \(lostRows) of the \(own - rows) rows cut off are not zero"
       )
     } else if lostRows > 0 {
-      draft.note(
+      model.note(
         .lossy,
         "embedding and head are cut from \(own) to \(rows) rows: \(lostRows) of the rows cut off are not zero"
       )
     } else {
-      draft.note(
+      model.note(
         .exact, "embedding and head are cut from \(own) to \(rows) rows; those cut off are zeros")
     }
   }

@@ -86,7 +86,7 @@ public struct WrittenComparison: Sendable {
     while row < output.shape.rows {
       let rows = row..<min(row + step, output.shape.rows)
       row = rows.upperBound
-      let block = Work.Block(
+      let block = TransferList.Block(
         tensor: number, rows: rows, byteCount: rows.count * tensor.rowBytes)
       let own = UnsafeMutableRawBufferPointer(rebasing: expected[..<block.byteCount])
       let theirs = UnsafeMutableRawBufferPointer(rebasing: back[..<block.byteCount])

@@ -3,19 +3,19 @@ public import Tensors
 
 /// Sub-layers whose output projection is zero: they add exactly nothing.
 public enum ZeroSublayers {
-  /// The draft without its zero sub-layers, or `nil` when it has none.
+  /// The model without its zero sub-layers, or `nil` when it has none.
   ///
   /// - Throws: what reading throws.
   public static func dropped(
-    from draft: Draft, _ vocabulary: Vocabulary, reader: PieceReader
-  ) throws(Diagnostic) -> Draft? {
+    from model: HubModel, _ vocabulary: Vocabulary, reader: PieceReader
+  ) throws(Diagnostic) -> HubModel? {
     var zero: Set<Int> = []
     var counts: [String: Int] = [:]
-    for (i, sublayer) in draft.spec.sublayers.enumerated() {
+    for (i, sublayer) in model.spec.sublayers.enumerated() {
       // Others may read what it saves, and one that takes the stream's place does not leave it alone.
       guard sublayer["saves_memory"] != true, sublayer["skip"] != false else { continue }
       let roles = vocabulary.kinds[sublayer.kind]?.outputPieces ?? []
-      let values = roles.compactMap { draft.pieces[PieceID(i, $0)] }
+      let values = roles.compactMap { model.pieces[PieceID(i, $0)] }
       guard !values.isEmpty else { continue }
       var isZero = true
       for value in values where isZero { isZero = try reader.all(value) { $1 == 0 } }
@@ -24,7 +24,7 @@ public enum ZeroSublayers {
       counts[sublayer.kind, default: 0] += 1
     }
     guard !zero.isEmpty else { return nil }
-    var result = draft
+    var result = model
     result.removeSublayers { zero.contains($0) }
     for (kind, count) in counts.sorted(by: { $0.key < $1.key }) {
       result.note(

@@ -41,5 +41,5 @@ public struct OverlayWeights: WeightSource {
   }
 
   /// Tells the one that has it.
-  public func letGo(_ piece: PieceID) { source(piece).letGo(piece) }
+  public func evict(_ piece: PieceID) { source(piece).evict(piece) }
 }

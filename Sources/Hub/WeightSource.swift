@@ -26,7 +26,7 @@ public protocol WeightSource: Sendable {
   func checkResident() throws(Diagnostic)
 
   /// Told when a pass has no more use for a piece: what is resident may leave memory.
-  func letGo(_ piece: PieceID)
+  func evict(_ piece: PieceID)
 }
 
 extension WeightSource {
@@ -35,5 +35,5 @@ extension WeightSource {
   /// Nothing to be checked.
   public func checkResident() throws(Diagnostic) {}
   /// Nothing to be let go.
-  public func letGo(_ piece: PieceID) {}
+  public func evict(_ piece: PieceID) {}
 }

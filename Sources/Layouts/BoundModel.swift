@@ -15,13 +15,13 @@ public struct BoundModel: Sendable {
   /// Where each piece lies.
   public var pieces: PieceTable
   /// The layout's tensors that the checkpoint has: the expected one and its number.
-  public var tensors: [(expected: Expansion.Expected, number: Int)]
+  public var tensors: [(expected: Expansion.ExpectedTensor, number: Int)]
   /// Tensors that carry no weight (buffers).
   public var ignored: [Int]
   /// Groups of names that hold one and the same tensor.
   public var ties: [[String]]
   /// Whether it is of an older form that the framework's present version does not load.
-  public var isDated: Bool
+  public var isLegacy: Bool
   /// Whether the config describes another model than the tensors are, so that `spec` says nothing of
   /// them: it asks for what is not supported, or for other sizes.
   public var isOfOtherModel: Bool
@@ -47,7 +47,7 @@ extension Layout {
     return BoundModel(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
-      isDated: expansion.isDated, isOfOtherModel: binder.isOfOtherModel,
+      isLegacy: expansion.isLegacy, isOfOtherModel: binder.isOfOtherModel,
       problems: binder.problems)
   }
 }
@@ -58,7 +58,7 @@ private struct Binder {
   let expansion: Expansion
   var spec: ModelSpec
   var pieces: PieceTable
-  var matched: [(expected: Expansion.Expected, number: Int)] = []
+  var matched: [(expected: Expansion.ExpectedTensor, number: Int)] = []
   var ignored: [Int] = []
   var ties: [[String]] = []
   var isOfOtherModel = false
@@ -127,7 +127,7 @@ private struct Binder {
   }
 
   /// The head in place of an embedding that the file does not hold, where the config ties the two.
-  private mutating func standIn(for expected: Expansion.Expected) -> Int? {
+  private mutating func standIn(for expected: Expansion.ExpectedTensor) -> Int? {
     guard expected.sublayer == nil, expected.form.roles == ["embed.weight"],
       spec["tied"].bool == true,
       let head = expansion.tensors.first(where: { $0.tied != nil }),
@@ -189,7 +189,7 @@ private struct Binder {
     misfitNames.append(name)
   }
 
-  private mutating func missing(_ expected: Expansion.Expected) {
+  private mutating func missing(_ expected: Expansion.ExpectedTensor) {
     misfit(
       expected.name,
       Diagnostic(
@@ -251,7 +251,7 @@ private struct Binder {
     }
   }
 
-  private mutating func add(_ expected: Expansion.Expected, _ number: Int) {
+  private mutating func add(_ expected: Expansion.ExpectedTensor, _ number: Int) {
     let info = inventory.infos[number]
     if info.dtype.isWhole {
       problems.append(
@@ -345,7 +345,7 @@ private struct Binder {
   }
 }
 
-extension Draft {
+extension HubModel {
   /// The model as it was read.
   public init(_ bound: BoundModel) {
     self.init(

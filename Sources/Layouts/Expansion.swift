@@ -5,7 +5,7 @@ public import Tensors
 /// A layout under one config: the model that it describes, and every tensor that it expects.
 public struct Expansion: Sendable {
   /// A tensor that the layout expects.
-  public struct Expected: Sendable {
+  public struct ExpectedTensor: Sendable {
     /// The name.
     public var name: String
     /// The sub-layer that its pieces belong to; `nil` for the model's own.
@@ -85,7 +85,7 @@ public struct Expansion: Sendable {
   /// The model; whether it is tied is what the config says.
   public var spec: ModelSpec
   /// The tensors, in the layout's own order.
-  public var tensors: [Expected]
+  public var tensors: [ExpectedTensor]
   /// Buffers to be written.
   public var buffers: [Buffer]
   /// What was found wrong.
@@ -93,7 +93,7 @@ public struct Expansion: Sendable {
   /// Whether the config could be followed to its end, so that every tensor is listed.
   public var isComplete: Bool
   /// Whether the checkpoint is of an older form that the framework's present version does not load.
-  public var isDated: Bool
+  public var isLegacy: Bool
 }
 
 extension Layout {
@@ -115,7 +115,7 @@ extension Layout {
     return Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
       problems: builder.problems, isComplete: builder.isComplete,
-      isDated: builder.isDated)
+      isLegacy: builder.isLegacy)
   }
 }
 
@@ -140,11 +140,11 @@ private struct Expander {
   let vocabulary: Vocabulary
   let inertKeys: Set<String>
   var spec = ModelSpec(family: "", attributes: [:], layerCount: 0, sublayers: [])
-  var tensors: [Expansion.Expected] = []
+  var tensors: [Expansion.ExpectedTensor] = []
   var buffers: [Expansion.Buffer] = []
   var problems: [Diagnostic] = []
   var isComplete = false
-  var isDated = false
+  var isLegacy = false
   /// Runs of rows of all tensors so far.
   var segmentCount = 0
   var knownForms: [OptionPlace: KnownForms] = [:]
@@ -176,7 +176,7 @@ private struct Expander {
       try expandModel(&scope, inventory)
       try expandLayers(scope)
       try expandBuffers(scope)
-      if let dated = layout.write?.dated, try dated.bool(in: scope) { isDated = true }
+      if let dated = layout.write?.dated, try dated.bool(in: scope) { isLegacy = true }
       isComplete = true
     } catch {
       problems.append(error)
@@ -214,7 +214,7 @@ private struct Expander {
               help: "remove the one that is wrong"))
         }
         scope.values[key.name] = value
-        if first != key.name { isDated = true }
+        if first != key.name { isLegacy = true }
       } else if let initial = key.initial {
         scope.values[key.name] = initial
       } else {
@@ -624,7 +624,7 @@ private struct Expander {
   ) throws(Diagnostic) {
     segmentCount += form.segments.count
     try afford(segmentCount, form.name)
-    tensors.append(Expansion.Expected(name: name, sublayer: sublayer, form: form))
+    tensors.append(Expansion.ExpectedTensor(name: name, sublayer: sublayer, form: form))
   }
 
   private mutating func expandBuffers(_ outer: Scope) throws(Diagnostic) {

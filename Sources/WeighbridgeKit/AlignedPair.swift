@@ -21,20 +21,20 @@ struct AlignedPair {
   struct Member: Sendable {
     var path: String
     var bound: BoundModel
-    var draft: Draft
+    var model: HubModel
     var reader: PieceReader
 
     init(_ loaded: LoadedCheckpoint) throws(Problems) {
       path = loaded.location.path
       bound = try loaded.model()
-      draft = Draft(bound)
+      model = HubModel(bound)
       reader = PieceReader(source: loaded.source)
     }
 
     /// The tensors that hold a piece, as the file names them.
     func tensors(of id: PieceID) -> [String] {
       let location: PieceLocation
-      switch draft.pieces[id] {
+      switch model.pieces[id] {
       case .stored(let own)?, .firstRows(.stored(let own), _)?: location = own
       default: return []
       }
@@ -49,7 +49,7 @@ struct AlignedPair {
     /// The tensors that a fault in a piece is to be looked for in: where the head is the embedding,
     /// its copy in the file, else the embedding.
     func holders(of id: PieceID) -> [String] {
-      guard draft.pieces[id] == nil, id == PieceID(nil, "head.weight") else {
+      guard model.pieces[id] == nil, id == PieceID(nil, "head.weight") else {
         return tensors(of: id)
       }
       guard let copy = bound.tensors.first(where: { $0.expected.tied != nil }) else {
@@ -75,23 +75,23 @@ struct AlignedPair {
     a = try Member(loadedA)
     b = try Member(loadedB)
     problems = (loadedA.problems + loadedB.problems).filter { $0.severity != .error }
-    func kinds(_ member: Member) -> [String] { member.draft.spec.sublayers.map(\.kind) }
+    func kinds(_ member: Member) -> [String] { member.model.spec.sublayers.map(\.kind) }
     if kinds(a) != kinds(b) {
-      a.draft = try ZeroSublayers.dropped(from: a.draft, vocabulary, reader: a.reader) ?? a.draft
-      b.draft = try ZeroSublayers.dropped(from: b.draft, vocabulary, reader: b.reader) ?? b.draft
+      a.model = try ZeroSublayers.dropped(from: a.model, vocabulary, reader: a.reader) ?? a.model
+      b.model = try ZeroSublayers.dropped(from: b.model, vocabulary, reader: b.reader) ?? b.model
     }
     guard kinds(a) == kinds(b) else {
       throw Diagnostic(
         code: "diff.stacks", subject: b.path,
         message:
-          "has other sub-layers than \(a.path): \(Self.stack(b.draft.spec)) against \(Self.stack(a.draft.spec))",
+          "has other sub-layers than \(a.path): \(Self.stack(b.model.spec)) against \(Self.stack(a.model.spec))",
         help: "only checkpoints of the same model can be compared")
     }
-    guard a.draft.spec["d_model"] == b.draft.spec["d_model"] else {
+    guard a.model.spec["d_model"] == b.model.spec["d_model"] else {
       throw Diagnostic(
         code: "diff.width", subject: b.path,
         message:
-          "has d_model \(b.draft.spec["d_model"].text()), \(a.path) has \(a.draft.spec["d_model"].text())",
+          "has d_model \(b.model.spec["d_model"].text()), \(a.path) has \(a.model.spec["d_model"].text())",
         help: "only checkpoints of the same model can be compared")
     }
   }
@@ -119,14 +119,14 @@ struct AlignedPair {
   /// - Returns: `nil` where both have as many rows.
   /// - Throws: what reading throws.
   mutating func cutToCommonRows() throws(Diagnostic) -> RowsBeyond? {
-    let (rowsA, rowsB) = (a.draft.spec["vocab_rows"].int ?? 0, b.draft.spec["vocab_rows"].int ?? 0)
+    let (rowsA, rowsB) = (a.model.spec["vocab_rows"].int ?? 0, b.model.spec["vocab_rows"].int ?? 0)
     guard rowsA != rowsB, rowsA > 0, rowsB > 0 else { return nil }
     var beyond = RowsBeyond(
       isA: rowsA > rowsB, rows: min(rowsA, rowsB)..<max(rowsA, rowsB), used: 0)
     let wide = beyond.isA ? a : b
     var used: Set<Int> = []
     for id in Self.vocabularyPieces {
-      guard let value = wide.draft.pieces[id] else { continue }
+      guard let value = wide.model.pieces[id] else { continue }
       let width = max(value.shape.rowElements, 1)
       let step = max(1, 262_144 / width)
       var row = beyond.rows.lowerBound
@@ -145,18 +145,18 @@ struct AlignedPair {
       }
     }
     beyond.used = used.count
-    let words = [a, b].compactMap { $0.draft.spec["vocab_size"].int }.min() ?? 0
+    let words = [a, b].compactMap { $0.model.spec["vocab_size"].int }.min() ?? 0
     for path in [\AlignedPair.a, \AlignedPair.b] {
-      self[keyPath: path].draft.spec.attributes["vocab_rows"] = .int(beyond.rows.lowerBound)
-      if let own = self[keyPath: path].draft.spec["vocab_size"].int, words > 0 {
-        self[keyPath: path].draft.spec.attributes["vocab_size"] = .int(
+      self[keyPath: path].model.spec.attributes["vocab_rows"] = .int(beyond.rows.lowerBound)
+      if let own = self[keyPath: path].model.spec["vocab_size"].int, words > 0 {
+        self[keyPath: path].model.spec.attributes["vocab_size"] = .int(
           min(own, words, beyond.rows.lowerBound))
       }
       for id in Self.vocabularyPieces {
-        guard let value = self[keyPath: path].draft.pieces[id],
+        guard let value = self[keyPath: path].model.pieces[id],
           value.shape.rows > beyond.rows.lowerBound
         else { continue }
-        self[keyPath: path].draft.pieces[id] = .firstRows(value, rows: beyond.rows.lowerBound)
+        self[keyPath: path].model.pieces[id] = .firstRows(value, rows: beyond.rows.lowerBound)
       }
     }
     return beyond
@@ -164,7 +164,7 @@ struct AlignedPair {
 
   /// Every piece of either side, model first, then by sub-layer.
   var pieceIDs: [PieceID] {
-    Set(a.draft.pieces.keys).union(b.draft.pieces.keys).sorted()
+    Set(a.model.pieces.keys).union(b.model.pieces.keys).sorted()
   }
 
   /// The kinds of a model, counted.
@@ -185,7 +185,7 @@ struct AlignedPair {
     DispatchQueue.concurrentPerform(iterations: ids.count) { i in
       let result = Result { () throws(Diagnostic) in try status(of: ids[i]) }
       found.withLock { $0[i] = result }
-      meter?.add(a.draft.byteCount(of: ids[i]), ids[i].description)
+      meter?.add(a.model.byteCount(of: ids[i]), ids[i].description)
     }
     var statuses: [(id: PieceID, status: CheckpointDiff.Status)] = []
     for (i, result) in found.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
@@ -218,10 +218,10 @@ struct AlignedPair {
   ///
   /// - Throws: what reading throws.
   func status(of id: PieceID) throws(Diagnostic) -> CheckpointDiff.Status {
-    guard let x = a.draft.pieces[id] else {
+    guard let x = a.model.pieces[id] else {
       return try isNeutral(id, b) ? .neutral : .onlyInB
     }
-    guard let y = b.draft.pieces[id] else {
+    guard let y = b.model.pieces[id] else {
       return try isNeutral(id, a) ? .neutral : .onlyInA
     }
     var left = x
@@ -352,17 +352,17 @@ struct AlignedPair {
     // A head written beside the embedding that it is.
     if id == PieceID(nil, "head.weight") { return false }
     let kind =
-      id.sublayer.flatMap { vocabulary.kinds[side.draft.spec.sublayers[$0].kind] }
+      id.sublayer.flatMap { vocabulary.kinds[side.model.spec.sublayers[$0].kind] }
       ?? vocabulary.model
     if let computed = kind.piece(id.role)?.computed {
       // A table in the file where the other side computes it.
-      guard let value = side.draft.pieces[id], let table = computed(side.draft.spec) else {
+      guard let value = side.model.pieces[id], let table = computed(side.model.spec) else {
         return false
       }
       return value.shape.elementCount == table.count
         ? try side.reader.all(value) { MixerKind.Piece.isSame($1, computed: table[$0]) } : false
     }
-    guard let value = side.draft.pieces[id] else { return false }
+    guard let value = side.model.pieces[id] else { return false }
     switch kind.piece(id.role)?.identity {
     case .zero: return try side.reader.all(value) { $1 == 0 }
     case .one: return try side.reader.all(value) { $1 == 1 }
@@ -388,8 +388,8 @@ struct AlignedPair {
             isRounding: accepts.contains { $0.kind == kind && $0.attribute == name }))
       }
     }
-    add("model", nil, a.draft.spec.attributes, b.draft.spec.attributes)
-    for (x, y) in zip(a.draft.spec.sublayers, b.draft.spec.sublayers) {
+    add("model", nil, a.model.spec.attributes, b.model.spec.attributes)
+    for (x, y) in zip(a.model.spec.sublayers, b.model.spec.sublayers) {
       add(x.kind, x.layer, x.attributes, y.attributes)
     }
     return result

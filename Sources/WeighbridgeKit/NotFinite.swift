@@ -18,14 +18,14 @@ struct NotFiniteTensor {
   init?(in member: AlignedPair.Member, at stage: String, _ sublayer: Int?) throws(Diagnostic) {
     let ids: [PieceID]
     if let sublayer {
-      ids = member.draft.pieces.keys.filter { $0.sublayer == sublayer }.sorted()
+      ids = member.model.pieces.keys.filter { $0.sublayer == sublayer }.sorted()
     } else {
       let roles: [String]
       switch stage {
       case "final_norm": roles = ["final_norm.weight", "final_norm.bias"]
       case "logits":
         roles =
-          (member.draft.pieces[PieceID(nil, "head.weight")] == nil
+          (member.model.pieces[PieceID(nil, "head.weight")] == nil
             ? ["embed.weight"] : ["head.weight"]) + ["head.bias"]
       default: roles = ["embed.weight", "embed_norm.weight", "embed_norm.bias"]
       }

@@ -29,29 +29,29 @@ struct PlannedValues {
     _ vocabulary: Vocabulary
   ) throws {
     // The same layout moves bytes and computes nothing.
-    guard a.bound.layout.name != b.bound.layout.name || a.bound.isDated, !unexplained.isEmpty else {
+    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty else {
       return nil
     }
-    var draft = Draft(a.bound)
+    var model = HubModel(a.bound)
     do {
       let own = a.bound.spec["vocab_rows"].int
       let plan = try Planner(vocabulary: vocabulary).plan(
         a.bound, to: [b.bound.layout],
         options: ConversionOptions(vocabularyRows: rows == own ? nil : rows), reader: a.reader)
-      draft.spec = plan.spec
-      draft.pieces = plan.pieces
+      model.spec = plan.spec
+      model.pieces = plan.pieces
     } catch is Refusal {
       return nil
     }
     func kinds(_ spec: ModelSpec) -> [String] { spec.sublayers.map(\.kind) }
-    if kinds(draft.spec) != kinds(b.draft.spec) {
-      draft = try ZeroSublayers.dropped(from: draft, vocabulary, reader: a.reader) ?? draft
+    if kinds(model.spec) != kinds(b.model.spec) {
+      model = try ZeroSublayers.dropped(from: model, vocabulary, reader: a.reader) ?? model
     }
-    guard kinds(draft.spec) == kinds(b.draft.spec) else { return nil }
+    guard kinds(model.spec) == kinds(b.model.spec) else { return nil }
     var rounded: Set<PieceID> = []
     var differing: Set<PieceID> = []
-    for (id, value) in draft.pieces where !value.isNew {
-      guard let found = b.draft.pieces[id] else { continue }
+    for (id, value) in model.pieces where !value.isNew {
+      guard let found = b.model.pieces[id] else { continue }
       if value.isMove {
         if unexplained.contains(id) { differing.insert(id) }
       } else if let unit = Self.roundoff(found.dtype),
@@ -63,10 +63,10 @@ struct PlannedValues {
       }
     }
     differing.formUnion(
-      unexplained.filter { draft.pieces[$0] == nil && b.draft.pieces[$0] != nil })
+      unexplained.filter { model.pieces[$0] == nil && b.model.pieces[$0] != nil })
     guard !rounded.isEmpty else { return nil }
     side = Side(
-      spec: draft.spec, weights: DraftWeights(draft.pieces, reader: a.reader, isExact: true))
+      spec: model.spec, weights: PieceWeights(model.pieces, reader: a.reader, isExact: true))
     self.rounded = rounded
     self.differing = differing
   }
@@ -117,7 +117,7 @@ struct PlannedValues {
   ///   - side: the one that holds the rounded values.
   ///   - other: what the other is called.
   func note(_ side: AlignedPair.Member, of other: String) -> Diagnostic {
-    let types = Set(rounded.compactMap { side.draft.pieces[$0]?.dtype.rawValue }).sorted()
+    let types = Set(rounded.compactMap { side.model.pieces[$0]?.dtype.rawValue }).sorted()
     return Diagnostic(
       .note, code: "parity.rewritten", subject: side.path,
       message:

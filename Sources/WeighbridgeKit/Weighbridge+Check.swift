@@ -52,7 +52,7 @@ extension Weighbridge {
     guard let manifest = result.manifest else { return result }
     // Once as files, once as tensors.
     let meter = Meter(total: 2 * manifest.files.reduce(0) { $0 + $1.byteCount }, progress)
-    let files = Beside { () throws(Diagnostic) in
+    let files = BackgroundTask { () throws(Diagnostic) in
       var part = CheckResult()
       checkFiles(manifest, directory, names, meter, &part)
       return part

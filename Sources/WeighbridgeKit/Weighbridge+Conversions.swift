@@ -16,7 +16,7 @@ public struct Conversions: Sendable {
   }
 
   /// The model.
-  public var specimen: Specimen
+  public var exampleModel: ExampleModel
   /// The framework that it is of.
   public var framework: String
   /// What becomes of it, by framework.
@@ -28,7 +28,7 @@ extension Weighbridge {
   /// checkpoint is needed, and weights are arbitrary numbers.
   ///
   /// - Parameter isWanted: which layouts' models are asked for.
-  /// - Throws: a diagnostic when a bundled specimen does not fit its layout.
+  /// - Throws: a diagnostic when a bundled exampleModel does not fit its layout.
   public func conversions(
     of isWanted: (Layout) -> Bool = { _ in true }
   ) throws(Diagnostic) -> [Conversions] {
@@ -37,16 +37,16 @@ extension Weighbridge {
       library.layouts.contains { $0.framework == framework && $0.write != nil }
     }
     var result: [Conversions] = []
-    for specimen in try LayoutLibrary.specimens() {
-      guard let layout = library.layouts.first(where: { $0.name == specimen.layout }),
+    for exampleModel in try LayoutLibrary.exampleModels() {
+      guard let layout = library.layouts.first(where: { $0.name == exampleModel.layout }),
         isWanted(layout)
       else { continue }
-      let source = try SpecimenSource(specimen, layout, vocabulary)
+      let source = try ExampleSource(exampleModel, layout, vocabulary)
       let reader = PieceReader(source: source)
       let inventory = try Inventory(
         infos: source.tensors, values: { SourceFacts.values($0, reader) },
         sameBytes: { _, _ in false })
-      let bound = layout.bind(inventory, config: specimen.config, vocabulary: vocabulary)
+      let bound = layout.bind(inventory, config: exampleModel.config, vocabulary: vocabulary)
       if let problem = bound.problems.first(where: { $0.severity == .error }) { throw problem }
       var verdicts: OrderedDictionary<String, Conversions.Verdict> = [:]
       for framework in frameworks {
@@ -65,11 +65,11 @@ extension Weighbridge {
           throw problem
         } catch {
           throw Diagnostic(
-            code: "layout.specimens", subject: specimen.name, message: "\(error)")
+            code: "layout.exampleModels", subject: exampleModel.name, message: "\(error)")
         }
       }
       result.append(
-        Conversions(specimen: specimen, framework: layout.framework, verdicts: verdicts))
+        Conversions(exampleModel: exampleModel, framework: layout.framework, verdicts: verdicts))
     }
     return result
   }
@@ -78,7 +78,7 @@ extension Weighbridge {
 /// A checkpoint that is not there: the tensors that a config asks for, with arbitrary numbers, biases
 /// of projections being zero as most frameworks start them. So no conversion passes only because all
 /// is zero; where a bias has to be, the reason says it.
-private struct SpecimenSource: TensorSource {
+private struct ExampleSource: TensorSource {
   let container = Container.safetensors
   let files: [RandomAccessFile] = []
   let tensors: [TensorInfo]
@@ -87,16 +87,16 @@ private struct SpecimenSource: TensorSource {
   let warnings: [Diagnostic] = []
 
   init(
-    _ specimen: Specimen, _ layout: Layout, _ vocabulary: Vocabulary
+    _ exampleModel: ExampleModel, _ layout: Layout, _ vocabulary: Vocabulary
   ) throws(Diagnostic) {
     let expansion = layout.expand(
-      config: specimen.config, vocabulary: vocabulary, inventory: Inventory.empty)
+      config: exampleModel.config, vocabulary: vocabulary, inventory: Inventory.empty)
     if let problem = expansion.problems.first(where: { $0.severity == .error }) { throw problem }
     let isTied = expansion.spec["tied"] == true
     tensors = expansion.tensors.filter { $0.tied == nil || !isTied }.map {
       TensorInfo(
         name: TensorName($0.name), dtype: .f32, shape: $0.shape,
-        byteCount: $0.shape.byteCount(of: .f32) ?? 0, file: specimen.name)
+        byteCount: $0.shape.byteCount(of: .f32) ?? 0, file: exampleModel.name)
     }
   }
 

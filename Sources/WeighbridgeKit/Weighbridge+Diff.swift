@@ -93,7 +93,7 @@ extension Weighbridge {
   public func diff(_ a: CheckpointInput, _ b: CheckpointInput) throws -> CheckpointDiff {
     let pair = try AlignedPair(load(a), load(b), vocabulary)
     var pieces: [CheckpointDiff.Piece] = []
-    let meter = Meter(total: pair.a.draft.byteCount, progress)
+    let meter = Meter(total: pair.a.model.byteCount, progress)
     for (id, status) in try pair.statuses(meter) {
       pieces.append(
         CheckpointDiff.Piece(
@@ -101,7 +101,7 @@ extension Weighbridge {
           status: status))
     }
     return CheckpointDiff(
-      spec: pair.a.draft.spec, pieces: pieces, attributes: pair.attributes(),
+      spec: pair.a.model.spec, pieces: pieces, attributes: pair.attributes(),
       problems: pair.problems)
   }
 }

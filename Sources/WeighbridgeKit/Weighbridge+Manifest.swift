@@ -6,11 +6,11 @@ import Tensors
 extension Weighbridge {
   /// The digests of everything that a conversion reads: weights, index and configs. They are made
   /// beside the conversion.
-  func sourceDigests(_ loaded: LoadedCheckpoint) -> Beside<[WrittenManifest.File]> {
+  func sourceDigests(_ loaded: LoadedCheckpoint) -> BackgroundTask<[WrittenManifest.File]> {
     let files = loaded.source.files
     var others = loaded.location.configs
     if case .index(let path) = loaded.location.weights { others.append(path) }
-    return Beside { [others] () throws(Diagnostic) in
+    return BackgroundTask { [others] () throws(Diagnostic) in
       var digests: [WrittenManifest.File] = []
       for file in files { digests.append(try Self.digest(file)) }
       for path in others { digests.append(try Self.digest(RandomAccessFile(path: path))) }
@@ -28,7 +28,7 @@ extension Weighbridge {
     _ plan: ConversionPlan, _ sources: [WrittenManifest.File], _ written: WeightsWriter.Result,
     in directory: String
   ) throws {
-    let files = Beside { () throws(Diagnostic) in
+    let files = BackgroundTask { () throws(Diagnostic) in
       var files: [WrittenManifest.File] = []
       for name in try TextFile.names(in: directory) where name != WrittenManifest.fileName {
         files.append(try Self.digest(RandomAccessFile(path: directory + "/" + name)))

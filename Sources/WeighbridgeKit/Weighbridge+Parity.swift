@@ -78,10 +78,10 @@ extension Weighbridge {
     let loaded = try load(a)
     let member = try AlignedPair.Member(loaded)
     let trace = try TraceFile(path: path)
-    let meter = Meter(total: 2 * member.draft.byteCount, progress)
+    let meter = Meter(total: 2 * member.model.byteCount, progress)
     let side = Side(
-      spec: member.draft.spec,
-      weights: DraftWeights(member.draft, reader: member.reader, meter: meter))
+      spec: member.model.spec,
+      weights: PieceWeights(member.model, reader: member.reader, meter: meter))
     let options = ModelOptions(selfExtend: request.selfExtend)
     let comparison = TraceComparison(
       side: side, trace: trace, tolerance: request.tolerance, options: options)
@@ -132,20 +132,20 @@ extension Weighbridge {
   ) throws -> ParityResult {
     var pair = try AlignedPair(loadedA, loadedB, vocabulary)
     let beyond = try pair.cutToCommonRows()
-    let rows = pair.a.draft.spec["vocab_rows"].int ?? 0
+    let rows = pair.a.model.spec["vocab_rows"].int ?? 0
     // The weights are compared once; the reference runs in two precisions, the other in one.
     let meter = Meter(
-      total: 3 * pair.a.draft.byteCount + pair.b.draft.byteCount, progress)
+      total: 3 * pair.a.model.byteCount + pair.b.model.byteCount, progress)
     var weights = try WeightComparison(pair, vocabulary, meter, castsAll: request.castsAll)
-    let tokens = try input.tokens(for: pair.a.draft.spec)
+    let tokens = try input.tokens(for: pair.a.model.spec)
     let attributes = pair.attributes()
     let options = ModelOptions(selfExtend: request.selfExtend)
     let sideA = Side(
-      spec: pair.a.draft.spec,
-      weights: DraftWeights(pair.a.draft, reader: pair.a.reader, meter: meter))
+      spec: pair.a.model.spec,
+      weights: PieceWeights(pair.a.model, reader: pair.a.reader, meter: meter))
     let sideB = Side(
-      spec: pair.b.draft.spec,
-      weights: DraftWeights(pair.b.draft, reader: pair.b.reader, meter: meter))
+      spec: pair.b.model.spec,
+      weights: PieceWeights(pair.b.model, reader: pair.b.reader, meter: meter))
     // The reference has B's form wherever that is explained: a deliberate cast, a rotary table in
     // bfloat16, a table in the file. What casts cost is told apart.
     var reference = Side(
@@ -169,7 +169,7 @@ extension Weighbridge {
       planned.differing.count < (forward?.differing ?? weights.differing).count
     {
       // B rewritten, before the rounding, stands for A; what is not explained is A's own.
-      let own = Set(pair.a.draft.pieces.keys).subtracting(planned.rounded)
+      let own = Set(pair.a.model.pieces.keys).subtracting(planned.rounded)
       reference = Side(
         spec: planned.side.spec,
         weights: OverlayWeights(
@@ -280,7 +280,7 @@ extension Weighbridge {
     return ParityResult(
       report: report, precision: precision, tokens: (tokens.count, tokens[0].count),
       equalPieces: weights.equal, differing: weights.pieces, pieces: weights.all,
-      spec: pair.a.draft.spec, attributes: attributes, generation: generation,
+      spec: pair.a.model.spec, attributes: attributes, generation: generation,
       problems: pair.problems)
   }
 
@@ -311,7 +311,7 @@ extension Weighbridge {
   private func unusedRows(
     _ lockstep: Lockstep, _ pair: AlignedPair, _ rows: Int, _ precision: Precision
   ) throws -> (ParityReport.Stage, token: Int)? {
-    let words = [pair.a, pair.b].compactMap { $0.draft.spec["vocab_size"].int }.filter { $0 > 0 }
+    let words = [pair.a, pair.b].compactMap { $0.model.spec["vocab_size"].int }.filter { $0 > 0 }
     let count = min(rows, words.min() ?? rows)
     for start in stride(from: 0, to: count, by: 1024) {
       let ids = Array(start..<min(start + 1024, count))
@@ -330,11 +330,11 @@ extension Weighbridge {
   private func roundingLike(
     _ pair: AlignedPair, _ attributes: [CheckpointDiff.Attribute]
   ) -> ModelSpec {
-    var spec = pair.a.draft.spec
+    var spec = pair.a.model.spec
     let names = Set(attributes.filter(\.isRounding).map(\.name))
     for i in spec.sublayers.indices {
       for name in names where spec.sublayers[i].attributes[name] != nil {
-        spec.sublayers[i].attributes[name] = pair.b.draft.spec.sublayers[i][name]
+        spec.sublayers[i].attributes[name] = pair.b.model.spec.sublayers[i][name]
       }
     }
     return spec
@@ -388,7 +388,7 @@ extension Weighbridge {
   private func suspects(
     _ stage: String, after previous: String?, _ member: AlignedPair.Member
   ) -> [String] {
-    let spec = member.draft.spec
+    let spec = member.model.spec
     let here = Set(spec.sublayers(before: stage, after: previous))
     let ids: [PieceID]
     if here.isEmpty {
@@ -400,7 +400,7 @@ extension Weighbridge {
       }
       ids = roles.map { PieceID(nil, $0) }
     } else {
-      ids = member.draft.pieces.keys.filter { $0.sublayer.map { here.contains($0) } ?? false }
+      ids = member.model.pieces.keys.filter { $0.sublayer.map { here.contains($0) } ?? false }
     }
     var names: [String] = []
     for id in ids.sorted() {
@@ -437,7 +437,7 @@ extension Weighbridge {
     _ precision: Precision
   ) throws -> (divergence: ParityReport.Divergence, problem: Diagnostic)? {
     guard let stage = report.stages.first(where: { !$0.isFinite }),
-      let spec = sides[0].member?.draft.spec
+      let spec = sides[0].member?.model.spec
     else { return nil }
     let here = spec.sublayers(before: stage.name)
     let sublayer = here.isEmpty ? nil : report.firstNotFiniteSublayer ?? here.first
@@ -528,7 +528,7 @@ struct WeightComparison {
       }
       pieces.append(piece)
       let kind =
-        id.sublayer.flatMap { vocabulary.kinds[pair.a.draft.spec.sublayers[$0].kind] }
+        id.sublayer.flatMap { vocabulary.kinds[pair.a.model.spec.sublayers[$0].kind] }
         ?? vocabulary.model
       let keeps = !castsAll && kind.piece(id.role)?.keepsFloat32 == true
       switch status {

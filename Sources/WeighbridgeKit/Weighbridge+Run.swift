@@ -26,13 +26,13 @@ extension Weighbridge {
   ) throws -> (tokens: [[Int]], problems: [Diagnostic]) {
     let loaded = try load(input)
     let member = try AlignedPair.Member(loaded)
-    let weights = DraftWeights(
-      member.draft, reader: member.reader, meter: Meter(total: member.draft.byteCount, progress))
+    let weights = PieceWeights(
+      member.model, reader: member.reader, meter: Meter(total: member.model.byteCount, progress))
     let options = ModelOptions(keepsWeights: true, selfExtend: selfExtend)
     func run<S: Real>(_: S.Type) throws -> [[Int]] {
-      let model = try Model<S>(spec: member.draft.spec, weights: weights, options: options)
+      let model = try Model<S>(spec: member.model.spec, weights: weights, options: options)
       let generation = FiniteGeneration(model, member)
-      return try prompts.tokens(for: member.draft.spec).map {
+      return try prompts.tokens(for: member.model.spec).map {
         $0 + (try generation.continuation(of: $0, count: count, sampling: sampling))
       }
     }
@@ -54,17 +54,17 @@ extension Weighbridge {
     if case .file(let tokens) = tokens { sources.append(tokens) }
     let place = try TracePlace(path, sources: sources)
     let member = try AlignedPair.Member(loaded)
-    let ids = try tokens.tokens(for: member.draft.spec)
-    let weights = DraftWeights(
-      member.draft, reader: member.reader, meter: Meter(total: member.draft.byteCount, progress))
+    let ids = try tokens.tokens(for: member.model.spec)
+    let weights = PieceWeights(
+      member.model, reader: member.reader, meter: Meter(total: member.model.byteCount, progress))
     let options = ModelOptions(selfExtend: selfExtend)
     if precision == .float64 {
       try write(
-        Model<Double>(spec: member.draft.spec, weights: weights, options: options), ids, place, .f64
+        Model<Double>(spec: member.model.spec, weights: weights, options: options), ids, place, .f64
       )
     } else {
       try write(
-        Model<Float>(spec: member.draft.spec, weights: weights, options: options), ids, place, .f32)
+        Model<Float>(spec: member.model.spec, weights: weights, options: options), ids, place, .f32)
     }
     return loaded.problems.filter { $0.severity != .error }
   }

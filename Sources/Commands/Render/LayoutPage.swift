@@ -103,7 +103,7 @@ struct LayoutPage {
     guard !conversions.isEmpty || !arrivals.isEmpty else { return [] }
     var lines: [String] = []
     for conversion in conversions {
-      lines += ["", "What becomes of a \(conversion.specimen.name) of \(layout.name)", ""]
+      lines += ["", "What becomes of a \(conversion.exampleModel.name) of \(layout.name)", ""]
       for (framework, verdict) in conversion.verdicts {
         switch verdict {
         case .converts(let exactness, let reasons, let target):
@@ -126,7 +126,7 @@ struct LayoutPage {
       lines += ["", "What becomes a \(layout.name)", ""]
       for arrival in arrivals {
         lines.append(
-          "  \(arrival.from.specimen.name) of \(arrival.from.specimen.layout): "
+          "  \(arrival.from.exampleModel.name) of \(arrival.from.exampleModel.layout): "
             + arrival.exactness.rawValue)
       }
     }
@@ -214,7 +214,7 @@ enum ConversionTable {
         }
       }
       lines.append(
-        "| \(conversion.specimen.name) | `\(conversion.specimen.layout)` | "
+        "| \(conversion.exampleModel.name) | `\(conversion.exampleModel.layout)` | "
           + "\(cells.joined(separator: " | ")) |")
     }
     return lines.joined(separator: "\n")
@@ -225,9 +225,9 @@ enum ConversionTable {
     .array(
       conversions.map { conversion in
         [
-          "model": .string(conversion.specimen.name), "layout": .string(conversion.specimen.layout),
+          "model": .string(conversion.exampleModel.name), "layout": .string(conversion.exampleModel.layout),
           "framework": .string(conversion.framework),
-          "fixture": conversion.specimen.fixture.map { .string($0) } ?? .null,
+          "fixture": conversion.exampleModel.fixture.map { .string($0) } ?? .null,
           "to": .object(conversion.verdicts.mapValues(value)),
         ]
       })

@@ -9,28 +9,28 @@ extension Rewrite {
   /// From LayerNorm to RMSNorm the values are centred, which LayerNorm does not see; the other way
   /// is possible only when they are centred already.
   static let centerValues = Rewrite(name: "center_values") {
-    (draft, context) throws(Diagnostic) in
+    (model, context) throws(Diagnostic) in
     let target = context.target
-    guard target.sublayers.count == draft.spec.sublayers.count else { return false }
+    guard target.sublayers.count == model.spec.sublayers.count else { return false }
     var changed = false
-    for i in draft.spec.sublayers.indices
-    where draft.spec.sublayers[i]["group_norm"] != .null {
-      let own = draft.spec.sublayers[i]["group_norm"].string ?? "rms"
+    for i in model.spec.sublayers.indices
+    where model.spec.sublayers[i]["group_norm"] != .null {
+      let own = model.spec.sublayers[i]["group_norm"].string ?? "rms"
       let wanted = target.sublayers[i]["group_norm"].string ?? "rms"
       let id = PieceID(i, "v.weight")
-      guard target.sublayers[i].kind == draft.spec.sublayers[i].kind, own != wanted, let value = draft.pieces[id],
-        let width = draft.spec.sublayers[i]["head_v_dim"].int,
-        draft.spec.sublayers[i]["d_conv"] == .null
+      guard target.sublayers[i].kind == model.spec.sublayers[i].kind, own != wanted, let value = model.pieces[id],
+        let width = model.spec.sublayers[i]["head_v_dim"].int,
+        model.spec.sublayers[i]["d_conv"] == .null
       else { continue }
       if own == "layer" {
-        draft.pieces[id] = .centeredRows(value, group: width)
-        draft.note(.exact, "the mean over each head's value channels is taken out of v_proj")
+        model.pieces[id] = .centeredRows(value, group: width)
+        model.note(.exact, "the mean over each head's value channels is taken out of v_proj")
       } else if try isCentered(value, width, context.reader) {
-        draft.note(.exact, "v_proj is centred in each head, so that LayerNorm and RMSNorm agree")
+        model.note(.exact, "v_proj is centred in each head, so that LayerNorm and RMSNorm agree")
       } else {
         continue
       }
-      draft.spec.sublayers[i].attributes["group_norm"] = .string(wanted)
+      model.spec.sublayers[i].attributes["group_norm"] = .string(wanted)
       changed = true
     }
     return changed

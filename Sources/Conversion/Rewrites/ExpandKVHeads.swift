@@ -8,11 +8,11 @@ extension Rewrite {
   /// Which pieces are grouped is read from the shapes that their kind declares: the first extent is a
   /// product with `n_kv_heads`.
   static let expandKVHeads = Rewrite(name: "expand_kv_heads") {
-    (draft, context) throws(Diagnostic) in
-    guard context.target.sublayers.count == draft.spec.sublayers.count else { return false }
+    (model, context) throws(Diagnostic) in
+    guard context.target.sublayers.count == model.spec.sublayers.count else { return false }
     var changed = false
     for (i, wanted) in context.target.sublayers.enumerated() {
-      let sublayer = draft.spec.sublayers[i]
+      let sublayer = model.spec.sublayers[i]
       guard sublayer.kind == wanted.kind, let kind = context.vocabulary.kinds[sublayer.kind],
         let groups = sublayer["n_kv_heads"].int, let heads = sublayer["n_heads"].int,
         wanted["n_heads"].int == heads, wanted["n_kv_heads"].int == heads, groups < heads,
@@ -21,18 +21,18 @@ extension Rewrite {
       let times = heads / groups
       for piece in kind.pieces {
         let id = PieceID(i, piece.role)
-        guard let value = draft.pieces[id],
-          let block = try rowsOfAGroup(piece, sublayer, draft.spec)
+        guard let value = model.pieces[id],
+          let block = try rowsOfAGroup(piece, sublayer, model.spec)
         else { continue }
         // Under differential attention a pair of heads is what queries share.
         let heads = sublayer["lambda_init"] == .null ? 1 : 2
-        draft.pieces[id] = .repeatedRows(value, block: heads * block, times: times)
+        model.pieces[id] = .repeatedRows(value, block: heads * block, times: times)
       }
-      draft.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
+      model.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
       changed = true
     }
     if changed {
-      draft.note(.exact, "each key and value head is repeated for the query heads that share it")
+      model.note(.exact, "each key and value head is repeated for the query heads that share it")
     }
     return changed
   }

@@ -13,7 +13,7 @@ struct Rewrite: Sendable {
   var isLastResort = false
   /// Changes the draft towards what the target's config was read back as; returns whether it did.
   var apply:
-    @Sendable (_ draft: inout Draft, _ context: RewriteContext) throws(Diagnostic) -> Bool
+    @Sendable (_ model: inout HubModel, _ context: RewriteContext) throws(Diagnostic) -> Bool
 
   /// Every rewrite, by name.
   static let all: [String: Rewrite] = {

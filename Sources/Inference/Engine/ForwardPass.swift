@@ -152,7 +152,7 @@ public final class ForwardPass<Scalar: Real> {
         (stream.pointer + range.lowerBound).update(from: own, count: range.count)
       }
     }
-    model.letGo(of: index)
+    model.evict(of: index)
     next += 1
   }
 
@@ -217,7 +217,7 @@ public final class ForwardPass<Scalar: Real> {
       input = scaled.read
     }
     linear(input, range.count, weight, bias, run, into: logits.pointer)
-    model.letGo(of: nil)
+    model.evict(of: nil)
     return logits
   }
 }

@@ -67,11 +67,11 @@ public final class Model<Scalar: Real> {
 
   /// What a pass has no more use for may leave memory, unless it is kept: the weights of sub-layer
   /// `index`, or of what stands around them all.
-  func letGo(of index: Int?) {
+  func evict(of index: Int?) {
     if keepsWeights { return }
     let kind = index.map { spec.sublayers[$0].kind }
     let declared = kind.map { Vocabulary.standard.kinds[$0] } ?? Vocabulary.standard.model
-    for piece in declared?.pieces ?? [] { weights.letGo(PieceID(index, piece.role)) }
+    for piece in declared?.pieces ?? [] { weights.evict(PieceID(index, piece.role)) }
   }
 
   private func checkWeights() throws(Problems) {

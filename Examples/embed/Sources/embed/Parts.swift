@@ -31,7 +31,7 @@ enum Parts {
     print(plan.exactness, plan.tensors.count)  // rounding, and the tensors that would be written
 
     var weights = MemoryWeights()
-    for (piece, value) in Draft(model).pieces {
+    for (piece, value) in HubModel(model).pieces {
       let numbers = try reader.doubles(value, rows: 0..<value.shape.rows)
       weights.entries[piece] = MemoryWeights.Entry(shape: value.shape, numbers)
     }

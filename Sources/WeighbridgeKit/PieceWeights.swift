@@ -6,15 +6,15 @@ import Layouts
 import Tensors
 
 /// A draft's pieces as weights to run: also of a conversion that was not written.
-struct DraftWeights: WeightSource {
+struct PieceWeights: WeightSource {
   private let pieces: [PieceID: PieceValue]
   private let reader: PieceReader
   private let meter: Meter?
   /// Whether what is new is read in float64, as what is computed is.
   private let isExact: Bool
 
-  init(_ draft: Draft, reader: PieceReader, meter: Meter? = nil) {
-    self.init(draft.pieces, reader: reader, meter: meter)
+  init(_ model: HubModel, reader: PieceReader, meter: Meter? = nil) {
+    self.init(model.pieces, reader: reader, meter: meter)
   }
 
   init(
@@ -49,7 +49,7 @@ struct DraftWeights: WeightSource {
     for file in reader.source.files { try file.checkUnchanged() }
   }
 
-  func letGo(_ piece: PieceID) {
+  func evict(_ piece: PieceID) {
     guard let (file, range) = place(piece) else { return }
     file.unload(range)
     meter?.add(range.count, piece.description)
@@ -61,7 +61,7 @@ struct DraftWeights: WeightSource {
   }
 }
 
-extension Draft {
+extension HubModel {
   /// Bytes of all pieces as they are read once.
   var byteCount: Int { pieces.keys.reduce(0) { $0 + byteCount(of: $1) } }
 

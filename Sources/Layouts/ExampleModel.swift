@@ -3,7 +3,7 @@ public import OrderedCollections
 public import Tensors
 
 /// A small model of one kind as one layout's config describes it, to ask what becomes of such models.
-public struct Specimen: Sendable {
+public struct ExampleModel: Sendable {
   /// What kind of model it is: `Samba`.
   public var name: String
   /// The layout, by its own name.
@@ -17,22 +17,22 @@ public struct Specimen: Sendable {
 extension LayoutLibrary {
   /// One model of every kind that the bundled layouts know.
   ///
-  /// - Throws: `layout.specimens` for a mistake in the bundled file.
-  public static func specimens() throws(Diagnostic) -> [Specimen] {
+  /// - Throws: `layout.exampleModels` for a mistake in the bundled file.
+  public static func exampleModels() throws(Diagnostic) -> [ExampleModel] {
     let name = "specimens.json"
     let text = bundledFormats.first { $0.name == name }?.text ?? ""
-    var specimens: [Specimen] = []
+    var exampleModels: [ExampleModel] = []
     for value in try JSONParser.parse(Array(text.utf8), file: name).array ?? [] {
       guard let kind = value["name"]?.string, let layout = value["layout"]?.string,
         let config = value["config"]?.object
       else {
         throw Diagnostic(
-          code: "layout.specimens", subject: name, message: "needs name, layout and config in each")
+          code: "layout.exampleModels", subject: name, message: "needs name, layout and config in each")
       }
-      specimens.append(
-        Specimen(
+      exampleModels.append(
+        ExampleModel(
           name: kind, layout: layout, fixture: value["fixture"]?.string, config: config))
     }
-    return specimens
+    return exampleModels
   }
 }

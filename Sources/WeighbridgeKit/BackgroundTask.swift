@@ -4,7 +4,7 @@ import Synchronization
 import Tensors
 
 /// Work on a thread of its own, beside what its starter does meanwhile.
-final class Beside<Value: Sendable>: Sendable {
+final class BackgroundTask<Value: Sendable>: Sendable {
   private let result = Mutex<Result<Value, Diagnostic>?>(nil)
   private let finished = DispatchGroup()
 

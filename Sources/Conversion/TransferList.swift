@@ -3,7 +3,7 @@ import Hub
 import Tensors
 
 /// A plan cut into pieces of work that may be done in any order, by any thread.
-struct Work: Sendable {
+struct TransferList: Sendable {
   /// Something to be done.
   enum Item: Sendable {
     /// Bytes of a source file that are bytes of an output file as they stand.

@@ -3,7 +3,7 @@ import Hub
 import WeighbridgeKit
 
 /// The command or option that somebody meant who wrote another.
-struct Meant {
+struct DidYouMean {
   /// What to say; `nil` when nothing is near.
   let text: String?
 

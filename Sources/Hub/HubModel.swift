@@ -2,7 +2,7 @@ public import Tensors
 
 /// A model on its way from one layout to another: its spec, what each piece is made of, and what was
 /// done to it.
-public struct Draft: Sendable {
+public struct HubModel: Sendable {
   /// The model.
   public var spec: ModelSpec
   /// The place of each sub-layer in its layer of the target.
