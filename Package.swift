@@ -56,8 +56,13 @@ let package = Package(
     .target(name: "CHDF5Loader", dependencies: ["CHDF5"]),
     .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
     .target(
-      name: "Checkpoints", dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
+      name: "Checkpoints",
+      dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
+    // Files and directories that appear whole or not at all.
+    .target(
+      name: "Output", dependencies: ["Tensors", "Checkpoints", crypto, collections],
+      swiftSettings: strict),
     // A model as pieces that belong to no framework; everything meets here.
     .target(name: "Hub", dependencies: ["Tensors", collections], swiftSettings: hot),
     // Names, shapes and configs, as data.
@@ -81,14 +86,14 @@ let package = Package(
     .target(
       name: "WeighbridgeKit",
       dependencies: [
-        "Tensors", "Hub", "Checkpoints", "Layouts", "Conversion", "Inference", "Parity",
-        collections, crypto,
+        "Tensors", "Hub", "Checkpoints", "Output", "Layouts", "Conversion", "Inference", "Parity",
+        collections,
       ], swiftSettings: strict),
     .target(
       name: "Commands",
       dependencies: [
-        "WeighbridgeKit", "Tensors", "Hub", "Checkpoints", "Conversion", "Layouts", "Inference",
-        "Parity", argumentParser, collections,
+        "WeighbridgeKit", "Tensors", "Hub", "Checkpoints", "Output", "Conversion", "Layouts",
+        "Inference", "Parity", argumentParser, collections,
       ],
       swiftSettings: strict),
     .executableTarget(name: "weighbridge", dependencies: ["Commands"], swiftSettings: strict),
@@ -114,7 +119,7 @@ let package = Package(
     .testTarget(
       name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"],
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "Output", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "LayoutsTests", dependencies: ["Layouts", "Inference", "TestSupport"],
@@ -129,7 +134,8 @@ let package = Package(
     .testTarget(
       name: "ParityTests",
       dependencies: [
-        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "TestSupport",
+        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts",
+        "TestSupport",
       ], swiftSettings: strict),
     .testTarget(
       name: "CommandsTests",

@@ -138,7 +138,8 @@ public struct CheckpointLocation: Sendable, Hashable {
 
   /// The endings of weights, the longer first where one ends in another.
   private static let endings = [
-    ".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".hdf5",
+    ".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".hdf5", ".gguf",
+    ".npz",
   ]
 
   /// The ending of a weights file's name.
@@ -147,7 +148,7 @@ public struct CheckpointLocation: Sendable, Hashable {
   }
 
   /// Whether a file of this name may hold weights.
-  static func hasWeightsEnding(_ name: String) -> Bool {
+  package static func hasWeightsEnding(_ name: String) -> Bool {
     weightsEnding(of: name) != nil || isIndex(name)
   }
 

@@ -11,6 +11,8 @@ enum ContainerFactory {
     case .safetensors: return try SafetensorsReader(path: path, rules: rules)
     case .pytorch: return try TorchReader(path: path, choosing: key)
     case .hdf5: return try HDF5Reader(path: path)
+    case .gguf: return try GGUFReader(path: path)
+    case .npz: return try NpzReader(path: path)
     }
   }
 
@@ -25,6 +27,9 @@ enum ContainerFactory {
       return try TorchWriter(manifest: manifest, directory: directory, fileName: fileName)
     case .hdf5:
       return try HDF5Writer(manifest: manifest, directory: directory, fileName: fileName)
+    case .gguf:
+      return try GGUFWriter(manifest: manifest, directory: directory, fileName: fileName)
+    case .npz: return try NpzWriter(manifest: manifest, directory: directory, fileName: fileName)
     }
   }
 }

@@ -14,10 +14,11 @@ public enum ContainerSniffer {
     if let container = try container(of: head, file: file) { return container }
     throw Diagnostic(
       code: "container.unknown", subject: path,
-      message: "is no safetensors, PyTorch or HDF5 file; it begins with "
+      message: "is no safetensors, PyTorch, HDF5, GGUF or npz file; it begins with "
         + head.prefix(8).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }
         .joined(separator: " "),
-      help: "give a .safetensors, .bin, .pt, .pth, .h5 or .hdf5 file, or its directory")
+      help: "give a .safetensors, .bin, .pt, .pth, .h5, .hdf5, .gguf or .npz file, or its directory"
+    )
   }
 
   private static func container(
@@ -26,20 +27,17 @@ public enum ContainerSniffer {
     let named = file.name.hasSuffix(".safetensors")
     guard !head.isEmpty else {
       if named { return .safetensors }
+      if file.name.hasSuffix(".gguf") { return .gguf }
       throw refusal(file, "empty", "is empty", "the download or copy failed; fetch it again")
     }
     // A plausible length and an opening brace: nothing else begins so.
     if head.count > 8, head[4..<8].allSatisfy({ $0 == 0 }), head[8] == UInt8(ascii: "{") {
       return .safetensors
     }
+    if begins(head, "GGUF") { return .gguf }
     if try isHDF5(file) { return .hdf5 }
     if begins(head, "PK\u{3}\u{4}") || begins(head, "PK\u{5}\u{6}") {
-      if zipsArrays(head) {
-        throw refusal(
-          file, "npz", "is a numpy archive (.npz)",
-          "load it in numpy and save its arrays with safetensors.numpy.save_file")
-      }
-      return .pytorch
+      return zipsArrays(head) || file.name.hasSuffix(".npz") ? .npz : .pytorch
     }
     if let refusal = foreign(head, file: file) { throw refusal }
     return named ? .safetensors : nil
@@ -80,10 +78,6 @@ public enum ContainerSniffer {
         "only files of torch.save are read; a bare pickle can run code when Python loads it")
     }
     let magics: [(String, String, String, String)] = [
-      (
-        "GGUF", "gguf", "is a GGUF file of llama.cpp",
-        "give the checkpoint from which the GGUF file was made"
-      ),
       (
         "lmgg", "ggml", "is a GGML file of llama.cpp",
         "give the checkpoint from which the file was made"

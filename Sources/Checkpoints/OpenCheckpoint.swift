@@ -68,6 +68,11 @@ public func makeSink(
   container: Container, manifest: OutputManifest, directory: String, fileName: String,
   maxShardBytes: Int? = nil
 ) throws(Diagnostic) -> any TensorSink {
+  if let maxShardBytes, container == .gguf {
+    let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
+    return try GGUFWriter(
+      manifest: manifest, directory: directory, fileName: fileName, split: split)
+  }
   if let maxShardBytes, container != .hdf5 {
     let split = ShardedWriter.split(manifest, maxShardBytes: maxShardBytes)
     if split.count > 1 {

@@ -2,6 +2,7 @@ import ArgumentParser
 import Conversion
 import Hub
 import OrderedCollections
+import Output
 import Tensors
 import WeighbridgeKit
 

@@ -34,17 +34,17 @@ struct Convert: Command {
 
   @Option(
     help: ArgumentHelp(
-      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale or berlino.", valueName: "layout"),
+      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino or gguf.", valueName: "layout"),
     completion: Completions.targets)
-  var to: String
+  var to: String?
 
   @Option(
     help: ArgumentHelp(
-      "The source's layout, where it is not to be found out.", valueName: "layout"),
+      "The source's layout; detected by default.", valueName: "layout"),
     completion: Completions.frameworks)
   var from: String?
 
-  @Option(help: "The container to write; by default the target's own.")
+  @Option(help: "The container to write; the target's own by default.")
   var container: Container?
 
   @Option(help: "Cast floating-point tensors to this type.")
@@ -66,7 +66,7 @@ struct Convert: Command {
     help: "Convert also where something is lost: rows of the vocabulary, values beyond the type.")
   var allowLossy = false
 
-  @Flag(help: "Decide everything, write nothing.")
+  @Flag(help: "Plan and print, but write nothing.")
   var dryRun = false
 
   @Flag(help: "Replace what a conversion writes in an existing destination; the rest stays.")
@@ -76,7 +76,7 @@ struct Convert: Command {
     help: "Read back what was written, and compare its bytes and what it computes with the source.")
   var verify = false
 
-  @Flag(name: .customLong("no-fsync"), help: "Do not wait until the bytes are on the disk.")
+  @Flag(name: .customLong("no-fsync"), help: "Do not wait for the bytes to reach the disk.")
   var noFsync = false
 
   @Flag(
@@ -84,7 +84,7 @@ struct Convert: Command {
     help: "Write weighbridge.json, the digests that `weighbridge check` compares with.")
   var sha256 = false
 
-  @Flag(help: "Keep finished shards when interrupted, and go on from them.")
+  @Flag(help: "Keep finished shards when interrupted, and resume from them.")
   var resume = false
 
   @OptionGroup var input: InputOptions
@@ -93,23 +93,33 @@ struct Convert: Command {
 
   var emptyDocument: JSONObject {
     [
-      "exactness": .null, "reasons": [], "from": .null, "to": .string(to), "family": .null,
+      "exactness": .null, "reasons": [], "from": .null, "to": to.map { .string($0) } ?? .null,
+      "family": .null,
       "tensors": 0, "bytes": 0, "outputs": [],
     ]
   }
 
   func validate() throws {
-    try LayoutName.check(to, option: "--to", layoutFiles: input.layoutFile)
+    if verify, dtype == .q8_0 {
+      throw ValidationError("--verify cannot judge the rounding of --dtype q8_0; use parity")
+    }
+    try LayoutName.check(to ?? "gguf", option: "--to", layoutFiles: input.layoutFile)
     try LayoutName.check(from, option: "--from", layoutFiles: input.layoutFile)
     if let vocabSize, vocabSize < 1 { throw ValidationError("--vocab-size should be at least 1") }
+    if to == nil, container != .gguf {
+      throw ValidationError("Missing expected argument '--to <layout>'")
+    }
   }
 
   func work() throws -> Outcome {
     let weighbridge = try input.weighbridge()
     var request = ConversionRequest(
-      input: input.input(source, framework: from), destination: destination, to: to)
+      input: input.input(source, framework: from), destination: destination,
+      // Only GGUF's own names can stand in a GGUF file.
+      to: container == .gguf ? "gguf" : to ?? "gguf")
     request.container = container
     request.dtype = dtype.value
+    request.blocks = dtype == .q8_0 ? .q8_0 : nil
     request.castsAll = castAll
     request.vocabularyRows = vocabSize
     request.allowsLossy = allowLossy
@@ -133,9 +143,14 @@ struct Convert: Command {
     defer { line?.clear() }
     var progress: (@Sendable (Executor.Progress) -> Void)?
     if let line { progress = line.handler }
-    let result = try weighbridge.convert(
-      request, dryRun: dryRun, progress: progress)
+    var result = try weighbridge.convert(request, dryRun: dryRun, progress: progress)
     line?.clear()
+    if let to, to != request.to {
+      result.problems.append(
+        Diagnostic(
+          .note, code: "convert.container", subject: "--to \(to)",
+          message: "is not used: a GGUF file has llama.cpp's names and keys"))
+    }
     output.problems(result.problems)
     try output.result(document(result), text: text(result))
     return .yes
@@ -174,7 +189,7 @@ struct Convert: Command {
           pieces.append(part.piece.description)
         }
         table.add([
-          tensor.output.name.string, tensor.output.dtype.rawValue, tensor.output.shape.description,
+          tensor.output.name.string, tensor.output.typeName, tensor.output.shape.description,
           tensor.output.sharesStorageWith.map { "shares \(plan.tensors[$0].output.name)" }
             ?? pieces.joined(separator: " + "),
         ])
@@ -189,7 +204,7 @@ struct Convert: Command {
 
 /// What `--dtype` takes.
 enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
-  case keep, float32, float16, bfloat16
+  case keep, float32, float16, bfloat16, q8_0
 
   /// Also as frameworks and people call them: `bf16`, `torch.float16`, `half`.
   init?(argument: String) {
@@ -205,7 +220,7 @@ enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
 
   var value: DType? {
     switch self {
-    case .keep: nil
+    case .keep, .q8_0: nil
     case .float32: .f32
     case .float16: .f16
     case .bfloat16: .bf16

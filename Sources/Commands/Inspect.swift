@@ -8,7 +8,7 @@ import WeighbridgeKit
 struct Inspect: Command {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
-    abstract: "Tell what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
+    abstract: "Show what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
     discussion: """
       Reads headers only, unless --stats or --report is given. Exit status 2 when tensors are missing \
       or the config does not fit, after telling what it can.
@@ -90,9 +90,9 @@ struct Inspect: Command {
   private func tensor(_ tensor: Inspection.Tensor) -> JSONValue {
     var object: JSONObject = [
       "name": .string(tensor.info.name.string),
-      "dtype": .string(tensor.info.dtype.rawValue),
+      "dtype": .string(tensor.info.typeName),
       "shape": JSONReport.shape(tensor.info.shape),
-      "bytes": .int(tensor.info.byteCount),
+      "bytes": .int(tensor.info.storedByteCount),
       "file": .string(tensor.info.file),
       "piece": tensor.piece.map { .string($0) } ?? .null,
     ]

@@ -1,5 +1,6 @@
 import Checkpoints
 import Dispatch
+import Output
 import Synchronization
 import Tensors
 

@@ -4,26 +4,25 @@ import Layouts
 import OrderedCollections
 import Tensors
 
-/// Puts the target's tensors together from a draft's pieces.
+/// Puts the target's tensors together from a hub model's pieces.
 struct Assembler {
   var model: HubModel
   let expansion: Expansion
   let vocabulary: Vocabulary
   let options: ConversionOptions
-  let reader: PieceReader
   var tensors: [ConversionPlan.Tensor] = []
   var problems: [Diagnostic] = []
   private var used: Set<PieceID> = []
+  /// Tensors that hold A in place of A_log, or the other way round.
+  private var mapped: [PieceValue.Mapping: Int] = [:]
 
   init(
-    model: HubModel, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions,
-    reader: PieceReader
+    model: HubModel, expansion: Expansion, vocabulary: Vocabulary, options: ConversionOptions
   ) {
     self.model = model
     self.expansion = expansion
     self.vocabulary = vocabulary
     self.options = options
-    self.reader = reader
   }
 
   mutating func assemble() throws(Diagnostic) {
@@ -56,6 +55,21 @@ struct Assembler {
         ], keep: .always)
     }
     try checkLeftovers()
+    noteMapped()
+    if options.container == .gguf { GGUFTypes.note(&model, tensors, options) }
+  }
+
+  /// States the rounding of A.
+  private mutating func noteMapped() {
+    for (mapping, count) in mapped {
+      let tensors = "\(count) tensor\(count == 1 ? "" : "s")"
+      model.note(
+        .rounding,
+        mapping == .negExp
+          ? "A = -exp(A_log) is written in place of A_log: computed in float64 and rounded once, in \(tensors)"
+          : "A_log = log(-A) is written in place of A: computed in float64 and rounded once, in \(tensors)"
+      )
+    }
   }
 
   /// The head's tensor as another name for the embedding's storage.
@@ -95,15 +109,23 @@ struct Assembler {
   ) {
     let natural =
       SameLayoutPlan.widest(parts.map(\.value)) ?? (keep > .never ? .f32 : modelDType)
-    let dtype = SameLayoutPlan.cast(natural, options, keep)
+    var dtype = SameLayoutPlan.cast(natural, options, keep)
+    var blocks: OutputTensor.BlockType?
+    if options.container == .gguf {
+      (dtype, blocks) = GGUFTypes.choose(name, shape, dtype, options)
+    }
+    let isMapped = parts.contains { if case .mapped = $0.value { true } else { false } }
     if parts.contains(where: { !$0.value.isMove && !$0.value.isNew }), natural != .f32,
-      natural != .f64
+      natural != .f64, dtype != .f32
     {
       model.note(
         .rounding, "changed weights are rounded to \(dtype.rawValue), as the others are stored")
     }
     // Parts of several types become one: each is told for itself.
-    for own in parts.map(\.value) where !own.isNew && own.dtype != dtype {
+    for own in parts.map(\.value)
+    where !own.isNew && own.dtype != dtype
+      && (!isMapped || !SameLayoutPlan.isWider(dtype, than: own.dtype))
+    {
       model.note(
         SameLayoutPlan.isWider(dtype, than: own.dtype) ? .exact : .rounding,
         SameLayoutPlan.isWider(dtype, than: own.dtype)
@@ -115,11 +137,10 @@ struct Assembler {
         Diagnostic(code: "convert.size", subject: name, message: "\(shape) is too large"))
       return
     }
-    tensors.append(
-      ConversionPlan.Tensor(
-        output: OutputTensor(
-          name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes),
-        parts: parts))
+    var output = OutputTensor(
+      name: TensorName(name), dtype: dtype, shape: shape, byteCount: bytes)
+    output.blocks = blocks
+    tensors.append(ConversionPlan.Tensor(output: output, parts: parts))
   }
 
   /// The type of new pieces that stand alone: that of the embedding.
@@ -136,6 +157,7 @@ struct Assembler {
   {
     if let value = model.pieces[id] { return value }
     let kind = kind(of: id)
+    if let value = image(of: id, kind) { return value }
     guard let piece = kind.piece(id.role), let shape = try shape(of: id) else {
       missing(id, tensor)
       return nil
@@ -155,6 +177,20 @@ struct Assembler {
       missing(id, tensor)
       return nil
     }
+  }
+
+  /// The piece made of the one that it is the image of, or of its own image.
+  private mutating func image(of id: PieceID, _ kind: MixerKind) -> PieceValue? {
+    let (role, mapping): (String?, PieceValue.Mapping) =
+      if let image = kind.piece(id.role)?.image {
+        (image.of, .negExp)
+      } else {
+        (kind.image(of: id.role)?.role, .logNeg)
+      }
+    guard let role, let base = model.pieces[PieceID(id.sublayer, role)] else { return nil }
+    used.insert(PieceID(id.sublayer, role))
+    mapped[mapping, default: 0] += 1
+    return .mapped(base, mapping)
   }
 
   private func shape(of id: PieceID) throws(Diagnostic) -> Shape? {
@@ -182,7 +218,7 @@ struct Assembler {
         // The file's float32 table and the formula differ by its rounding.
         let same =
           numbers.count == value.shape.elementCount
-          ? try reader.all(value) { MixerKind.Piece.isSame($1, computed: numbers[$0]) }
+          ? try model.reader.all(value) { MixerKind.Piece.isSame($1, computed: numbers[$0]) }
           : false
         if same {
           model.note(.exact, "\(id.role) is left out: it holds the values that the target computes")
@@ -197,9 +233,9 @@ struct Assembler {
         continue
       }
       switch kind(of: id).piece(id.role)?.identity {
-      case .zero? where try reader.all(value) { $1 == 0 }:
+      case .zero? where try model.reader.all(value) { $1 == 0 }:
         model.note(.exact, "\(id.role) is left out: it is zero")
-      case .one? where try reader.all(value) { $1 == 1 }:
+      case .one? where try model.reader.all(value) { $1 == 1 }:
         model.note(.exact, "\(id.role) is left out: it is one")
       default:
         // A tensor of several pieces is named once.
@@ -221,6 +257,6 @@ struct Assembler {
     guard let location = model.pieces[id]?.origin, let run = location.runs.first else {
       return id.description
     }
-    return reader.source.tensors[run.tensor].name.string
+    return model.reader.source.tensors[run.tensor].name.string
   }
 }

@@ -16,7 +16,7 @@ extension ConversionPlan {
         tensors.map { tensor in
           let output = tensor.output
           var object: JSONObject = [
-            "name": .string(output.name.string), "dtype": .string(output.dtype.rawValue),
+            "name": .string(output.name.string), "dtype": .string(output.typeName),
             "shape": .array(output.shape.dims.map { .int($0) }),
           ]
           if let owner = output.sharesStorageWith {
@@ -66,6 +66,7 @@ extension PieceValue {
     case .scaled(let base, let factor): ["scaled", base.document, .double(factor)]
     case .scaledColumns(let base, let vector): ["scaledColumns", base.document, vector.document]
     case .centeredRows(let base, let group): ["centeredRows", base.document, .int(group)]
+    case .mapped(let base, let function): ["mapped", base.document, .string(function.rawValue)]
     }
   }
 }

@@ -25,10 +25,13 @@ public struct ConversionPlan: Sendable {
     /// Its rows; empty for one that shares storage, zeros for a buffer.
     public var parts: [Part]
 
-    /// Bytes of a row.
-    public var rowBytes: Int {
-      output.shape.rows == 0 ? 0 : output.byteCount / output.shape.rows
+    /// Rows as the parts count them: an (E,) piece that stands as (G, E/G) has E.
+    public var rows: Int {
+      parts.isEmpty ? output.shape.rows : parts.reduce(0) { $0 + $1.count }
     }
+
+    /// Bytes of a row.
+    public var rowBytes: Int { rows == 0 ? 0 : output.byteCount / rows }
   }
 
   /// The layout that the source has.
@@ -57,7 +60,7 @@ public struct ConversionPlan: Sendable {
 
   /// Bytes of all tensors that are stored.
   public var byteCount: Int {
-    tensors.reduce(0) { $0 + ($1.output.sharesStorageWith == nil ? $1.output.byteCount : 0) }
+    tensors.reduce(0) { $0 + ($1.output.sharesStorageWith == nil ? $1.output.storedByteCount : 0) }
   }
 }
 
@@ -71,6 +74,8 @@ public struct ConversionOptions: Sendable {
   public var vocabularyRows: Int?
   /// The container, which decides how tied tensors are stored.
   public var container: Container
+  /// The blocks that a GGUF file's matrices are rounded to; `nil` for plain numbers.
+  public var blocks: OutputTensor.BlockType?
 
   /// These options.
   public init(

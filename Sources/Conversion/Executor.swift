@@ -49,7 +49,7 @@ public struct Executor: Sendable {
     let queue = WorkQueue(count: work.items.count, middle: work.middle)
     let written = Atomic(0)
     let state = Mutex(State())
-    let total = plan.byteCount
+    let total = work.items.reduce(0) { $0 + $1.byteCount }
     let bufferBytes = work.largestBlock
     DispatchQueue.concurrentPerform(iterations: max(1, min(threads, work.items.count))) { thread in
       let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferBytes, alignment: 16)
@@ -130,7 +130,8 @@ public struct Executor: Sendable {
 
   /// Computes a block.
   static func fill(
-    _ bytes: UnsafeMutableRawBufferPointer, _ block: TransferList.Block, _ tensor: ConversionPlan.Tensor,
+    _ bytes: UnsafeMutableRawBufferPointer, _ block: TransferList.Block,
+    _ tensor: ConversionPlan.Tensor,
     _ reader: PieceReader
   ) throws(Diagnostic) -> CastCounts {
     var counts = CastCounts()

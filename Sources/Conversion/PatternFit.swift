@@ -67,7 +67,7 @@ enum PatternFit {
     return (ModelSpec.Sublayer(layer: 0, kind: kind.name, attributes: attributes), pieces)
   }
 
-  /// Why no pattern holds the draft.
+  /// Why no pattern holds the model.
   static func explain(
     _ model: HubModel, _ target: Layout, _ write: Layout.Write, _ provenance: ConfigProvenance
   ) -> [Diagnostic] {

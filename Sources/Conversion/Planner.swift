@@ -26,16 +26,26 @@ public struct Planner: Sendable {
   public func plan(
     _ bound: BoundModel, to targets: [Layout], options: ConversionOptions, reader: PieceReader
   ) throws -> ConversionPlan {
+    var model = HubModel(bound, source: reader.source)
+    if let rows = options.vocabularyRows { try VocabularyResize.apply(&model, rows: rows) }
+    try checkImages(model)
+    noteBlocks(&model, bound)
+
     var closest: Refusal?
     // First without the rewrites that change more than another layout of the framework would.
     for isLastResort in [false, true] {
       for target in ordered(targets, for: bound)
-      where !isLastResort || target.write.map(usesLastResort) ?? false {
-        do {
-          return try plan(
-            bound, to: target, options: options, reader: reader, isLastResort: isLastResort)
-        } catch let refusal as Refusal {
-          if refusal.isCloser(than: closest) { closest = refusal }
+      where !isLastResort || target.write.map(hasLastResort) ?? false {
+        if target.name == bound.layout.name, !bound.isLegacy {
+          return SameLayoutPlan.make(bound, model, vocabulary, options: options)
+        }
+        for var attempt in try attempts(model, bound, target) {
+          attempt.isLastResort = isLastResort
+          do {
+            return try plan(attempt, bound, options)
+          } catch let refusal as Refusal {
+            if refusal.isCloser(than: closest) { closest = refusal }
+          }
         }
       }
     }
@@ -49,8 +59,46 @@ public struct Planner: Sendable {
         ])
   }
 
-  private func usesLastResort(_ write: Layout.Write) -> Bool {
+  /// A model laid out in a target's layers, to be tried.
+  private struct Attempt {
+    var target: Layout
+    /// The model without or with its sub-layers of zeros.
+    var model: HubModel
+    /// The layers; `nil` for a model that no pattern of the target holds.
+    var pattern: Layout.Write.Pattern?
+    /// Whether rewrites that are left to the end are tried.
+    var isLastResort = false
+  }
+
+  private func hasLastResort(_ write: Layout.Write) -> Bool {
     write.rewrites.contains { Rewrite.all[$0]?.isLastResort ?? false }
+  }
+
+  /// Every way to lay `model` out in `target`, the preferred first.
+  private func attempts(
+    _ model: HubModel, _ bound: BoundModel, _ target: Layout
+  ) throws(Diagnostic) -> [Attempt] {
+    guard let write = target.write else { return [Attempt(target: target, model: model)] }
+    var model = model
+    if target.name == bound.layout.name {
+      model.note(.bitwise, "an older form of the layout is written in its present one")
+    }
+    // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
+    // shape of layers.
+    var variants = [model]
+    if write.rewrites.contains("drop_zero_mlp"),
+      let fewer = try ZeroSublayers.dropped(from: model, vocabulary)
+    {
+      variants.insert(fewer, at: 0)
+    }
+    return variants.flatMap { variant in
+      let fitting = write.patterns.compactMap { pattern in
+        PatternFit.arrange(variant, into: pattern, vocabulary: vocabulary).map {
+          Attempt(target: target, model: $0, pattern: pattern)
+        }
+      }
+      return fitting.isEmpty ? [Attempt(target: target, model: variant)] : fitting
+    }
   }
 
   /// The source's own layout first, then those of its family.
@@ -64,20 +112,46 @@ public struct Planner: Sendable {
     return targets.enumerated().sorted { (rank($0.1), $0.0) < (rank($1.1), $1.0) }.map(\.1)
   }
 
+  /// A that is not negative has no logarithm, and no model computes with it.
+  private func checkImages(_ model: HubModel) throws(Diagnostic) {
+    for (id, value) in model.pieces.sorted(by: { $0.key < $1.key }) {
+      guard let number = id.sublayer,
+        vocabulary.kinds[model.spec.sublayers[number].kind]?.piece(id.role)?.image != nil
+      else { continue }
+      var found = 0.0
+      let isSound = try model.reader.all(value) { _, number in
+        found = number
+        return number < 0 && number.isFinite
+      }
+      guard !isSound else { continue }
+      let name = value.origin?.runs.first.map {
+        model.reader.source.tensors[$0.tensor].name.string
+      }
+      throw Diagnostic(
+        code: "convert.decay", subject: name ?? id.description,
+        message: "holds \(found), but A = -exp(A_log) is below 0 and finite",
+        help: "the file is damaged, or holds A_log where A belongs")
+    }
+  }
+
+  /// Blocks are carried on as the numbers that they stand for.
+  private func noteBlocks(_ model: inout HubModel, _ bound: BoundModel) {
+    var types: [String] = []
+    for info in bound.inventory.infos {
+      if let type = info.stored?.type, !types.contains(type) { types.append(type) }
+    }
+    guard !types.isEmpty else { return }
+    model.note(
+      .exact,
+      "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
+    )
+  }
+
+  /// The plan of an attempt: config, read back and compared, and the tensors.
   private func plan(
-    _ bound: BoundModel, to target: Layout, options: ConversionOptions, reader: PieceReader,
-    isLastResort: Bool
+    _ attempt: Attempt, _ bound: BoundModel, _ options: ConversionOptions
   ) throws -> ConversionPlan {
-    var model = HubModel(bound)
-    if let rows = options.vocabularyRows {
-      try VocabularyResize.apply(&model, rows: rows, reader: reader)
-    }
-    if target.name == bound.layout.name, !bound.isLegacy {
-      return SameLayoutPlan.make(bound, model, vocabulary, options: options)
-    }
-    if target.name == bound.layout.name {
-      model.note(.bitwise, "an older form of the layout is written in its present one")
-    }
+    let target = attempt.target
     guard let write = target.write else {
       throw Refusal(
         layout: target,
@@ -86,55 +160,13 @@ public struct Planner: Sendable {
             code: "convert.read-only", subject: target.name, message: "can be read, not written")
         ])
     }
-    // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
-    // shape of layers.
-    var drafts = [model]
-    if write.rewrites.contains("drop_zero_mlp"),
-      let fewer = try ZeroSublayers.dropped(from: model, vocabulary, reader: reader)
-    {
-      drafts.insert(fewer, at: 0)
-    }
-    var firstRefusal: Refusal?
-    for model in drafts {
-      do {
-        return try express(
-          model, bound, target, write, options, reader, isLastResort: isLastResort)
-      } catch let refusal as Refusal {
-        if refusal.isCloser(than: firstRefusal) { firstRefusal = refusal }
-      }
-    }
-    throw firstRefusal!
-  }
-
-  /// Finds a pattern that holds the draft's sub-layers, and expresses it so.
-  private func express(
-    _ model: HubModel, _ bound: BoundModel, _ target: Layout, _ write: Layout.Write,
-    _ options: ConversionOptions, _ reader: PieceReader, isLastResort: Bool
-  ) throws -> ConversionPlan {
-    var refusal: Refusal?
-    for pattern in write.patterns {
-      guard var folded = PatternFit.arrange(model, into: pattern, vocabulary: vocabulary) else {
-        continue
-      }
-      Padding.apply(&folded, write.paddings, vocabulary)
-      do {
-        return try finish(
-          folded, pattern.name, bound, target, write, options, reader, isLastResort: isLastResort)
-      } catch let other as Refusal {
-        if other.isCloser(than: refusal) { refusal = other }
-      }
-    }
-    throw refusal
-      ?? Refusal(
+    var model = attempt.model
+    guard let pattern = attempt.pattern?.name else {
+      throw Refusal(
         layout: target,
         problems: PatternFit.explain(model, target, write, ConfigProvenance(bound, vocabulary)))
-  }
-
-  private func finish(
-    _ folded: HubModel, _ pattern: String, _ bound: BoundModel, _ target: Layout,
-    _ write: Layout.Write, _ options: ConversionOptions, _ reader: PieceReader, isLastResort: Bool
-  ) throws -> ConversionPlan {
-    var model = folded
+    }
+    Padding.apply(&model, write.paddings, vocabulary)
     let writer = ConfigWriter(layout: target, write: write, source: bound.config)
     func readBack() throws(Diagnostic) -> (JSONObject, Expansion) {
       let config = try writer.config(for: model, pattern: pattern, options: options)
@@ -146,9 +178,10 @@ public struct Planner: Sendable {
     var (config, expansion) = try readBack()
     var changed = false
     for name in write.rewrites {
-      guard let rewrite = Rewrite.all[name], isLastResort || !rewrite.isLastResort else { continue }
-      let context = RewriteContext(
-        target: expansion.spec, vocabulary: vocabulary, reader: reader)
+      guard let rewrite = Rewrite.all[name], attempt.isLastResort || !rewrite.isLastResort else {
+        continue
+      }
+      let context = RewriteContext(target: expansion.spec, vocabulary: vocabulary)
       if try rewrite.apply(&model, context) { changed = true }
     }
     if changed { (config, expansion) = try readBack() }
@@ -160,7 +193,7 @@ public struct Planner: Sendable {
       provenance: ConfigProvenance(bound, vocabulary))
     comparison.compare(&model, expansion.spec)
     var assembler = Assembler(
-      model: model, expansion: expansion, vocabulary: vocabulary, options: options, reader: reader)
+      model: model, expansion: expansion, vocabulary: vocabulary, options: options)
     try assembler.assemble()
     // A piece that is missing because the target computes something else is said by the comparison.
     let problems =
@@ -172,8 +205,10 @@ public struct Planner: Sendable {
       throw Refusal(layout: target, problems: problems, isNear: true)
     }
     let reasons = assembler.model.reasons
+    var spec = expansion.spec
+    if spec["tied"] == .null { spec.attributes["tied"] = assembler.model.spec["tied"] }
     return ConversionPlan(
-      from: bound.layout, to: target, spec: expansion.spec,
+      from: bound.layout, to: target, spec: spec,
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
       warnings: bound.problems.filter { $0.severity == .warning } + assembler.model.warnings

@@ -36,8 +36,12 @@ enum SameLayoutPlan {
       {
         value = embed
       }
-      let dtype =
+      var dtype =
         info.dtype.isFloat ? cast(info.dtype, options, keep) : info.dtype
+      var blocks: OutputTensor.BlockType?
+      if options.container == .gguf {
+        (dtype, blocks) = GGUFTypes.choose(inventory.names[number], info.shape, dtype, options)
+      }
       if dtype != info.dtype {
         model.note(
           isWider(dtype, than: info.dtype) ? .exact : .rounding,
@@ -66,6 +70,7 @@ enum SameLayoutPlan {
       var output = OutputTensor(
         name: TensorName(names[0]), dtype: dtype, shape: shape,
         byteCount: shape.byteCount(of: dtype) ?? info.byteCount)
+      output.blocks = blocks
       var parts = [
         ConversionPlan.Part(piece: id, value: value, start: 0, count: value.shape.rows)
       ]
@@ -91,6 +96,7 @@ enum SameLayoutPlan {
       }
     }
     shareTiedHead(bound, &tensors, roles, options)
+    if options.container == .gguf { GGUFTypes.note(&model, tensors, options) }
     var config = ConfigWriter.plain(bound.config, for: bound.layout)
     for key in ["dtype", "torch_dtype"] where config[key] != nil && options.dtype != nil {
       config[key] = .string(dtypeName(model, options))
@@ -107,6 +113,8 @@ enum SameLayoutPlan {
       {
         config["vocab_size"] = .int(min(tokens, rows))
       }
+      // GGUF's: mamba.vocab_size.
+      for key in known where key.hasSuffix(".vocab_size") { config[key] = .int(rows) }
       if known.contains("pad_vocab_size_multiple") { config["pad_vocab_size_multiple"] = 1 }
     }
     return ConversionPlan(
@@ -208,6 +216,7 @@ enum SameLayoutPlan {
   /// The name that configs have for the type of the weights.
   static func dtypeName(_ model: HubModel, _ options: ConversionOptions) -> String {
     let own = model.pieces[PieceID(nil, "embed.weight")]?.dtype ?? .f32
+    if let blocks = options.blocks { return blocks.rawValue.lowercased() }
     switch options.dtype ?? own {
     case .f64: return "float64"
     case .f16: return "float16"
@@ -217,5 +226,7 @@ enum SameLayoutPlan {
   }
 
   /// Whether tied tensors share storage in the container, as they do in its framework's own files.
-  static func sharesStorage(_ container: Container) -> Bool { container != .safetensors }
+  static func sharesStorage(_ container: Container) -> Bool {
+    container == .pytorch || container == .hdf5
+  }
 }

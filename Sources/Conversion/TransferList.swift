@@ -149,7 +149,7 @@ struct TransferList: Sendable {
   }
 
   private static func blocks(_ tensor: ConversionPlan.Tensor, _ number: Int) -> [Block] {
-    let rows = tensor.output.shape.rows
+    let rows = tensor.rows
     let bytes = tensor.parts.allSatisfy(\.value.isMove) ? copiedBytes : computedBytes
     let step = max(1, bytes / max(tensor.rowBytes, 1))
     return stride(from: 0, to: rows, by: step).map { row in

@@ -5,7 +5,7 @@ import Tensors
 
 /// More or fewer rows of embedding and head together.
 enum VocabularyResize {
-  static func apply(_ model: inout HubModel, rows: Int, reader: PieceReader) throws(Diagnostic) {
+  static func apply(_ model: inout HubModel, rows: Int) throws(Diagnostic) {
     guard let own = model.spec["vocab_rows"].int, own != rows else { return }
     // Where the model does not know which rows are padding, all of them are its vocabulary.
     let words = min(model.spec["vocab_size"].int ?? own, own)
@@ -23,7 +23,7 @@ enum VocabularyResize {
       var row = rows
       while row < own {
         let block = row..<min(row + step, own)
-        let numbers = try reader.doubles(value, rows: block)
+        let numbers = try model.reader.doubles(value, rows: block)
         let width = value.shape.rowElements
         for r in block
         where numbers[(r - row) * width..<(r - row + 1) * width].contains(where: { !($0 == 0) }) {

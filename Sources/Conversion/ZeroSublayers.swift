@@ -7,7 +7,7 @@ public enum ZeroSublayers {
   ///
   /// - Throws: what reading throws.
   public static func dropped(
-    from model: HubModel, _ vocabulary: Vocabulary, reader: PieceReader
+    from model: HubModel, _ vocabulary: Vocabulary
   ) throws(Diagnostic) -> HubModel? {
     var zero: Set<Int> = []
     var counts: [String: Int] = [:]
@@ -18,7 +18,7 @@ public enum ZeroSublayers {
       let values = roles.compactMap { model.pieces[PieceID(i, $0)] }
       guard !values.isEmpty else { continue }
       var isZero = true
-      for value in values where isZero { isZero = try reader.all(value) { $1 == 0 } }
+      for value in values where isZero { isZero = try model.reader.all(value) { $1 == 0 } }
       guard isZero else { continue }
       zero.insert(i)
       counts[sublayer.kind, default: 0] += 1

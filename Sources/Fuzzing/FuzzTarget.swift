@@ -22,6 +22,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case zip
   /// An HDF5 file, and every tensor in it.
   case hdf5
+  /// A GGUF file, and every tensor in it.
+  case gguf
+  /// A numpy archive, and every array in it.
+  case npz
   /// The index of shards.
   case shards
   /// JSON texts.
@@ -37,7 +41,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     switch self {
     case .safetensors: .safetensors
     case .pickle: .pickle
-    case .zip, .hdf5: .binary
+    case .zip, .hdf5, .gguf, .npz: .binary
     case .shards, .json, .config: .text
     case .layout, .expression: .layout
     }
@@ -50,6 +54,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
       [("Fixtures/good/safetensors", ".safetensors"), ("Fixtures/bad/safetensors", ".safetensors")]
     case .pickle, .zip: [("Fixtures/good/pytorch", ".pt"), ("Fixtures/bad/pytorch", ".pt")]
     case .hdf5: [("Fixtures/good/hdf5", ".h5"), ("Fixtures/bad/hdf5", ".h5")]
+    case .gguf: [("Fixtures/good/gguf", ".gguf"), ("Fixtures/bad/gguf", ".gguf")]
+    case .npz: [("Fixtures/good/npz", ".npz"), ("Fixtures/bad/npz", ".npz")]
     case .shards: [("Fixtures/bad/shard-index", ".json")]
     case .json, .config: Self.models.map { ("Fixtures/models/\($0)", ".json") }
     case .layout, .expression: [("formats", ".yaml")]
@@ -175,6 +181,12 @@ struct FuzzReader {
     case .hdf5:
       write(input)
       try readAll(try HDF5Reader(path: path))
+    case .gguf:
+      write(input)
+      try readAll(try GGUFReader(path: path))
+    case .npz:
+      write(input)
+      try readAll(try NpzReader(path: path))
     case .shards: _ = try ShardIndex(parsing: input, path: "index").files
     case .json: _ = try JSONParser.parse(input, file: "input", mode: .python).text()
     case .config:

@@ -1,7 +1,7 @@
 public import Tensors
 
-/// A model on its way from one layout to another: its spec, what each piece is made of, and what was
-/// done to it.
+/// A model with its weights: what is computed, what each piece is made of, the source of the bytes, and
+/// what was done to it on its way from one layout to another.
 public struct HubModel: Sendable {
   /// The model.
   public var spec: ModelSpec
@@ -9,16 +9,22 @@ public struct HubModel: Sendable {
   public var slots: [Int]
   /// The pieces.
   public var pieces: [PieceID: PieceValue]
+  /// Reads the pieces from the source's bytes.
+  public let reader: PieceReader
+  /// Whether pieces that are new (constants, tables) count as float64, as computed ones do; else they
+  /// have the type in which they would be written.
+  public var hasExactConstants = false
   /// What was done.
   public var reasons: [Reason] = []
   /// What the user should know.
   public var warnings: [Diagnostic] = []
 
-  /// A model of these pieces.
-  public init(spec: ModelSpec, pieces: [PieceID: PieceValue]) {
+  /// A model of these pieces of `source`.
+  public init(spec: ModelSpec, pieces: [PieceID: PieceValue], source: any TensorSource) {
     self.spec = spec
     slots = []
     self.pieces = pieces
+    reader = PieceReader(source: source)
   }
 
   /// Notes what was done, once.

@@ -86,6 +86,8 @@ public struct PieceReader: Sendable {
       return [Double](repeating: number, count: rows.count * width)
     case .table(let numbers, _):
       return Array(numbers[rows.lowerBound * width..<rows.upperBound * width])
+    case .mapped(let base, let function):
+      return try doubles(base, rows: rows).map { function($0) }
     case .scaled(let base, let factor):
       return try doubles(base, rows: rows).map { $0 * factor }
     case .scaledColumns(let base, let vector):
@@ -193,7 +195,7 @@ public struct PieceReader: Sendable {
           ))
         row = end
       }
-    case .constant, .table, .scaled, .scaledColumns, .centeredRows:
+    case .constant, .table, .scaled, .scaledColumns, .centeredRows, .mapped:
       preconditionFailure("is no move")
     }
   }

@@ -1,5 +1,13 @@
 public import Tensors
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 /// What a piece of the target is made of, in terms of the source's bytes. Rows are the first extent.
 public indirect enum PieceValue: Sendable, Hashable {
   /// Rows of the source's tensors as they are.
@@ -24,6 +32,24 @@ public indirect enum PieceValue: Sendable, Hashable {
   /// Each run of `group` rows less its mean row: a LayerNorm's mean folded into the projection before
   /// it.
   case centeredRows(PieceValue, group: Int)
+  /// Every value passed through a function.
+  case mapped(PieceValue, Mapping)
+
+  /// A function of single numbers, computed in float64.
+  public enum Mapping: String, Sendable, Hashable {
+    /// -e^x.
+    case negExp = "neg_exp"
+    /// log(-x), its inverse.
+    case logNeg = "log_neg"
+
+    /// The function's value.
+    func callAsFunction(_ x: Double) -> Double {
+      switch self {
+      case .negExp: -exp(x)
+      case .logNeg: log(-x)
+      }
+    }
+  }
 
   /// The shape.
   public var shape: Shape {
@@ -35,7 +61,9 @@ public indirect enum PieceValue: Sendable, Hashable {
     case .paddedColumns(let base, let columns):
       Shape([base.shape.rows, columns])
     case .repeatedRows(let base, _, let times): base.shape.withRows(base.shape.rows * times)
-    case .scaled(let base, _), .scaledColumns(let base, _), .centeredRows(let base, _): base.shape
+    case .scaled(let base, _), .scaledColumns(let base, _), .centeredRows(let base, _),
+      .mapped(let base, _):
+      base.shape
     }
   }
 
@@ -46,7 +74,7 @@ public indirect enum PieceValue: Sendable, Hashable {
     case .constant, .table: .f32
     case .paddedRows(let base, _), .firstRows(let base, _), .paddedColumns(let base, _),
       .repeatedRows(let base, _, _), .scaled(let base, _), .scaledColumns(let base, _),
-      .centeredRows(let base, _):
+      .centeredRows(let base, _), .mapped(let base, _):
       base.dtype
     }
   }
@@ -56,7 +84,7 @@ public indirect enum PieceValue: Sendable, Hashable {
     switch self {
     case .stored: true
     case .constant: false
-    case .table, .scaled, .scaledColumns, .centeredRows: false
+    case .table, .scaled, .scaledColumns, .centeredRows, .mapped: false
     case .paddedRows(let base, _), .firstRows(let base, _), .paddedColumns(let base, _),
       .repeatedRows(let base, _, _):
       base.isMove
@@ -70,7 +98,7 @@ public indirect enum PieceValue: Sendable, Hashable {
     case .constant, .table: nil
     case .paddedRows(let base, _), .firstRows(let base, _), .paddedColumns(let base, _),
       .repeatedRows(let base, _, _), .scaled(let base, _), .scaledColumns(let base, _),
-      .centeredRows(let base, _):
+      .centeredRows(let base, _), .mapped(let base, _):
       base.origin
     }
   }

@@ -44,6 +44,21 @@ public struct MixerKind: Sendable {
     case one
   }
 
+  /// A piece passed through a function, which some files hold in place of the piece. A model has one
+  /// of the two; the engine takes whichever is there, so that none is rounded for its sake.
+  public struct Image: Sendable, Hashable {
+    /// The role of the piece.
+    public var of: String
+    /// The function.
+    public var by: PieceFunction
+
+    /// The image of the piece `of`.
+    public init(of role: String, by function: PieceFunction) {
+      of = role
+      by = function
+    }
+  }
+
   /// A smallest piece of weight.
   public struct Piece: Sendable {
     /// The role, unique within the kind: `in_x.weight`.
@@ -57,6 +72,8 @@ public struct MixerKind: Sendable {
     /// For a table: the values that a framework computes which does not keep it in the file; `nil`
     /// where the model computes none.
     public var computed: (@Sendable (ModelSpec) -> [Double]?)?
+    /// The piece that it stands in place of, where it is that one passed through a function.
+    public var image: Image?
     /// What it is, in a few words.
     public var summary: String
 
@@ -72,8 +89,9 @@ public struct MixerKind: Sendable {
     /// A piece; each extent is written as an expression, `"2 * d_inner"`.
     public init(
       _ role: String, _ shape: [String], identity: Identity? = nil, keepsFloat32: Bool = false,
-      computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, _ summary: String
+      computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, image: Image? = nil, _ summary: String
     ) {
+      self.image = image
       self.role = role
       self.shape = shape.map { Expression(literal: $0) }
       self.identity = identity
@@ -118,6 +136,9 @@ public struct MixerKind: Sendable {
     self.outputPieces = outputPieces
     self.blank = blank
   }
+
+  /// The piece that is the image of `role`, if there is one.
+  public func image(of role: String) -> Piece? { pieces.first { $0.image?.of == role } }
 
   /// The piece called `role`.
   public func piece(_ role: String) -> Piece? { pieces.first { $0.role == role } }

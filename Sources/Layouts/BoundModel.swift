@@ -150,10 +150,11 @@ private struct Binder {
       return []
     }
     let sizes = ConfigSizes(expansion, layout, inventory)
-    // One odd tensor is a fault of its own: most of them have to be of another size, or all that
-    // does not fit be layers that the other side does not have.
+    // One odd tensor is a fault of its own: most of them have to be of another size, or two agree on
+    // another width, or all that does not fit be layers that the other side does not have.
     guard sizes.differ,
-      misshapen > matched.count || misfitNames.allSatisfy({ sizes.isOfSurplusLayer($0) })
+      misshapen > matched.count || sizes.isWidthConfirmed
+        || misfitNames.allSatisfy({ sizes.isOfSurplusLayer($0) })
     else { return nil }
     return [
       Diagnostic(
@@ -347,9 +348,10 @@ private struct Binder {
 
 extension HubModel {
   /// The model as it was read.
-  public init(_ bound: BoundModel) {
+  public init(_ bound: BoundModel, source: any TensorSource) {
     self.init(
       spec: bound.spec,
-      pieces: Dictionary(uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) }))
+      pieces: Dictionary(uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) }),
+      source: source)
   }
 }

@@ -11,6 +11,8 @@ struct ConfigSizes {
 
   private var sizes: [Size] = []
   private let layout: Layout
+  /// Whether embedding and final norm agree on another d_model than the config's.
+  private(set) var isWidthConfirmed = false
 
   init(_ expansion: Expansion, _ layout: Layout, _ inventory: Inventory) {
     self.layout = layout
@@ -26,6 +28,13 @@ struct ConfigSizes {
       let found = inventory.infos[number].shape.dims
       sizes.append(Size(name: "d_model", asked: asked[1], found: found[1]))
       sizes.append(Size(name: "embedding rows", asked: asked[0], found: found[0]))
+    }
+    if let norm = expansion.tensors.first(where: {
+      $0.sublayer == nil && $0.form.roles == ["final_norm.weight"]
+    }), let number = inventory[norm.name], let width = inventory.infos[number].shape.dims.first,
+      let size = sizes.first
+    {
+      isWidthConfirmed = size.asked != size.found && width == size.found
     }
     if let found = Self.layers(layout, inventory) {
       sizes.append(Size(name: "layers", asked: expansion.spec.layerCount, found: found))

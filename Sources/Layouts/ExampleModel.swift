@@ -27,7 +27,8 @@ extension LayoutLibrary {
         let config = value["config"]?.object
       else {
         throw Diagnostic(
-          code: "layout.exampleModels", subject: name, message: "needs name, layout and config in each")
+          code: "layout.exampleModels", subject: name,
+          message: "needs name, layout and config in each")
       }
       exampleModels.append(
         ExampleModel(

@@ -213,10 +213,10 @@ private struct Expander {
               message: "is \(value.brief), but its other name \(other) says \(raw[other]!.brief)",
               help: "remove the one that is wrong"))
         }
-        scope.values[key.name] = value
+        Self.set(value, as: key.name, in: &scope)
         if first != key.name { isLegacy = true }
       } else if let initial = key.initial {
-        scope.values[key.name] = initial
+        Self.set(initial, as: key.name, in: &scope)
       } else {
         complete = false
         problems.append(
@@ -304,6 +304,23 @@ private struct Expander {
     }
   }
 
+  /// Gives a key its value; `ssm.state_size` becomes the member `state_size` of `ssm`.
+  private static func set(_ value: JSONValue, as name: String, in scope: inout Scope) {
+    var parts = name.split(separator: ".").map(String.init)
+    guard parts.count > 1 else {
+      scope.values[name] = value
+      return
+    }
+    func object(_ old: JSONValue?, _ rest: ArraySlice<String>) -> JSONValue {
+      guard let first = rest.first else { return value }
+      var members = old?.object ?? [:]
+      members[first] = object(members[first], rest.dropFirst())
+      return .object(members)
+    }
+    let root = parts.removeFirst()
+    scope.values[root] = object(scope.values[root], parts[...])
+  }
+
   /// `exists`, `rows`, `columns` and `values` of a tensor; without tensors none exists.
   static func functions(_ inventory: Inventory?) -> [String: Scope.Function] {
     @Sendable func find(_ arguments: [JSONValue]) -> Int? {
@@ -338,7 +355,11 @@ private struct Expander {
     }
     spec.layerCount = count
     scope.values["n_layer"] = .int(count)
-    var attributes: JSONObject = ["tied": .bool(try layout.model.tied.bool(in: scope))]
+    // Null: no config says it, and either can be written.
+    let tied = try layout.model.tied.value(in: scope)
+    var attributes: JSONObject = [
+      "tied": tied == .null ? .null : .bool(try layout.model.tied.bool(in: scope))
+    ]
     for binding in layout.model.attributes {
       attributes[binding.name] = try binding.value.value(in: scope)
     }
@@ -604,8 +625,11 @@ private struct Expander {
       // its own if they are as many numbers.
       let lying = Shape([own.reduce(0) { $0 + $1.count }] + dims.dropFirst())
       let declared = shapes[role]!
+      // Also where the rows are others, as an (E,) norm's that stands as (G, E/G).
+      let isAlone = runs.count == 1 && declared.elementCount == Shape(dims).elementCount
       return Expansion.HeldPiece(
-        role: role, shape: declared.elementCount == lying.elementCount ? declared : lying,
+        role: role,
+        shape: isAlone || declared.elementCount == lying.elementCount ? declared : lying,
         runs: own)
     }
   }

@@ -15,6 +15,9 @@ public indirect enum Glue: Sendable, Hashable {
   case rotaryPairs(Glue, heads: Expression)
   /// Every row `times` times in a row: torchscale's angle, each frequency twice.
   case duplicate(Glue, times: Expression)
+  /// The image of a piece under a function, in place of the piece. The one glue that rounds: a
+  /// conversion from the piece to its image or back says so.
+  case image(of: String, by: PieceFunction)
 
   /// The roles that it is made of, in order.
   public var roles: [String] {
@@ -22,13 +25,15 @@ public indirect enum Glue: Sendable, Hashable {
     case .piece(let role): [role]
     case .concat(let parts), .interleave(let parts, _): parts.flatMap(\.roles)
     case .rotaryPairs(let part, _), .duplicate(let part, _): part.roles
+    case .image(let role, let function):
+      [PieceFunction.image(of: role, by: function) ?? role]
     }
   }
 
   /// The expressions that say how.
   var expressions: [Expression] {
     switch self {
-    case .piece: []
+    case .piece, .image: []
     case .concat(let parts): parts.flatMap(\.expressions)
     case .interleave(let parts, let groups): parts.flatMap(\.expressions) + [groups]
     case .rotaryPairs(let part, let count), .duplicate(let part, let count):
@@ -70,6 +75,7 @@ extension Glue {
 
   private func pieces(_ rows: [String: Int], _ scope: Scope) throws(Diagnostic) -> [RowSegment] {
     switch self {
+    case .image: return try Glue.piece(roles[0]).pieces(rows, scope)
     case .piece(let role):
       guard let count = rows[role] else {
         throw Diagnostic(code: "layout.glue", subject: role, message: "is no piece of this mixer")

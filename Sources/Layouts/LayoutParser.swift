@@ -243,6 +243,7 @@ extension Layout.Tensor {
 extension Glue {
   static let keys = [
     "piece", "concat", "interleave", "groups", "rotary_pairs", "heads", "duplicate", "times",
+    "neg_exp",
   ]
 
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
@@ -269,9 +270,15 @@ extension Glue {
       self = .rotaryPairs(try Glue(inner), heads: try heads.expression())
     } else if let inner = fields["duplicate"], let times = fields["times"] {
       self = .duplicate(try Glue(inner), times: try times.expression())
+    } else if let inner = fields["neg_exp"] {
+      let role = try inner.string()
+      guard PieceFunction.image(of: role, by: .negExp) != nil else {
+        throw inner.error("no kind has -exp of '\(role)'; a_log has it")
+      }
+      self = .image(of: role, by: .negExp)
     } else {
       throw cursor.error(
-        "needs one of piece, concat, interleave with groups, rotary_pairs with heads, duplicate with times"
+        "needs one of piece, concat, interleave with groups, rotary_pairs with heads, duplicate with times, neg_exp"
       )
     }
   }

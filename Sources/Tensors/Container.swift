@@ -6,4 +6,8 @@ public enum Container: String, Sendable, Hashable, CaseIterable {
   case pytorch
   /// HDF5, through libhdf5.
   case hdf5
+  /// llama.cpp's GGUF, one file or several.
+  case gguf
+  /// numpy's archives of arrays.
+  case npz
 }

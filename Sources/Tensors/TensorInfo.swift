@@ -14,6 +14,20 @@ public struct TensorInfo: Sendable, Hashable {
     }
   }
 
+  /// What a file holds in place of a tensor's numbers: blocks from which they are computed.
+  public struct Stored: Sendable, Hashable {
+    /// The type by its format's name: `Q8_0`.
+    public var type: String
+    /// Bytes in the file.
+    public var byteCount: Int
+
+    /// Blocks of a type.
+    public init(type: String, byteCount: Int) {
+      self.type = type
+      self.byteCount = byteCount
+    }
+  }
+
   /// The name as the file has it.
   public var name: TensorName
   /// The element type.
@@ -27,6 +41,13 @@ public struct TensorInfo: Sendable, Hashable {
   /// The raw bytes in a file, when they lie there densely and in little-endian order; two tensors
   /// with one extent share storage.
   public var extent: Extent?
+  /// What the file holds, where that is not the numbers themselves.
+  public var stored: Stored?
+
+  /// The type that the file holds: `F32`, or `Q8_0` of a tensor that is read as F32.
+  public var typeName: String { stored?.type ?? dtype.rawValue }
+  /// Bytes that the file holds.
+  public var storedByteCount: Int { stored?.byteCount ?? byteCount }
 
   /// A tensor; `byteCount` must be `shape.byteCount(of: dtype)`.
   public init(

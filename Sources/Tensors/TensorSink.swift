@@ -11,6 +11,20 @@ public struct OutputTensor: Sendable, Hashable {
   /// The earlier tensor of the list whose storage this one shares (PyTorch's tied weights);
   /// such a tensor is never written itself.
   public var sharesStorageWith: Int?
+  /// The blocks that a GGUF file holds it as; the sink is given its float32 numbers. `nil` for plain
+  /// numbers.
+  public var blocks: BlockType?
+
+  /// Blocks of quantised numbers that can be written.
+  public enum BlockType: String, Sendable, Hashable {
+    /// 32 numbers of 8 bits and a float16 scale.
+    case q8_0 = "Q8_0"
+  }
+
+  /// The type that the file holds.
+  public var typeName: String { blocks?.rawValue ?? dtype.rawValue }
+  /// Bytes that the file holds.
+  public var storedByteCount: Int { blocks == nil ? byteCount : byteCount / 128 * 34 }
 
   /// A tensor; `byteCount` must be `shape.byteCount(of: dtype)`.
   public init(
@@ -21,6 +35,20 @@ public struct OutputTensor: Sendable, Hashable {
     self.shape = shape
     self.byteCount = byteCount
     self.sharesStorageWith = sharesStorageWith
+  }
+}
+
+/// A key beside the tensors with its value in the bytes of its container.
+public struct EncodedField: Sendable, Hashable {
+  /// The key.
+  public var key: String
+  /// The value, as the container writes it.
+  package var bytes: [UInt8]
+
+  /// A key with bytes that are right already.
+  package init(key: String, bytes: [UInt8]) {
+    self.key = key
+    self.bytes = bytes
   }
 }
 
@@ -35,6 +63,8 @@ public struct OutputManifest: Sendable {
   /// For PyTorch: the key under which the state dict stands in the pickled dict (`model`), or `nil`
   /// for a bare state dict.
   public var nesting: String?
+  /// For GGUF: the keys, where they are not simply the config's.
+  public var fields: [EncodedField] = []
 
   /// A manifest.
   public init(

@@ -22,22 +22,17 @@ struct AlignedPair {
     var path: String
     var bound: BoundModel
     var model: HubModel
-    var reader: PieceReader
+    var reader: PieceReader { model.reader }
 
     init(_ loaded: LoadedCheckpoint) throws(Problems) {
       path = loaded.location.path
       bound = try loaded.model()
-      model = HubModel(bound)
-      reader = PieceReader(source: loaded.source)
+      model = HubModel(bound, source: loaded.source)
     }
 
     /// The tensors that hold a piece, as the file names them.
     func tensors(of id: PieceID) -> [String] {
-      let location: PieceLocation
-      switch model.pieces[id] {
-      case .stored(let own)?, .firstRows(.stored(let own), _)?: location = own
-      default: return []
-      }
+      guard let location = model.pieces[id]?.origin else { return [] }
       var names: [String] = []
       for run in location.runs {
         let name = reader.source.tensors[run.tensor].name.string
@@ -77,8 +72,8 @@ struct AlignedPair {
     problems = (loadedA.problems + loadedB.problems).filter { $0.severity != .error }
     func kinds(_ member: Member) -> [String] { member.model.spec.sublayers.map(\.kind) }
     if kinds(a) != kinds(b) {
-      a.model = try ZeroSublayers.dropped(from: a.model, vocabulary, reader: a.reader) ?? a.model
-      b.model = try ZeroSublayers.dropped(from: b.model, vocabulary, reader: b.reader) ?? b.model
+      a.model = try ZeroSublayers.dropped(from: a.model, vocabulary) ?? a.model
+      b.model = try ZeroSublayers.dropped(from: b.model, vocabulary) ?? b.model
     }
     guard kinds(a) == kinds(b) else {
       throw Diagnostic(
@@ -87,6 +82,7 @@ struct AlignedPair {
           "has other sub-layers than \(a.path): \(Self.stack(b.model.spec)) against \(Self.stack(a.model.spec))",
         help: "only checkpoints of the same model can be compared")
     }
+    expressImages()
     guard a.model.spec["d_model"] == b.model.spec["d_model"] else {
       throw Diagnostic(
         code: "diff.width", subject: b.path,
@@ -160,6 +156,20 @@ struct AlignedPair {
       }
     }
     return beyond
+  }
+
+  /// Where A has a piece of which B has the image, or the other way round, A's is taken in B's form.
+  private mutating func expressImages() {
+    for id in b.model.pieces.keys where a.model.pieces[id] == nil {
+      guard let number = id.sublayer,
+        let kind = vocabulary.kinds[b.model.spec.sublayers[number].kind]
+      else { continue }
+      let isImage = kind.piece(id.role)?.image != nil
+      guard let role = isImage ? kind.piece(id.role)?.image?.of : kind.image(of: id.role)?.role,
+        let base = a.model.pieces.removeValue(forKey: PieceID(number, role))
+      else { continue }
+      a.model.pieces[id] = .mapped(base, isImage ? .negExp : .logNeg)
+    }
   }
 
   /// Every piece of either side, model first, then by sub-layer.
@@ -236,19 +246,23 @@ struct AlignedPair {
     if try isSameStretch(left, right) == true { return .equal }
     let width = max(left.shape.rowElements, 1)
     let step = max(1, 524_288 / width)
+    // A computed value is compared unrounded.
+    let isComputed = !left.isMove || !right.isMove
     var identical = left.dtype == right.dtype
     // B is a cast of A where A in B's type has B's bits: rounded where that is narrower, the very same
     // values where it is wider. A finite value that the type could not hold is no cast of it.
-    var isCast = left.dtype != right.dtype
+    var isCast = left.dtype != right.dtype && !isComputed
     var there = Set([DType.bf16, .f16].filter { $0.bitWidth < right.dtype.bitWidth })
-    if left.dtype != right.dtype { there = [] }
+    if left.dtype != right.dtype || isComputed { there = [] }
     var differing = 0
     var largest = 0.0
     var row = 0
     while row < left.shape.rows, left.shape.elementCount != 0 {
       let rows = row..<min(row + step, left.shape.rows)
       row = rows.upperBound
-      if left.dtype == right.dtype {
+      if isComputed {
+        identical = false
+      } else if left.dtype == right.dtype {
         let p = try bytes(left, rows, left.dtype, a.reader)
         let q = try bytes(right, rows, right.dtype, b.reader)
         let isSame = p.count == q.count && memcmp(p, q, p.count) == 0
@@ -277,7 +291,7 @@ struct AlignedPair {
         }
       }
     }
-    if identical { return .equal }
+    if identical || isComputed && differing == 0 { return .equal }
     if isCast { return .cast(from: left.dtype, to: right.dtype) }
     if let narrow = [DType.bf16, .f16].first(where: { there.contains($0) }) {
       return .rounded(to: narrow)

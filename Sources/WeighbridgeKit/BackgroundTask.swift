@@ -3,7 +3,7 @@ import Hub
 import Synchronization
 import Tensors
 
-/// Work on a thread of its own, beside what its starter does meanwhile.
+/// Runs a closure on another thread while its caller goes on.
 final class BackgroundTask<Value: Sendable>: Sendable {
   private let result = Mutex<Result<Value, Diagnostic>?>(nil)
   private let finished = DispatchGroup()
@@ -19,7 +19,7 @@ final class BackgroundTask<Value: Sendable>: Sendable {
     }
   }
 
-  /// What came of it, when it is done.
+  /// Waits for the result.
   func value() throws(Diagnostic) -> Value {
     finished.wait()
     return try result.withLock { $0! }.get()

@@ -18,11 +18,21 @@ struct ConfigFinder {
     if let own = source.attachments["config"]?.object, source.container == .hdf5 {
       return JSONValue.object(own).resolvingFloatTags.object
     }
+    if source.container == .gguf { return Self.keys(of: source.attachments) }
     if let path = location.config { return try read(path) }
     if let run = Self.archScaleRun(source) {
       if let config = run.config(library.archScalePresets) { return config }
     }
     return try attached(source.attachments)
+  }
+
+  /// The keys of a GGUF file that say what the model is: those of its architecture and the general
+  /// ones. llama.cpp looks at no other tool's.
+  private static func keys(of attachments: JSONValue) -> JSONObject? {
+    guard let architecture = attachments["general.architecture"]?.string else { return nil }
+    return attachments.object?.filter { key, _ in
+      ["general.", "tokenizer.", architecture + "."].contains { key.hasPrefix($0) }
+    }
   }
 
   private func read(_ path: String) throws(Diagnostic) -> JSONObject {

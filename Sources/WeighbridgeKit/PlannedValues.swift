@@ -29,10 +29,11 @@ struct PlannedValues {
     _ vocabulary: Vocabulary
   ) throws {
     // The same layout moves bytes and computes nothing.
-    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty else {
+    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty
+    else {
       return nil
     }
-    var model = HubModel(a.bound)
+    var model = HubModel(a.bound, source: a.reader.source)
     do {
       let own = a.bound.spec["vocab_rows"].int
       let plan = try Planner(vocabulary: vocabulary).plan(
@@ -45,7 +46,7 @@ struct PlannedValues {
     }
     func kinds(_ spec: ModelSpec) -> [String] { spec.sublayers.map(\.kind) }
     if kinds(model.spec) != kinds(b.model.spec) {
-      model = try ZeroSublayers.dropped(from: model, vocabulary, reader: a.reader) ?? model
+      model = try ZeroSublayers.dropped(from: model, vocabulary) ?? model
     }
     guard kinds(model.spec) == kinds(b.model.spec) else { return nil }
     var rounded: Set<PieceID> = []
@@ -65,8 +66,8 @@ struct PlannedValues {
     differing.formUnion(
       unexplained.filter { model.pieces[$0] == nil && b.model.pieces[$0] != nil })
     guard !rounded.isEmpty else { return nil }
-    side = Side(
-      spec: model.spec, weights: PieceWeights(model.pieces, reader: a.reader, isExact: true))
+    model.hasExactConstants = true
+    side = Side(spec: model.spec, weights: model)
     self.rounded = rounded
     self.differing = differing
   }

@@ -1,4 +1,5 @@
 import Hub
+import Output
 
 /// The name that somebody may have meant.
 public enum Suggestion {

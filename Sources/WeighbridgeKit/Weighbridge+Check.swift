@@ -1,6 +1,7 @@
 import Checkpoints
 import Conversion
 import Hub
+import Output
 public import Tensors
 
 /// What a check of a converted directory found.

@@ -3,6 +3,7 @@ public import Conversion
 import Hub
 import Layouts
 import OrderedCollections
+import Output
 public import Tensors
 
 /// What a conversion should do.
@@ -17,6 +18,8 @@ public struct ConversionRequest: Sendable {
   public var container: Container?
   /// The float type; `nil` keeps each tensor's.
   public var dtype: DType?
+  /// The blocks that a GGUF file's matrices are rounded to; `nil` for plain numbers.
+  public var blocks: OutputTensor.BlockType?
   /// Whether `A_log`, `D` and dt biases are cast down like the rest.
   public var castsAll = false
   /// The number of embedding rows wanted.
@@ -70,14 +73,16 @@ extension Weighbridge {
         help: Suggestion.nearest(request.to, library.frameworks).map { "did you mean \($0)?" }
           ?? "layouts: \(library.frameworks.joined(separator: ", "))")
     }
+    let container = request.container ?? Container(rawValue: targets[0].files.container)!
+    try check(request, container, targets)
     let loaded = try load(request.input)
     let bound = try usable(loaded, targets)
-    let container = request.container ?? Container(rawValue: targets[0].files.container)!
+    var options = ConversionOptions(
+      dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
+      container: container)
+    options.blocks = request.blocks
     let plan = try Planner(vocabulary: vocabulary).plan(
-      bound, to: targets,
-      options: ConversionOptions(
-        dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
-        container: container), reader: PieceReader(source: loaded.source))
+      bound, to: targets, options: options, reader: PieceReader(source: loaded.source))
     if plan.exactness == .lossy, !request.allowsLossy {
       throw Refusal(layout: plan.to, problems: [Self.lossy(plan, request)])
     }
@@ -91,6 +96,33 @@ extension Weighbridge {
       message: lost.first ?? "something of the source would be lost",
       notes: Array(lost.dropFirst()),
       help: "--allow-lossy does it all the same, and the report says lossy")
+  }
+
+  /// GGUF's names, types and keys belong together: there is no other layout in it, and its layouts
+  /// are in nothing else.
+  private func check(
+    _ request: ConversionRequest, _ container: Container, _ targets: [Layout]
+  ) throws(Diagnostic) {
+    let own = Container(rawValue: targets[0].files.container)
+    guard (container == .gguf) == (own == .gguf) else {
+      throw Diagnostic(
+        code: "convert.container", subject: request.to,
+        message: container == .gguf
+          ? "has names that llama.cpp does not know; a GGUF file has its own"
+          : "is written as GGUF only, not as \(container.rawValue)",
+        help: container == .gguf ? "give --to gguf" : "leave --container out")
+    }
+    guard request.blocks == nil || container == .gguf else {
+      throw Diagnostic(
+        code: "convert.blocks", subject: request.blocks?.rawValue ?? "",
+        message: "is a type of GGUF files only", help: "give --to gguf, or another --dtype")
+    }
+    guard container != .gguf || !request.resumes || request.maxShardBytes == nil else {
+      throw Diagnostic(
+        code: "convert.resume", subject: request.to,
+        message: "the parts of a GGUF checkpoint are written together and cannot be resumed",
+        help: "leave --resume or --max-shard-size out")
+    }
   }
 
   /// The source's model. A config key that changes the mathematics and is not understood matters
@@ -152,11 +184,11 @@ extension Weighbridge {
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
     problems = unique
     if dryRun {
+      let names = [name] + (plan.to.files.config == name ? [] : [plan.to.files.config])
       return ConversionResult(
-        plan: plan, outputs: [name, plan.to.files.config].map { "\(request.destination)/\($0)" },
-        problems: problems)
+        plan: plan, outputs: names.map { "\(request.destination)/\($0)" }, problems: problems)
     }
-    let manifest = manifest(loaded, plan, container)
+    let manifest = try manifest(loaded, plan, container, &problems)
     let names = names(request, loaded, plan, manifest, name, container)
     let directory: OutputDirectory
     do throws(Diagnostic) {
@@ -178,7 +210,7 @@ extension Weighbridge {
         let journal = Journal(
           plan: Digest.of(JSONValue.object(plan.document).text()), sources: loaded.source.files,
           shards: "\(container.rawValue) \(request.maxShardBytes ?? 0)"
-            + (request.input.key.map { " key \($0)" } ?? ""))
+            + (request.input.key.map { " key \($0)" } ?? ""), version: Self.version)
         if directory.isContinued, journal.isForeign(in: directory.path) {
           problems.append(
             Diagnostic(
@@ -204,10 +236,20 @@ extension Weighbridge {
             .lossy, "\(casts.overflows) finite values became infinite: the type cannot hold them"))
         plan.exactness = .lossy
       }
-      try TextFile.write(
-        JSONValue.object(plan.config).text(indent: 2) + "\n",
-        to: "\(directory.path)/\(plan.to.files.config)")
+      // A GGUF file holds its own.
+      if plan.to.files.config != name {
+        try TextFile.write(
+          JSONValue.object(plan.config).text(indent: 2) + "\n",
+          to: "\(directory.path)/\(plan.to.files.config)")
+      }
       try copyCompanions(loaded.location, to: directory.path, configName: plan.to.files.config)
+      if let gguf = loaded.source as? GGUFReader, container != .gguf {
+        let present = try TextFile.names(in: directory.path)
+        for file in try GGUFTokenizer.files(of: gguf, &problems) where !present.contains(file.name)
+        {
+          try TextFile.write(file.text, to: "\(directory.path)/\(file.name)")
+        }
+      }
       let digests = try sources?.value()
       for file in loaded.source.files { try file.checkUnchanged() }
       if let digests { try writeManifest(plan, digests, written, in: directory.path) }
@@ -248,17 +290,22 @@ extension Weighbridge {
   }
 
   private func manifest(
-    _ loaded: LoadedCheckpoint, _ plan: ConversionPlan, _ container: Container
-  ) -> OutputManifest {
+    _ loaded: LoadedCheckpoint, _ plan: ConversionPlan, _ container: Container,
+    _ problems: inout [Diagnostic]
+  ) throws(Diagnostic) -> OutputManifest {
     var metadata = loaded.source.metadata
     metadata["config"] = nil
     // safetensors' save_model notes which name it dropped for which; here every name has its tensor.
     let names = Set(loaded.source.tensors.map(\.name.string))
     metadata = metadata.filter { !names.contains($0.value) }
     metadata["format"] = container == .safetensors ? "pt" : nil
-    return OutputManifest(
+    var manifest = OutputManifest(
       tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
       nesting: plan.to.files.nesting)
+    if container == .gguf {
+      manifest.fields = try GGUFKeys.fields(loaded, plan, &problems)
+    }
+    return manifest
   }
 
   /// Tokenizer and generation files go along.

@@ -1,6 +1,7 @@
 import Checkpoints
 import Conversion
 import Hub
+import Output
 import Tensors
 
 #if canImport(Glibc)

@@ -130,7 +130,7 @@ extension Weighbridge {
       path: input.path, container: loaded.source.container,
       framework: loaded.bound?.layout.framework, layoutName: loaded.bound?.layout.name,
       family: loaded.bound?.spec.family, parameters: parameters,
-      bytes: loaded.source.tensors.reduce(0) { $0 + $1.byteCount },
+      bytes: loaded.source.tensors.reduce(0) { $0 + $1.storedByteCount },
       config: described.map { canonicalConfig($0.spec) } ?? [:], spec: described?.spec,
       parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
   }

@@ -81,7 +81,7 @@ extension Weighbridge {
     let meter = Meter(total: 2 * member.model.byteCount, progress)
     let side = Side(
       spec: member.model.spec,
-      weights: PieceWeights(member.model, reader: member.reader, meter: meter))
+      weights: MeteredWeights(member.model, meter))
     let options = ModelOptions(selfExtend: request.selfExtend)
     let comparison = TraceComparison(
       side: side, trace: trace, tolerance: request.tolerance, options: options)
@@ -142,10 +142,10 @@ extension Weighbridge {
     let options = ModelOptions(selfExtend: request.selfExtend)
     let sideA = Side(
       spec: pair.a.model.spec,
-      weights: PieceWeights(pair.a.model, reader: pair.a.reader, meter: meter))
+      weights: MeteredWeights(pair.a.model, meter))
     let sideB = Side(
       spec: pair.b.model.spec,
-      weights: PieceWeights(pair.b.model, reader: pair.b.reader, meter: meter))
+      weights: MeteredWeights(pair.b.model, meter))
     // The reference has B's form wherever that is explained: a deliberate cast, a rotary table in
     // bfloat16, a table in the file. What casts cost is told apart.
     var reference = Side(

@@ -4,6 +4,7 @@ import Hub
 public import Inference
 import Layouts
 import OrderedCollections
+import Output
 public import Tensors
 
 #if canImport(Glibc)
@@ -26,8 +27,7 @@ extension Weighbridge {
   ) throws -> (tokens: [[Int]], problems: [Diagnostic]) {
     let loaded = try load(input)
     let member = try AlignedPair.Member(loaded)
-    let weights = PieceWeights(
-      member.model, reader: member.reader, meter: Meter(total: member.model.byteCount, progress))
+    let weights = MeteredWeights(member.model, Meter(total: member.model.byteCount, progress))
     let options = ModelOptions(keepsWeights: true, selfExtend: selfExtend)
     func run<S: Real>(_: S.Type) throws -> [[Int]] {
       let model = try Model<S>(spec: member.model.spec, weights: weights, options: options)
@@ -55,8 +55,7 @@ extension Weighbridge {
     let place = try TracePlace(path, sources: sources)
     let member = try AlignedPair.Member(loaded)
     let ids = try tokens.tokens(for: member.model.spec)
-    let weights = PieceWeights(
-      member.model, reader: member.reader, meter: Meter(total: member.model.byteCount, progress))
+    let weights = MeteredWeights(member.model, Meter(total: member.model.byteCount, progress))
     let options = ModelOptions(selfExtend: selfExtend)
     if precision == .float64 {
       try write(

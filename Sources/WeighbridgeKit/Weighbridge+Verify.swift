@@ -10,7 +10,8 @@ extension Weighbridge {
   /// - Throws: `Refusal` when the two do not compute the same; what reading throws.
   public func verify(written path: String, against source: LoadedCheckpoint) throws {
     try verifyFunction(
-      load(CheckpointInput(path: path, inertKeys: source.inertKeys)), against: source, ParityRequest())
+      load(CheckpointInput(path: path, inertKeys: source.inertKeys)), against: source,
+      ParityRequest())
   }
 
   /// Reads back what was written: its bytes should be those that the plan gives, and it should compute

@@ -2,6 +2,7 @@ import Checkpoints
 import Conversion
 import Hub
 import OrderedCollections
+import Output
 import Tensors
 
 #if canImport(Glibc)
@@ -42,7 +43,9 @@ struct WeightsWriter {
     let sink = try makeSink(
       container: container, manifest: manifest, directory: directory, fileName: fileName,
       maxShardBytes: maxShardBytes)
-    var result = Result(weights: FileName.last(of: sink.outputs.last ?? fileName))
+    // The first of GGUF's parts stands for all; elsewhere the index comes last.
+    let opened = container == .gguf ? sink.outputs.first : sink.outputs.last
+    var result = Result(weights: FileName.last(of: opened ?? fileName))
     let recorder = wantsDigests ? DigestingSink(sink, tensors: manifest.tensors) : nil
     result.counts = try Executor().run(
       plan, from: source, to: recorder ?? sink, progress: progress)

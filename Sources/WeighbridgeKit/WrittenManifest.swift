@@ -1,6 +1,7 @@
 import Conversion
 import Hub
 import OrderedCollections
+import Output
 public import Tensors
 
 /// `weighbridge.json`: what a conversion wrote, file by file and tensor by tensor, with digests.

@@ -21,6 +21,9 @@ struct ContainerSnifferTests {
     #expect(try sniff(Array("PK\u{3}\u{4}".utf8) + [UInt8](repeating: 0, count: 40)) == .pytorch)
     #expect(try sniff([1, 2, 3], "damaged.safetensors") == .safetensors)
     #expect(try sniff([], "empty.safetensors") == .safetensors)
+    #expect(try sniff(Array("GGUF\u{3}\0\0\0".utf8)) == .gguf)
+    #expect(try sniff([], "empty.gguf") == .gguf)
+    #expect(try sniff(Self.npz) == .npz)
   }
 
   static let tar = [UInt8](repeating: 0, count: 257) + Array("ustar\u{0}00".utf8)
@@ -31,7 +34,7 @@ struct ContainerSnifferTests {
   @Test(
     "other formats are refused by name",
     arguments: [
-      ([], "empty"), (Array("GGUF\u{3}\0\0\0".utf8), "gguf"), ([0x1F, 0x8B, 8, 0], "gzip"),
+      ([], "empty"), (Array("lmgg\u{3}\0\0\0".utf8), "ggml"), ([0x1F, 0x8B, 8, 0], "gzip"),
       (Array("version https://git-lfs.github.com/spec/v1\n".utf8), "git-lfs"),
       (Array("\n<!DOCTYPE html><html>".utf8), "html"), (Array("{\"a\": 1}".utf8), "text"),
       (
@@ -39,7 +42,7 @@ struct ContainerSnifferTests {
         "legacy-torch"
       ),
       ([0x80, 4, 0x95, 0, 0], "pickle"), ([0x93] + Array("NUMPY\u{1}".utf8), "npy"),
-      (npz, "npz"), (tar, "tar"), ([1, 2, 3, 4], "unknown"),
+      (tar, "tar"), ([1, 2, 3, 4], "unknown"),
     ] as [([UInt8], String)])
   func foreign(_ bytes: [UInt8], _ code: String) {
     let error = problem { () throws(Diagnostic) in _ = try sniff(bytes) }

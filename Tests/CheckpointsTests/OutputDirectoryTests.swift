@@ -1,4 +1,5 @@
 import Checkpoints
+import Output
 import Tensors
 import TestSupport
 import Testing

@@ -94,7 +94,7 @@ struct ExitTests {
     Run(
       status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--dtype", "int4"], code: "usage"),
     Run(
-      status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--container", "gguf"],
+      status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--container", "zip"],
       code: "usage"),
     Run(
       status: 64, arguments: ["convert", "a", "b", "--to", "hf", "--vocab-size", "0"],

@@ -9,7 +9,8 @@ struct FuzzTests {
   @Test(
     "changed fixtures are read or refused, in less than 5 s and 512 MB",
     arguments: [
-      ("safetensors", 5000), ("pickle", 5000), ("zip", 5000), ("hdf5", 300), ("shards", 5000),
+      ("safetensors", 5000), ("pickle", 5000), ("zip", 5000), ("hdf5", 300), ("gguf", 5000),
+      ("npz", 3000), ("shards", 5000),
       ("json", 5000), ("config", 300), ("layout", 300), ("expression", 5000),
     ])
   func short(target: String, executions: Int) throws {
@@ -24,6 +25,6 @@ struct FuzzTests {
     #expect(run.status == 64)
     #expect(
       run.output.hasSuffix(
-        "targets: safetensors pickle zip hdf5 shards json config layout expression\n"))
+        "targets: safetensors pickle zip hdf5 gguf npz shards json config layout expression\n"))
   }
 }

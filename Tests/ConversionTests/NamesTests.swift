@@ -140,7 +140,11 @@ struct WrapperTests {
     tensors["lm_head.weight"] = plain["lm_head.weight"]!
     write(tensors, config: try config(of: fixture), to: directory.file("in"))
     let problems = try weighbridge.inspect(CheckpointInput(path: directory.file("in"))).problems
-    #expect(problems.filter { $0.severity == .error }.map(\.code) == ["layout.unknown"])
+    #expect(problems.map(\.code) == ["layout.unknown"])
+    #expect(
+      failure { _ = try Converted(directory.file("in"), to: "fla") }.map(\.code) == [
+        "layout.unknown"
+      ])
   }
 }
 

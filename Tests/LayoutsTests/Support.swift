@@ -111,4 +111,3 @@ enum TinyLayout {
       try Inventory.of(shapes, equal: equal), config: config, vocabulary: .standard)
   }
 }
-

@@ -402,7 +402,7 @@ def read_torchscale(c, sd):
 
 
 def read_berlino(c, sd):
-    H, D, subs = c["n_head"], c["d_model"], []
+    H, subs = c["n_head"], []
     for i in range(c["n_layer"]):
         p = f"transformer.h.{i}."
         t = {f"{x}_proj.weight": sd[p + f"attn.{x}_proj.weight"] for x in "qkvg"}

@@ -1,5 +1,4 @@
 """The tensors that a target layout must hold for a Model, name by name; arithmetic in float64, rounded once."""
-import math
 
 import torch
 

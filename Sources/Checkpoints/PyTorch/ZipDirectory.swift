@@ -1,7 +1,8 @@
 package import Tensors
 
-/// The directory of a zip file, read strictly: stored entries only, nothing before the first and
-/// nothing behind the last, and each local header as the central directory has it.
+/// The directory of a zip file, read strictly: stored entries only (deflated ones too, if asked for),
+/// nothing before the first and nothing behind the last, and each local header as the central
+/// directory has it.
 ///
 /// Zip readers differ in which of two contradicting places they believe; a file that contradicts
 /// itself could show this tool other weights than it shows PyTorch.
@@ -18,7 +19,7 @@ package struct ZipDirectory: Sendable {
   /// Reads the directory at the end of `file` and each entry's local header.
   ///
   /// - Throws: every `pytorch.zip-*` problem, or `io.*`.
-  package init(file: RandomAccessFile) throws(Problems) {
+  package init(file: RandomAccessFile, allowsDeflate: Bool = false) throws(Problems) {
     let end: ZipEnd
     let directory: [UInt8]
     do throws(Diagnostic) {
@@ -27,7 +28,8 @@ package struct ZipDirectory: Sendable {
     } catch { throw Problems([error]) }
 
     var problems = ProblemList()
-    var parser = ZipDirectoryParser(file: file, end: end, bytes: directory)
+    var parser = ZipDirectoryParser(
+      file: file, end: end, bytes: directory, allowsDeflate: allowsDeflate)
     let entries = parser.parse(&problems)
     var byName: [TensorName: ZipEntry] = [:]
     byName.reserveCapacity(entries.count)
@@ -92,14 +94,14 @@ package struct ZipDirectory: Sendable {
       problems.add(ZipEnd.prefixed(file, bytes: first.headerOffset))
     }
     for (one, next) in zip(sorted, sorted.dropFirst())
-    where next.headerOffset < one.dataOffset + one.byteCount
+    where next.headerOffset < one.dataOffset + one.packedCount
       && TensorName(one.name) != TensorName(next.name)
     {
       problems.add(
         .pytorch(
           "zip-overlap", "\(file.name): entry \(quoted(next.name))",
           "begins at byte \(next.headerOffset), inside entry \(quoted(one.name)), which ends at"
-            + " byte \(one.dataOffset + one.byteCount)",
+            + " byte \(one.dataOffset + one.packedCount)",
           help: "no PyTorch writes such a file; do not trust it"))
     }
   }

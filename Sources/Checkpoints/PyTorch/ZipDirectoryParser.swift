@@ -5,10 +5,12 @@ struct ZipDirectoryParser {
   let file: RandomAccessFile
   let end: ZipEnd
   let bytes: [UInt8]
+  let allowsDeflate: Bool
   /// Bytes of all local headers so far.
   private var localBytes = 0
 
-  init(file: RandomAccessFile, end: ZipEnd, bytes: [UInt8]) {
+  init(file: RandomAccessFile, end: ZipEnd, bytes: [UInt8], allowsDeflate: Bool = false) {
+    self.allowsDeflate = allowsDeflate
     self.file = file
     self.end = end
     self.bytes = bytes
@@ -157,14 +159,15 @@ struct ZipDirectoryParser {
     guard central.flags & 0x2041 == 0 else {
       throw .pytorch("zip-encrypted", subject(), "is encrypted", help: "decrypt the file first")
     }
-    guard central.method == 0 else {
+    let isDeflated = allowsDeflate && central.method == 8
+    guard central.method == 0 || isDeflated else {
       throw .pytorch(
         "zip-compressed", subject(),
         "is compressed (method \(central.method)\(central.method == 8 ? ", deflate" : ""));"
           + " PyTorch stores its entries plainly",
         help: "unpack it and pack it again with `zip -0 -r`, or save it again with `torch.save`")
     }
-    guard central.packedCount == central.byteCount else {
+    guard central.packedCount == central.byteCount || isDeflated else {
       throw .pytorch(
         "zip-size", subject(),
         "is stored plainly, but the directory gives it \(central.packedCount) bytes in the file"
@@ -172,16 +175,17 @@ struct ZipDirectoryParser {
         help: Diagnostic.fetchAgain)
     }
     let dataOffset = try checkLocal(central)
-    guard let dataEnd = dataOffset.checkedPlus(central.byteCount), dataEnd <= end.directoryOffset
+    guard let dataEnd = dataOffset.checkedPlus(central.packedCount), dataEnd <= end.directoryOffset
     else {
       throw range(
         central.name,
-        "it has \(central.byteCount) bytes at byte \(dataOffset), but the zip directory begins at"
+        "it has \(central.packedCount) bytes at byte \(dataOffset), but the zip directory begins at"
           + " byte \(end.directoryOffset)")
     }
     return ZipEntry(
       name: central.name, headerOffset: central.headerOffset, dataOffset: dataOffset,
-      byteCount: central.byteCount, checksum: central.checksum)
+      byteCount: central.byteCount, checksum: central.checksum, packedCount: central.packedCount,
+      isDeflated: isDeflated)
   }
 
   private func checkName(_ name: String) throws(Diagnostic) {

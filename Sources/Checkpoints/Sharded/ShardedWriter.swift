@@ -82,12 +82,12 @@ public final class ShardedWriter: TensorSink {
         shards[home[owner]].append(index)
         continue
       }
-      let next = bytes.checkedPlus(tensor.byteCount)
+      let next = bytes.checkedPlus(tensor.storedByteCount)
       if !shards[shards.count - 1].isEmpty, next.map({ $0 > maxShardBytes }) ?? true {
         shards.append([])
         bytes = 0
       }
-      bytes += tensor.byteCount
+      bytes += tensor.storedByteCount
       home[index] = shards.count - 1
       shards[shards.count - 1].append(index)
     }

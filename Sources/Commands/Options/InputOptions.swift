@@ -1,6 +1,7 @@
 import ArgumentParser
 import Hub
 import OrderedCollections
+import Output
 import Tensors
 import WeighbridgeKit
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Hub
+import Output
 import WeighbridgeKit
 
 /// Where a report goes.

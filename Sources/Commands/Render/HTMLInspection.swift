@@ -79,7 +79,7 @@ struct HTMLInspection {
 
   private var facts: HTML {
     var dtypes: OrderedDictionary<String, Int> = [:]
-    for tensor in inspection.tensors { dtypes[tensor.info.dtype.rawValue, default: 0] += 1 }
+    for tensor in inspection.tensors { dtypes[tensor.info.typeName, default: 0] += 1 }
     let types = dtypes.map { "\($0.value) × \($0.key)" }.joined(separator: ", ")
     var facts: [(name: String, value: HTML)] = [
       ("layout", "\(inspection.layoutName ?? "unknown")"),
@@ -140,9 +140,9 @@ struct HTMLInspection {
         } ?? ""
       return """
         <tr class="\(oddity.map { $0.isFault ? "out" : "odd" } ?? "")"><th scope="row" class="name">\
-        \(HTML.name(tensor.info.name.string))\(note)</th><td>\(tensor.info.dtype.rawValue)</td>\
+        \(HTML.name(tensor.info.name.string))\(note)</th><td>\(tensor.info.typeName)</td>\
         <td class="n">\(tensor.info.shape.description)</td>\
-        <td class="n">\(Shown.bytes(tensor.info.byteCount))</td>\
+        <td class="n">\(Shown.bytes(tensor.info.storedByteCount))</td>\
         <td class="n">\(Shown.number(stats?.min))</td><td class="n">\(Shown.number(stats?.max))</td>\
         <td class="n">\(Shown.number(stats?.mean))</td><td class="n">\(Shown.number(stats?.std))</td>\
         <td class="n">\(stats.map { "\($0.nan)" } ?? "-")</td>\

@@ -48,9 +48,9 @@ struct InspectionText {
   }
 
   private var dtypes: String {
-    var counts: OrderedDictionary<DType, Int> = [:]
-    for tensor in inspection.tensors { counts[tensor.info.dtype, default: 0] += 1 }
-    return counts.map { "\($0.value) x \($0.key.rawValue)" }.joined(separator: ", ")
+    var counts: OrderedDictionary<String, Int> = [:]
+    for tensor in inspection.tensors { counts[tensor.info.typeName, default: 0] += 1 }
+    return counts.map { "\($0.value) x \($0.key)" }.joined(separator: ", ")
   }
 
   /// The sub-layers with repetitions folded: `12 x (mamba, mlp, attention[window 2048], mlp)`.
@@ -88,7 +88,7 @@ struct InspectionText {
       for tensor in inspection.tensors {
         let stats = tensor.stats
         table.add([
-          tensor.info.name.string, tensor.info.dtype.rawValue, tensor.info.shape.description,
+          tensor.info.name.string, tensor.info.typeName, tensor.info.shape.description,
           Shown.number(stats?.min), Shown.number(stats?.max), Shown.number(stats?.mean),
           Shown.number(stats?.std), stats.map { "\($0.nan)" } ?? "-",
           stats.map { "\($0.inf)" } ?? "-", stats.map { "\($0.zeros)" } ?? "-",
@@ -103,8 +103,8 @@ struct InspectionText {
     table.reserve(inspection.tensors.count)
     for tensor in inspection.tensors {
       table.add([
-        tensor.info.name.string, tensor.info.dtype.rawValue, tensor.info.shape.description,
-        Shown.bytes(tensor.info.byteCount), tensor.piece ?? "-",
+        tensor.info.name.string, tensor.info.typeName, tensor.info.shape.description,
+        Shown.bytes(tensor.info.storedByteCount), tensor.piece ?? "-",
       ])
     }
     return table.text(width: Standard.width)

@@ -181,6 +181,7 @@ struct LayoutPage {
   /// The number of rows of what is glued together.
   private static func height(_ glue: Glue, _ kind: MixerKind?) -> String {
     switch glue {
+    case .image: glue.roles.first.flatMap { kind?.piece($0)?.shape.first?.text } ?? "?"
     case .piece(let role): kind?.piece(role)?.shape.first?.text ?? "?"
     case .concat(let parts), .interleave(let parts, _): sum(parts.map { height($0, kind) })
     case .rotaryPairs(let part, _): height(part, kind)
@@ -225,7 +226,8 @@ enum ConversionTable {
     .array(
       conversions.map { conversion in
         [
-          "model": .string(conversion.exampleModel.name), "layout": .string(conversion.exampleModel.layout),
+          "model": .string(conversion.exampleModel.name),
+          "layout": .string(conversion.exampleModel.layout),
           "framework": .string(conversion.framework),
           "fixture": conversion.exampleModel.fixture.map { .string($0) } ?? .null,
           "to": .object(conversion.verdicts.mapValues(value)),

@@ -18,14 +18,15 @@ extension Rewrite {
       let own = model.spec.sublayers[i]["group_norm"].string ?? "rms"
       let wanted = target.sublayers[i]["group_norm"].string ?? "rms"
       let id = PieceID(i, "v.weight")
-      guard target.sublayers[i].kind == model.spec.sublayers[i].kind, own != wanted, let value = model.pieces[id],
+      guard target.sublayers[i].kind == model.spec.sublayers[i].kind, own != wanted,
+        let value = model.pieces[id],
         let width = model.spec.sublayers[i]["head_v_dim"].int,
         model.spec.sublayers[i]["d_conv"] == .null
       else { continue }
       if own == "layer" {
         model.pieces[id] = .centeredRows(value, group: width)
         model.note(.exact, "the mean over each head's value channels is taken out of v_proj")
-      } else if try isCentered(value, width, context.reader) {
+      } else if try isCentered(value, width, model.reader) {
         model.note(.exact, "v_proj is centred in each head, so that LayerNorm and RMSNorm agree")
       } else {
         continue

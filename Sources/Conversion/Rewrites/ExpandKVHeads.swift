@@ -18,15 +18,14 @@ extension Rewrite {
         wanted["n_heads"].int == heads, wanted["n_kv_heads"].int == heads, groups < heads,
         groups > 0, heads % groups == 0
       else { continue }
-      let times = heads / groups
       for piece in kind.pieces {
         let id = PieceID(i, piece.role)
         guard let value = model.pieces[id],
           let block = try rowsOfAGroup(piece, sublayer, model.spec)
         else { continue }
         // Under differential attention a pair of heads is what queries share.
-        let heads = sublayer["lambda_init"] == .null ? 1 : 2
-        model.pieces[id] = .repeatedRows(value, block: heads * block, times: times)
+        let pair = sublayer["lambda_init"] == .null ? 1 : 2
+        model.pieces[id] = .repeatedRows(value, block: pair * block, times: heads / groups)
       }
       model.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
       changed = true

@@ -11,7 +11,7 @@ struct Rewrite: Sendable {
   var name: String
   /// Whether it is left to the end, when no layout of the framework expresses the model without it.
   var isLastResort = false
-  /// Changes the draft towards what the target's config was read back as; returns whether it did.
+  /// Changes the model towards what the target's config was read back as; returns whether it did.
   var apply:
     @Sendable (_ model: inout HubModel, _ context: RewriteContext) throws(Diagnostic) -> Bool
 
@@ -31,6 +31,4 @@ struct RewriteContext: Sendable {
   let target: ModelSpec
   /// The mixers' declarations.
   let vocabulary: Vocabulary
-  /// The source's bytes, for the few rewrites that depend on values.
-  let reader: PieceReader
 }

@@ -32,6 +32,11 @@ extension Scope {
       }
     },
     "infinity": { (v) throws(Diagnostic) in .double(.infinity) },
+    // float32(x): the shortest decimal of the float32 nearest to x.
+    "float32": { (v) throws(Diagnostic) in
+      let narrow = Float(try number(v, 0))
+      return .double(Double(narrow.description) ?? Double(narrow))
+    },
     // exp(x): e to the power x.
     "exp": { (v) throws(Diagnostic) in .double(exponential(try number(v, 0))) },
     "float": { (v) throws(Diagnostic) in .double(try number(v, 0)) },

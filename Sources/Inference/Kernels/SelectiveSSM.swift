@@ -21,7 +21,7 @@ struct SelectiveSSM<T: Real> {
     toB = Projection(weight: loader.matrix("x_b.weight", n, width))
     toC = Projection(weight: loader.matrix("x_c.weight", n, width))
     step = loader.projection("dt", width, rank)
-    rates = transposed(loader.values("a_log", [width, n]).map { -T.exp($0) }, width, n)
+    rates = transposed(loader.rates([width, n]), width, n)
     skip = loader.values("d", [width])
     normWeights =
       normEps == nil

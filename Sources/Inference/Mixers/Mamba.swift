@@ -33,6 +33,9 @@ extension MixerKind {
       Piece("dt.weight", ["d_inner", "dt_rank"], "step size of each channel"),
       Piece("dt.bias", ["d_inner"], keepsFloat32: true, "its bias"),
       Piece("a_log", ["d_inner", "d_state"], keepsFloat32: true, "log of -A"),
+      Piece(
+        "a", ["d_inner", "d_state"], keepsFloat32: true, image: .init(of: "a_log", by: .negExp),
+        "A itself, -exp(a_log), in files that hold it in place of a_log"),
       Piece("d", ["d_inner"], keepsFloat32: true, "skip connection"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
       Piece("out.bias", ["d_model"], identity: .zero, "its bias"),

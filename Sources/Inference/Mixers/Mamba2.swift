@@ -40,6 +40,9 @@ extension MixerKind {
       Piece("conv_c.bias", ["n_groups * d_state"], identity: .zero, "its bias"),
       Piece("dt.bias", ["n_heads"], keepsFloat32: true, "bias of the step sizes"),
       Piece("a_log", ["n_heads"], keepsFloat32: true, "log of -A"),
+      Piece(
+        "a", ["n_heads"], keepsFloat32: true, image: .init(of: "a_log", by: .negExp),
+        "A itself, -exp(a_log), in files that hold it in place of a_log"),
       Piece("d", ["d_has_hdim ? d_inner : n_heads"], keepsFloat32: true, "skip connection"),
       Piece("gated_norm.weight", ["d_inner"], identity: .one, "weight of the gated norm"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
@@ -102,7 +105,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
     stepLimits = (
       T(loader.number("dt_min")), loader.optionalNumber("dt_max").map(T.init) ?? .infinity
     )
-    rates = loader.values("a_log", [heads]).map { -T.exp($0) }
+    rates = loader.rates([heads])
     if loader.flag("d_has_hdim") {
       skip = loader.values("d", [e])
     } else {

@@ -103,6 +103,11 @@ extension PieceLoader {
       bias: optionalValues("\(name).bias", [rows]))
   }
 
+  /// A, -e^a_log; taken as it is where the model holds it itself.
+  func rates(_ shape: Shape) -> [T] {
+    has("a") ? values("a", shape) : values("a_log", shape).map { -T.exp($0) }
+  }
+
   /// The depthwise convolution `name.weight` [channels, width] with its bias, if it has one.
   func convolution(_ name: String, _ channels: Int, _ width: Int) -> Convolution<T> {
     Convolution(

@@ -30,11 +30,8 @@ enum Parts {
     )
     print(plan.exactness, plan.tensors.count)  // rounding, and the tensors that would be written
 
-    var weights = MemoryWeights()
-    for (piece, value) in HubModel(model).pieces {
-      let numbers = try reader.doubles(value, rows: 0..<value.shape.rows)
-      weights.entries[piece] = MemoryWeights.Entry(shape: value.shape, numbers)
-    }
+    // The model with its weights: what the engine runs.
+    let weights = HubModel(model, source: source)
     let arbiter = try Model<Double>(spec: model.spec, weights: weights)
     print(try arbiter.generate(prompt: [1, 2, 3], count: 4, sampling: .greedy))
 
