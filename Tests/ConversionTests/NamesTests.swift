@@ -17,6 +17,7 @@ private func config(of fixture: ModelFixture) throws -> JSONObject {
 private func tiedNames(_ fixture: ModelFixture) -> (embedding: String, head: String) {
   switch fixture.layout {
   case "lit_gpt", "gla-berlino", "archscale", "archscale-fused": ("transformer.wte.weight", "lm_head.weight")
+  case "phi4flash-hf": ("model.embed_tokens.weight", "lm_head.weight")
   case "retnet-torchscale": ("embed_tokens.weight", "output_projection.weight")
   case "mamba-ssm": ("backbone.embedding.weight", "lm_head.weight")
   case "gla-fla", "retnet-fla": ("model.embeddings.weight", "lm_head.weight")
