@@ -146,7 +146,8 @@ public struct MixerKind: Sendable {
   private static let normAttributes: [Attribute] = [
     Attribute(
       "norm", default: "rms",
-      "norm before the mixer: rms, layer, scale (a factor for each channel, no norm), or shared with the sub-layer before"),
+      "norm before the mixer: rms, layer, scale (a factor for each channel, no norm), or shared with the sub-layer before"
+    ),
     Attribute("norm_eps", "epsilon of that norm"),
   ]
 

@@ -80,7 +80,8 @@ package struct ArchScaleRun {
   /// What a flag of the recipe's name switches on.
   private static let flags: [(flag: String, keys: [String])] = [
     ("_qknorm", ["qk_norm"]), ("_ga_", ["gated_attn"]), ("_anorm", ["attn_norm"]),
-    ("_fnorm", ["ffn_norm"]), ("_nope", ["nope"]), ("_bias", ["bias", "attn_bias", "attn_out_bias"]),
+    ("_fnorm", ["ffn_norm"]), ("_nope", ["nope"]),
+    ("_bias", ["bias", "attn_bias", "attn_out_bias"]),
     ("_noskip_sum", ["sum_skip"]), ("_noskip", ["no_skip"]), ("_lc", ["lc"]),
     ("postnorm_decouple", ["decouple_postnorm"]), ("_skipgain", ["skip_gain"]),
   ]
@@ -93,7 +94,8 @@ package struct ArchScaleRun {
     if isFused {
       if mup, config["original_mup"] == true {
         wrong.append(
-          "it multiplies what each sub-layer adds by 1 / sqrt(2 * \(depth)), which original_mup left out")
+          "it multiplies what each sub-layer adds by 1 / sqrt(2 * \(depth)), which original_mup left out"
+        )
       }
     } else {
       // The path has more behind the recipe's name, and nothing before it but a separator.
@@ -107,7 +109,8 @@ package struct ArchScaleRun {
         wrong.append("it multiplies the logits by 16 / \(depth), which training with MuonH did not")
       } else if mup, let d0 = config["mup_d0"]?.double, d0 != 16 {
         wrong.append(
-          "it multiplies the logits by 16 / \(depth), where training had \(JSONValue.double(d0).text()) / \(depth)")
+          "it multiplies the logits by 16 / \(depth), where training had \(JSONValue.double(d0).text()) / \(depth)"
+        )
       }
       let window = config["yoco_window"] == true ? 8192 : 4096
       if config["nope"] != true, let length = config["block_size"]?.int, length != window,

@@ -54,7 +54,8 @@ struct ArchScaleTests {
     #expect(back.result.plan.exactness == .bitwise)
     #expect(back.checkpoint.tensors == source.tensors)
     #expect(back.config["sliding_window"] == 5)
-    #expect(back.config["auto_map"]?["AutoModelForCausalLM"] == "modeling_phi4flash.Phi4FlashForCausalLM")
+    #expect(
+      back.config["auto_map"]?["AutoModelForCausalLM"] == "modeling_phi4flash.Phi4FlashForCausalLM")
     #expect(back.config["num_key_value_heads"] == 4)
   }
 
@@ -95,8 +96,14 @@ struct ArchScaleTests {
     #expect(converted.config["rope_theta"] == 640000.0)
     // sqrt(128 / 16), 1 / sqrt(2 * 5), 8 / 5.
     for (there, here, factor) in [
-      ("model.layers.2.self_attn.q_proj.weight", "transformer.h.2.attn.q_proj.weight", 8.0.squareRoot()),
-      ("model.layers.2.self_attn.o_proj.weight", "transformer.h.2.attn.proj.weight", 0.1.squareRoot()),
+      (
+        "model.layers.2.self_attn.q_proj.weight", "transformer.h.2.attn.q_proj.weight",
+        8.0.squareRoot()
+      ),
+      (
+        "model.layers.2.self_attn.o_proj.weight", "transformer.h.2.attn.proj.weight",
+        0.1.squareRoot()
+      ),
       ("model.layers.4.mlp.down_proj.weight", "transformer.h.4.mlp.w3.weight", 0.1.squareRoot()),
       ("model.norm.weight", "transformer.ln_f.weight", 1.6),
     ] {
@@ -125,7 +132,10 @@ struct ArchScaleTests {
     let back = try Converted(converted.path, to: "archscale")
     #expect(back.checkpoint.tensors == source.tensors)
     let own = try readConfig(fixture.path + "/archscale_config.json")
-    for key in ["n_head", "n_query_groups", "head_dim", "n_embd", "intermediate_size", "local_window", "rnn_per_layer", "nope", "norm_eps"] {
+    for key in [
+      "n_head", "n_query_groups", "head_dim", "n_embd", "intermediate_size", "local_window",
+      "rnn_per_layer", "nope", "norm_eps",
+    ] {
       #expect(back.config[key] == own[key], "\(key)")
     }
   }
@@ -134,7 +144,8 @@ struct ArchScaleTests {
     "what has no equal elsewhere is refused, and says what",
     arguments: [
       ("as-sambay", "hf", "model.final_norm"), ("as-sambayoco", "fla", "layer 6 (cross_attention)"),
-      ("as-sambay2", "lit_gpt", "layer 0 (mamba2)"), ("as-sambay-da", "lit_gpt", "layer 5 (attention)"),
+      ("as-sambay2", "lit_gpt", "layer 0 (mamba2)"),
+      ("as-sambay-da", "lit_gpt", "layer 5 (attention)"),
     ])
   func refused(name: String, to framework: String, subject: String) throws {
     let error = #expect(throws: Refusal.self) {
@@ -142,7 +153,8 @@ struct ArchScaleTests {
     }
     #expect(error?.problems.isEmpty == false)
     if name != "as-sambay-da" {
-      #expect(error?.problems.contains { $0.subject == subject } == true, "\(error?.problems ?? [])")
+      #expect(
+        error?.problems.contains { $0.subject == subject } == true, "\(error?.problems ?? [])")
     }
   }
 

@@ -36,7 +36,9 @@ struct CrossingTests {
     return (bound, MemoryWeights(pieces))
   }
 
-  @Test("one token at a time, and a few at a time, give what the whole sequence gives", arguments: models)
+  @Test(
+    "one token at a time, and a few at a time, give what the whole sequence gives",
+    arguments: models)
   func stepping(_ fixture: ModelFixture) throws {
     let model = try model(fixture)
     // Past every window, and not a multiple of the pieces.
@@ -124,7 +126,8 @@ struct CrossingFault: Sendable, CustomTestStringConvertible {
       tensors: [layer + "3.attn.inner_cross_attn.subln.weight"],
       change: { values, _ in for i in values.indices { values[i] = 1 } }),
     CrossingFault(
-      name: "a gated memory unit's gate rolled by a row", tensors: [layer + "6.attn.in_proj.weight"],
+      name: "a gated memory unit's gate rolled by a row",
+      tensors: [layer + "6.attn.in_proj.weight"],
       change: { values, shape in values = Array(values[shape[1]...] + values[..<shape[1]]) }),
     CrossingFault(
       name: "the shared keys' values negated", tensors: [layer + "5.attn.Wqkv.weight"],

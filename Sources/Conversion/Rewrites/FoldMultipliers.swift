@@ -86,7 +86,9 @@ private struct MultiplierFolding {
     let factor = own["residual_scale"].double ?? 1
     let target = wanted["residual_scale"].double ?? 1
     guard factor != target, target != 0 else { return }
-    let output = ["mlp": "down", "attention": "o", "cross_attention": "o", "gla": "o", "retention": "o"]
+    let output = [
+      "mlp": "down", "attention": "o", "cross_attention": "o", "gla": "o", "retention": "o",
+    ]
     let name = output[own.kind] ?? "out"
     guard model.pieces[PieceID(i, "\(name).weight")] != nil else { return }
     scale(

@@ -210,7 +210,8 @@ public final class ForwardPass<Scalar: Real> {
     let logits: Buffer<Scalar> = run.workspace.buffer(range.count * weight.rows)
     var input = stream.read + range.lowerBound * model.width
     let factor = try model.modelEnds().logitScale
-    let scaled: Buffer<Scalar>? = factor == 1 ? nil : run.workspace.buffer(range.count * model.width)
+    let scaled: Buffer<Scalar>? =
+      factor == 1 ? nil : run.workspace.buffer(range.count * model.width)
     if let scaled {
       scaled.pointer.update(from: input, count: scaled.count)
       scale(scaled.pointer, scaled.count, by: Scalar(factor))

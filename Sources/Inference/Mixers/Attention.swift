@@ -57,7 +57,9 @@ extension MixerKind {
       Piece("q_norm.weight", ["head_dim"], identity: .one, "weight of the norm of q"),
       Piece("k_norm.weight", ["head_dim"], identity: .one, "weight of the norm of k"),
     ] + MixerKind.headPieces + [
-      Piece("out_norm.weight", ["n_heads * head_dim"], identity: .one, "weight of the norm of all heads"),
+      Piece(
+        "out_norm.weight", ["n_heads * head_dim"], identity: .one, "weight of the norm of all heads"
+      ),
       Piece("out_norm.bias", ["n_heads * head_dim"], identity: .zero, "its bias (LayerNorm)"),
       Piece("o.weight", ["d_model", "n_heads * head_dim"], "output projection"),
       Piece("o.bias", ["d_model"], identity: .zero, "its bias"),
@@ -78,7 +80,8 @@ extension MixerKind {
 
   /// The pieces of these.
   static let headPieces: [Piece] = [
-    Piece("lambda_q1", ["head_dim"], keepsFloat32: true, "first vector of the first exponent of lambda"),
+    Piece(
+      "lambda_q1", ["head_dim"], keepsFloat32: true, "first vector of the first exponent of lambda"),
     Piece("lambda_k1", ["head_dim"], keepsFloat32: true, "second vector of the first exponent"),
     Piece("lambda_q2", ["head_dim"], keepsFloat32: true, "first vector of the second exponent"),
     Piece("lambda_k2", ["head_dim"], keepsFloat32: true, "second vector of the second exponent"),

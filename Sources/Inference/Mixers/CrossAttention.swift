@@ -30,7 +30,7 @@ extension MixerKind {
     ] + MixerKind.headAttributes + [
       Attribute(
         "unused_conv", default: JSONValue.null,
-        "width of convolutions that the file holds and nothing applies; null for none"),
+        "width of convolutions that the file holds and nothing applies; null for none")
     ],
     pieces: [
       Piece("q.weight", ["n_heads * head_dim", "d_model"], "query projection"),

@@ -17,7 +17,8 @@ extension MixerKind {
       Piece("in.weight", ["d_memory", "d_model"], "projection to the gate"),
       Piece("in.bias", ["d_memory"], identity: .zero, "its bias"),
       Piece(
-        "memory_norm.weight", ["d_memory"], identity: .one, "weight of the norm of the gated memory"),
+        "memory_norm.weight", ["d_memory"], identity: .one, "weight of the norm of the gated memory"
+      ),
       Piece("out.weight", ["d_model", "d_memory"], "output projection"),
       Piece("out.bias", ["d_model"], identity: .zero, "its bias"),
     ])
