@@ -61,7 +61,9 @@ enum PatternFit {
     var pieces: [String: PieceValue] = [:]
     for piece in kind.pieces {
       // Of what may be left out only the norm before it is written.
-      guard piece.identity == nil || piece.role == "norm.weight", let shape = try? piece.shape(in: scope) else { continue }
+      guard piece.identity == nil || piece.role == "norm.weight",
+        let shape = try? piece.shape(in: scope)
+      else { continue }
       pieces[piece.role] = .constant(piece.identity == .one ? 1 : 0, shape)
     }
     return (ModelSpec.Sublayer(layer: 0, kind: kind.name, attributes: attributes), pieces)

@@ -82,7 +82,8 @@ struct ConfigFinder {
     }
     let names = library.presetNames
     throw Diagnostic(
-      code: "preset.unknown", subject: name, message: "is none of microsoft/Samba's and microsoft/ArchScale's configurations",
+      code: "preset.unknown", subject: name,
+      message: "is none of microsoft/Samba's and microsoft/ArchScale's configurations",
       help: Suggestion.nearest(name, names).map { "did you mean \($0)?" }
         ?? "presets: \(names.joined(separator: ", "))")
   }

@@ -35,12 +35,19 @@ struct ProblemSummaryTests {
       ])
   }
 
-  @Test("a few are told one by one, and nothing is added")
+  @Test("one is told alone, and nothing is added")
   func few() {
-    let problems = Self.missing(3)
+    let problems = Self.missing(1)
     #expect(
       ProblemSummary(problems).lines().joined(separator: "\n")
         == problems.map(\.description).joined(separator: "\n"))
+    #expect(
+      ProblemSummary(Self.missing(3)).lines() == [
+        "error[layout.missing-tensor]: backbone.layers.0.mixer.A_log: is not in the checkpoint; "
+          + "mamba-hf expects it with the shape [7, 16]",
+        "  help: the checkpoint is incomplete",
+        "  and 2 more like it: backbone.layers.*.mixer.A_log", "  --all-problems lists all 3",
+      ])
     #expect(ProblemSummary([]).lines() == [])
   }
 

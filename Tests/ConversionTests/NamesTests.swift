@@ -16,7 +16,8 @@ private func config(of fixture: ModelFixture) throws -> JSONObject {
 /// The names of the embedding and the head in a fixture.
 private func tiedNames(_ fixture: ModelFixture) -> (embedding: String, head: String) {
   switch fixture.layout {
-  case "lit_gpt", "gla-berlino", "archscale", "archscale-fused": ("transformer.wte.weight", "lm_head.weight")
+  case "lit_gpt", "gla-berlino", "archscale", "archscale-fused":
+    ("transformer.wte.weight", "lm_head.weight")
   case "phi4flash-hf": ("model.embed_tokens.weight", "lm_head.weight")
   case "retnet-torchscale": ("embed_tokens.weight", "output_projection.weight")
   case "mamba-ssm": ("backbone.embedding.weight", "lm_head.weight")
