@@ -647,6 +647,21 @@ machine("sharded-tensor__dtensor-parameter", one(dtensor((4, 3), "Shard", 2, par
 machine("sharded-tensor__dtensor-of-partial-sums", one(dtensor((2, 3), "Partial", 2)))
 machine("sharded-tensor__fsdp", one(sharded((4, 3), 2)))
 
+# dicts of tensors that no key reaches
+bad("no-state-dict__a-list-of-two", checkpoint(pickled(
+    LIST + weights() + APPEND + weights("0", "v") + APPEND)))
+bad("no-state-dict__a-tuple", checkpoint(pickled(tup(weights(), number(3)))))
+bad("no-state-dict__models-in-a-list", checkpoint(pickled(dic(
+    (text("models"), LIST + weights() + APPEND)))))
+bad("no-state-dict__numbers-as-keys", checkpoint(pickled(dic(
+    (number(0), weights()), (number(1), weights("0", "v"))))))
+# a program's code, compressed
+CODE = b"class A:\n  pass\n"
+bad("torchscript__deflated-code", archive(
+    parts() + [Entry("m/code/__torch__.py", zlib.compress(CODE)[2:-4], method=8,
+                     plain=len(CODE), crc=zlib.crc32(CODE)),
+               Entry("m/constants.pkl", b"\x80\x02).")]))
+
 # ---------------------------------------------------------------- odd, but legal
 
 odd("plain", checkpoint())
@@ -714,6 +729,19 @@ odd("model-beside-an-average-among-callbacks", two(
         (text("ema_weights"), weights("1"))))))))
 odd("model-beside-a-whole-average", two(
     ("model", weights()), ("ema", made("mypackage.model", "Samba", weights("1")))))
+# copies of the model where no key, or only a long one, reaches
+COPY = tensor(store=storage(key="1"))
+odd("model-beside-a-list", two(
+    ("model", weights()), ("ema", dic((text("decay"), number(1)),
+                                      (text("shadow_params"), LIST + COPY + APPEND)))))
+odd("model-beside-a-list-of-dicts", two(("model", weights()), ("emas", LIST + weights("1") + APPEND)))
+odd("model-beside-a-deep-dict", two(
+    ("model", weights()), ("avg", dic((text("a"), dic((text("b"), dic((text("c"), dic(
+        (text("d"), weights("1"))))))))))))
+odd("model-beside-a-list-among-optimizers", two(
+    ("state_dict", weights()), ("optimizer_states", LIST + dic(
+        (text("state"), dic((number(0), dic((text("exp_avg"), COPY))))), (text("param_groups"), LIST),
+        (text("ema"), LIST + COPY + APPEND)) + APPEND)))
 # what holds no weights
 NP = "numpy._core.multiarray"
 F8 = call("numpy", "dtype", text("f8"), FALSE, TRUE)

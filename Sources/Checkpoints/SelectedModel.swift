@@ -9,6 +9,7 @@ final class SelectedModel: TiledSource {
   var metadata: [String: String] { base.metadata }
   var attachments: JSONValue { base.attachments }
   let warnings: [Diagnostic]
+  var others: [String: String] { base.others }
 
   private let base: any TensorSource
   /// The tensors' numbers in `base`.

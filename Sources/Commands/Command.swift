@@ -31,6 +31,7 @@ extension Command {
     let problems: [Diagnostic]
     let status: Int32
     do {
+      try Descriptors.check()
       try output.checkPlace()
       switch try work() {
       case .yes: return

@@ -53,6 +53,7 @@ public struct Tool: ParsableCommand {
   /// Runs the tool with the process's arguments and exits.
   public static func start() -> Never {
     raiseFileLimit()
+    Descriptors.holdStandard()
     ShrunkenFile.arm(json: CommandLine.arguments.contains("--json"))
     do {
       // A flag takes no value: the form that other tools have is the flag of that name.
@@ -61,8 +62,14 @@ public struct Tool: ParsableCommand {
       }
       var command = try parseAsRoot(arguments)
       try command.run()
-      exit()
+      end(EXIT_SUCCESS)
     } catch {
+      // Help and the version were asked for: they are the output.
+      if exitCode(for: error) == .success {
+        Standard.output(fullMessage(for: error))
+        end(EXIT_SUCCESS)
+      }
+      if let code = error as? ExitCode { end(code.rawValue) }
       let arguments = Array(CommandLine.arguments.dropFirst())
       let meant =
         exitCode(for: error) == .validationFailure && !message(for: error).contains("Did you mean")
@@ -80,5 +87,13 @@ public struct Tool: ParsableCommand {
       }
       exit(withError: error)
     }
+  }
+
+  /// Ends the process: with a failure where standard output did not take what was said.
+  private static func end(_ status: Int32) -> Never {
+    guard let problem = Standard.lost else { exit(withError: ExitCode(status)) }
+    Interruption.settle()
+    Standard.error(problem.description)
+    exit(withError: ExitCode(2))
   }
 }

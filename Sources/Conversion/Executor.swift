@@ -147,8 +147,13 @@ public struct Executor: Sendable {
       let pieceRows =
         part.start + rows.lowerBound - own.lowerBound..<part.start + rows.upperBound
         - own.lowerBound
-      counts += try reader.read(
+      let found = try reader.read(
         part.value, rows: pieceRows, as: tensor.output.dtype, into: target)
+      // Bytes that are not cast are looked at where they pass through memory all the same.
+      counts +=
+        part.value.isMove && part.value.dtype == tensor.output.dtype
+        ? CastCounts(notFinite: tensor.output.dtype.countNotFinite(UnsafeRawBufferPointer(target)))
+        : found
     }
     return counts
   }

@@ -34,11 +34,15 @@ public struct Planner: Sendable {
     var closest: Refusal?
     for target in ordered(targets, for: bound) {
       if target.name == bound.layout.name, !bound.isLegacy {
-        return SameLayoutPlan.make(bound, model, vocabulary, options: options)
+        var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
+        plan.warnings += notCast(plan, options)
+        return plan
       }
       for attempt in try attempts(model, bound, target) {
         do {
-          return try plan(attempt, bound, options)
+          var plan = try plan(attempt, bound, options)
+          plan.warnings += notCast(plan, options)
+          return plan
         } catch let refusal as Refusal {
           if refusal.isCloser(than: closest) { closest = refusal }
         }
@@ -52,6 +56,34 @@ public struct Planner: Sendable {
             code: "convert.no-target", subject: bound.layout.name,
             message: "no layout of this framework can be written")
         ])
+  }
+
+  /// What is said of weights that the type asked for does not reach, because theirs has no values here.
+  private func notCast(_ plan: ConversionPlan, _ options: ConversionOptions) -> [Diagnostic] {
+    guard let wanted = options.dtype else { return [] }
+    var counts: OrderedDictionary<DType, Int> = [:]
+    var first: String?
+    for tensor in plan.tensors where !tensor.output.dtype.isFloat {
+      let isWeight = tensor.parts.contains { part in
+        let kind =
+          part.piece.sublayer.flatMap { vocabulary.kinds[plan.spec.sublayers[$0].kind] }
+          ?? vocabulary.model
+        return kind.piece(part.piece.role) != nil
+      }
+      guard isWeight else { continue }
+      counts[tensor.output.dtype, default: 0] += 1
+      first = first ?? tensor.output.name.string
+    }
+    guard let first else { return [] }
+    let found = counts.map { "\($0.value) of \($0.key.rawValue)" }.joined(separator: ", ")
+    return [
+      Diagnostic(
+        .warning, code: "convert.not-cast", subject: first,
+        message:
+          "stays as it is: \(wanted.rawValue) was asked for, but weights of this type cannot be cast (\(found))",
+        notes: ["F64, F32, F16 and BF16 are cast; bytes of other types are moved"],
+        help: "store the weights as one of these first: others may want a scale")
+    ]
   }
 
   /// A model laid out in a target's layers, to be tried.

@@ -37,3 +37,28 @@ extension WeightSource {
   /// Nothing to be let go.
   public func evict(_ piece: PieceID) {}
 }
+
+extension WeightSource {
+  /// Rows of `piece` as float64.
+  ///
+  /// - Throws: what reading throws; `convert.dtype` for a type without values here.
+  package func doubles(_ piece: PieceID, rows: Range<Int>) throws(Diagnostic) -> [Double] {
+    guard let (shape, dtype) = info(piece) else { return [] }
+    guard dtype.isFloat else {
+      throw Diagnostic(
+        code: "convert.dtype", subject: piece.description,
+        message: "\(dtype.rawValue) cannot be computed with; F64, F32, F16 and BF16 can")
+    }
+    let count = rows.count * shape.rowElements
+    let bytes = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: count * dtype.bitWidth / 8, alignment: 16)
+    defer { bytes.deallocate() }
+    try read(piece, rows: rows, into: bytes)
+    return [Double](unsafeUninitializedCapacity: count) { buffer, initialized in
+      _ = DType.convert(
+        from: dtype, to: .f64, source: UnsafeRawBufferPointer(bytes),
+        destination: UnsafeMutableRawBufferPointer(buffer))
+      initialized = count
+    }
+  }
+}

@@ -305,10 +305,14 @@ private struct Binder {
   private mutating func findStrays(_ used: [Bool]) {
     let globs = layout.ignore.map { Glob($0.glob) }
     var outside: [Int] = []
+    var aside: [(number: Int, why: String)] = []
+    let expected = StrayRules(expansion.tensors, inventory, used)
     for number in inventory.infos.indices where !used[number] {
       let name = inventory.names[number]
       if globs.contains(where: { $0.matches(name) }) {
         ignored.append(number)
+      } else if let why = expected.harmless(number) {
+        aside.append((number, why))
       } else if inventory.outside.contains(number) {
         outside.append(number)
       } else {
@@ -325,6 +329,7 @@ private struct Binder {
           ))
       }
     }
+    notePassedOver(aside)
     guard let first = outside.first else { return }
     let prefix = inventory.renamings.first { !$0.dropped.isEmpty }?.dropped ?? ""
     misfit(
@@ -343,6 +348,89 @@ private struct Binder {
           ],
         help: "whether they belong to the model is not known here; save the model alone: "
           + "{k: v for k, v in state_dict.items() if k.startswith('\(prefix)')}"))
+  }
+}
+
+extension Binder {
+  /// One warning for all strays that are no weights of the model.
+  private mutating func notePassedOver(_ strays: [(number: Int, why: String)]) {
+    guard let first = strays.first else { return }
+    let list = strays.prefix(8).map { "\(inventory.infos[$0.number].name.string) (\($0.why))" }
+      .joined(separator: ", ")
+    let it = strays.count == 1 ? "it is" : "they are"
+    problems.append(
+      Diagnostic(
+        .warning, code: "layout.passed-over", subject: inventory.infos[first.number].name.string,
+        message: strays.count == 1
+          ? "is no weight of the model: \(first.why)"
+          : "and \(strays.count - 1) more are no weights of the model: "
+            + "\(list)\(strays.count > 8 ? ", …" : "")",
+        notes: ["\(it) not converted"]))
+  }
+}
+
+/// Which tensors that have no place in a layout are nothing to the model: counters, what an optimizer
+/// keeps, and second names of tensors that have a place.
+private struct StrayRules {
+  private let inventory: Inventory
+  /// Kinds of names that the layout has: layers that the config does not count are no strays.
+  private let kinds: Set<String>
+  private let extents: [TensorInfo.Extent: Int]
+  private let isDouble: Bool
+
+  init(_ tensors: [Expansion.ExpectedTensor], _ inventory: Inventory, _ used: [Bool]) {
+    self.inventory = inventory
+    kinds = Set(tensors.map { Self.kind($0.name) })
+    var extents: [TensorInfo.Extent: Int] = [:]
+    var isDouble = false
+    for (number, info) in inventory.infos.enumerated() where used[number] {
+      if let extent = info.extent { extents[extent] = number }
+      if info.dtype == .f64 { isDouble = true }
+    }
+    self.extents = extents
+    self.isDouble = isDouble
+  }
+
+  /// Why a stray is passed over; `nil` where it may be a weight.
+  func harmless(_ number: Int) -> String? {
+    let info = inventory.infos[number]
+    let name = inventory.names[number]
+    guard !kinds.contains(Self.kind(name)) else { return nil }
+    let parts = name.split { $0 == "." || $0 == "/" }
+    if let group = parts.dropLast().first(where: Self.isTrainers) { return "under \(group)" }
+    if let extent = info.extent, let other = extents[extent], inventory.infos[other].shape == info.shape,
+      inventory.infos[other].dtype == info.dtype
+    {
+      return "a second name of \(inventory.infos[other].name.string)"
+    }
+    guard info.shape.dims.isEmpty || info.shape.dims == [1], let last = parts.last else {
+      return nil
+    }
+    if info.dtype.isWhole { return "a counter or switch, \(info.dtype.rawValue)" }
+    guard info.dtype == .f32 || info.dtype == .f64 else { return nil }
+    // A number of Python's; a model's own scalars are of its type, and may scale something.
+    let isPython = info.dtype == .f64 && info.shape.dims.isEmpty && parts.count == 1 && !isDouble
+    return isPython || Self.numbers.contains(last.lowercased()) ? "a trainer's number" : nil
+  }
+
+  private static func isTrainers(_ part: Substring) -> Bool {
+    let word = part.lowercased()
+    return word.hasPrefix("optimizer") || word == "optim" || word.hasPrefix("optim_")
+      || word == "scheduler" || word.hasPrefix("scheduler_") || word.hasPrefix("lr_scheduler")
+  }
+
+  /// What trainers count and tune, and no module calls a weight.
+  private static let numbers: Set<String> = [
+    "best_loss", "best_metric", "decay", "ema_decay", "epoch", "global_step", "grad_norm", "iter",
+    "iteration", "learning_rate", "loss", "lr", "n_averaged", "num_updates", "step", "time",
+    "train_loss", "val_loss", "wall_time", "weight_decay",
+  ]
+
+  /// A name with its numbers as one.
+  private static func kind(_ name: String) -> String {
+    name.split(separator: ".", omittingEmptySubsequences: false).map {
+      !$0.isEmpty && $0.utf8.allSatisfy { (48...57).contains($0) } ? "*" : String($0)
+    }.joined(separator: ".")
   }
 }
 

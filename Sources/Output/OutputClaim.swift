@@ -20,6 +20,8 @@ final class OutputClaim: Sendable {
   /// Directories above that were created for it, the outermost first.
   private let parents: [String]
   private let state = Mutex(State.open)
+  /// Descriptors for the removal, which must not fail for want of them.
+  private let spare: Mutex<[Int32]>
 
   private struct Registry {
     var isClosed = false
@@ -32,6 +34,16 @@ final class OutputClaim: Sendable {
     self.path = path
     self.destination = destination
     self.isKept = isKept
+    spare = Mutex((0..<3).map { _ in open("/dev/null", O_RDONLY | O_CLOEXEC) })
+  }
+
+  deinit { giveSpare() }
+
+  private func giveSpare() {
+    spare.withLock { spare in
+      for descriptor in spare where descriptor >= 0 { close(descriptor) }
+      spare = []
+    }
   }
 
   /// Creates the directory at `path`; one that is to be kept may be there already.
@@ -86,6 +98,7 @@ final class OutputClaim: Sendable {
         if isKept, !evenKept, FilePath.exists(path) {
           fate = .kept
         } else {
+          giveSpare()
           // Other threads may still create a file in it.
           for _ in 0..<10 where FilePath.exists(path) { OutputDirectory.removeTree(path) }
           fate = FilePath.exists(path) ? .left : .removed

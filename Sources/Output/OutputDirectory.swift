@@ -96,6 +96,7 @@ public final class OutputDirectory: Sendable {
           for name in owned(real) { states[name] = FileState("\(real)/\(name)") }
           if !names.isEmpty { _ = try Self.survey(real, new: Set(names), owned: states) }
         }
+        try Self.checkHome(home, given: destination, standing: real)
       }
       self.owned = states
       let number = Self.serial.add(1, ordering: .relaxed).newValue
@@ -118,6 +119,58 @@ public final class OutputDirectory: Sendable {
       for path in made.reversed() { rmdir(path) }
       throw error
     }
+  }
+
+  /// Looks whether a directory could be made at `destination`, as the initializer does, and creates
+  /// nothing.
+  ///
+  /// - Throws: as the initializer, but for other runs.
+  public static func foresee(
+    destination: String, sources: [String] = [], force: Bool = false, names: [String] = [],
+    owned: (_ directory: String) -> [String] = { _ in [] }
+  ) throws(Diagnostic) {
+    let given = FilePath.trimmed(destination)
+    guard !given.isEmpty, FilePath.name(of: given) != ".", FilePath.name(of: given) != ".." else {
+      throw Diagnostic(
+        code: "output.exists", subject: destination, message: "is no name for a new directory",
+        help: "the directory is put in place as a whole; give it a name")
+    }
+    let target = FilePath.exists(given) ? FilePath.real(given) ?? given : given
+    let parent = FilePath.directory(of: target)
+    let first = FilePath.exists(parent) ? parent : FilePath.firstStanding(above: target)
+    guard let home = FilePath.real(first), FilePath.kind(home) == .directory else {
+      throw Diagnostic(
+        code: "output.parent", subject: destination,
+        message: "cannot be created: \(shown(first)) is no directory", help: "create it first")
+    }
+    guard first == parent else {
+      try check((home == "/" ? "" : home) + "/?", given: destination, sources: sources)
+      return try checkHome(home, given: destination, standing: nil)
+    }
+    let real = (home == "/" ? "" : home) + "/" + FilePath.name(of: target)
+    try check(real, given: destination, sources: sources)
+    guard FilePath.exists(real) else {
+      return try checkHome(home, given: destination, standing: nil)
+    }
+    try checkReplaceable(real, given: destination, force: force)
+    try checkHome(home, given: destination, standing: real)
+    guard force, !names.isEmpty else { return }
+    var states: [String: FileState] = [:]
+    for name in owned(real) { states[name] = FileState("\(real)/\(name)") }
+    _ = try survey(real, new: Set(names), owned: states)
+  }
+
+  /// Makes sure that something can be put in place in `home`.
+  private static func checkHome(
+    _ home: String, given: String, standing: String?
+  ) throws(Diagnostic) {
+    guard access(home, W_OK | X_OK) != 0 else { return }
+    let reason = String(cString: strerror(errno))
+    throw Diagnostic(
+      code: "output.parent", subject: given,
+      message: "cannot be put in place: nothing can be created in \(shown(home)): \(reason)",
+      notes: standing == nil ? [] : ["a directory appears as a whole, by a rename beside it"],
+      help: standing == nil ? nil : "give a new directory in it: \(given)/NAME")
   }
 
   /// Creates the directories of `path` that are missing.
@@ -207,6 +260,11 @@ public final class OutputDirectory: Sendable {
   private static func checkReplaceable(
     _ real: String, given: String, force: Bool
   ) throws(Diagnostic) {
+    guard FilePath.kind(real) != .nothing else {
+      throw Diagnostic(
+        code: "output.exists", subject: given, message: "is a link that leads nowhere",
+        help: "remove the link, create what it names, or give another destination")
+    }
     guard FilePath.kind(real) == .directory else {
       throw Diagnostic(
         code: force ? "output.not-a-directory" : "output.exists", subject: given,
@@ -245,7 +303,42 @@ public final class OutputDirectory: Sendable {
     guard stat(path, &own) == 0, stat(FilePath.directory(of: path), &above) == 0 else {
       return false
     }
-    return own.st_dev != above.st_dev
+    return own.st_dev != above.st_dev || isMounted(path)
+  }
+
+  /// Whether the system lists `path`, a real path, as where something is mounted: a directory of the
+  /// same file system can be mounted too.
+  private static func isMounted(_ path: String) -> Bool {
+    guard let file = fopen("/proc/self/mountinfo", "re") else { return false }
+    defer { fclose(file) }
+    var line: UnsafeMutablePointer<CChar>?
+    var room = 0
+    defer { free(line) }
+    while getline(&line, &room, file) > 0, let text = line {
+      let fields = String(cString: text).split(separator: " ", maxSplits: 5)
+      guard fields.count > 4 else { continue }
+      if unescaped(fields[4]) == Array(path.utf8) { return true }
+    }
+    return false
+  }
+
+  /// The bytes of a path in which blanks and others stand as `\\040`.
+  private static func unescaped(_ text: Substring) -> [UInt8] {
+    let bytes = Array(text.utf8)
+    var plain: [UInt8] = []
+    var at = 0
+    while at < bytes.count {
+      if bytes[at] == UInt8(ascii: "\\"), at + 3 < bytes.count,
+        let code = UInt8(String(decoding: bytes[at + 1...at + 3], as: UTF8.self), radix: 8)
+      {
+        plain.append(code)
+        at += 4
+      } else {
+        plain.append(bytes[at])
+        at += 1
+      }
+    }
+    return plain
   }
 
   private static func list(_ names: [String], most: Int) -> String {
@@ -670,7 +763,11 @@ public final class OutputDirectory: Sendable {
   /// Each directory is opened in the one above and its entries are removed in it: whoever may write
   /// there can put a link in a directory's place, but not lead this out of it.
   package static func removeTree(_ path: String) {
-    let parent = open(FilePath.directory(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let home = FilePath.directory(of: path)
+    var parent = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    if parent < 0, errno == EMFILE, Descriptors.makeRoom(atLeast: 4) {
+      parent = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    }
     guard parent >= 0 else { return }
     defer { close(parent) }
     FilePath.name(of: path).withCString { remove($0, in: parent) }

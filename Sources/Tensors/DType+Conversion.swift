@@ -71,6 +71,44 @@ extension DType {
     return convertPlainly(from: from, to: to, input, count, output)
   }
 
+  /// Elements that are NaN or infinite; none of a type other than F64, F32, F16 and BF16.
+  ///
+  /// - Parameter bytes: elements of this type, little-endian; they need no alignment.
+  package func countNotFinite(_ bytes: UnsafeRawBufferPointer) -> Int {
+    switch self {
+    case .f64: Self.countAtLeast(0x7FF0_0000_0000_0000 as UInt64, bytes)
+    case .f32: Self.countAtLeast(0x7F80_0000 as UInt32, bytes)
+    case .f16: Self.countAtLeast(0x7C00 as UInt16, bytes)
+    case .bf16: Self.countAtLeast(0x7F80 as UInt16, bytes)
+    default: 0
+    }
+  }
+
+  /// Elements whose magnitude, as bits, is not below `infinity`.
+  @inline(__always)
+  private static func countAtLeast<S: FixedWidthInteger & BitwiseCopyable>(
+    _ infinity: S, _ bytes: UnsafeRawBufferPointer
+  ) -> Int {
+    let magnitude = ~(S(1) << (S.bitWidth - 1))
+    let size = MemoryLayout<S>.size
+    let count = bytes.count / size
+    guard let base = bytes.baseAddress else { return 0 }
+    var total = 0
+    var start = 0
+    // A narrow counter keeps the loop in vector registers; a block cannot overflow it.
+    while start < count {
+      let end = min(count, start + 1 << 20)
+      var odd: UInt32 = 0
+      for i in start..<end {
+        let bits = S(littleEndian: base.loadUnaligned(fromByteOffset: i &* size, as: S.self))
+        odd &+= bits & magnitude >= infinity ? 1 : 0
+      }
+      total += Int(odd)
+      start = end
+    }
+    return total
+  }
+
   private typealias Cast =
     @convention(c) (
       UnsafeRawPointer?, Int, UnsafeMutableRawPointer?, UnsafeMutablePointer<ck_cast_counts>?

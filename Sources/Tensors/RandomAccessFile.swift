@@ -81,11 +81,26 @@ public final class RandomAccessFile: Sendable {
     // Not to wait for a pipe's writer before it is known to be a pipe.
     let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
     var fd = openFile(path, flags)
-    if fd < 0, errno == EMFILE || errno == ENFILE, OpenFiles.closeIdle(atLeast: 8) {
+    // What one thread gives free another may take first.
+    for _ in 0..<50 where isTooMany(fd) {
+      if fd >= 0 { close(fd) }
+      if !OpenFiles.closeIdle(atLeast: 8) { usleep(500) }
       fd = openFile(path, flags)
+    }
+    if fd >= 0, isTooMany(fd) {
+      close(fd)
+      fd = -1
+      errno = EMFILE
     }
     guard fd >= 0 else { throw Diagnostic.system("io.open", path, "cannot be opened") }
     return fd
+  }
+
+  /// Whether `descriptor` is none for want of any, or one of those that must stay free.
+  private static func isTooMany(_ descriptor: Int32) -> Bool {
+    guard descriptor >= 0 else { return errno == EMFILE || errno == ENFILE }
+    // The system gives the lowest that is free.
+    return Descriptors.limit.map { Int(descriptor) >= $0 - Descriptors.reserve } ?? false
   }
 
   /// Calls `body` with an open descriptor, which stays open until it returns: for calls that move
@@ -279,21 +294,21 @@ private final class DescriptorSlot: Sendable {
 }
 
 /// The process's open `RandomAccessFile`s: half of the descriptors that it may have, at most.
-private enum OpenFiles {
+enum OpenFiles {
   private struct Table {
     var slots: [ObjectIdentifier: (slot: DescriptorSlot, turn: Int)] = [:]
     var turn = 0
   }
   private static let table = Mutex(Table())
 
-  static func add(_ slot: DescriptorSlot) {
+  fileprivate static func add(_ slot: DescriptorSlot) {
     table.withLock { table in
       table.turn += 1
       table.slots[ObjectIdentifier(slot)] = (slot, table.turn)
     }
   }
 
-  static func remove(_ slot: DescriptorSlot) {
+  fileprivate static func remove(_ slot: DescriptorSlot) {
     table.withLock { _ = $0.slots.removeValue(forKey: ObjectIdentifier(slot)) }
   }
 
@@ -301,15 +316,8 @@ private enum OpenFiles {
   static func makeRoom() {
     let count = table.withLock { $0.slots.count }
     // Fewer are no matter anywhere; the limit need not be asked for.
-    guard count >= 16 else { return }
-    var limit = rlimit()
-    #if canImport(Glibc)
-      let resource = __rlimit_resource_t(UInt32(RLIMIT_NOFILE.rawValue))
-    #else
-      let resource = RLIMIT_NOFILE
-    #endif
-    guard getrlimit(resource, &limit) == 0 else { return }
-    let most = Int(clamping: limit.rlim_cur) / 2
+    guard count >= 16, let limit = Descriptors.limit else { return }
+    let most = limit / 2
     if count >= most { _ = closeIdle(atLeast: max(4, most / 4)) }
   }
 

@@ -15,6 +15,8 @@ public protocol TensorSource: Sendable {
   var attachments: JSONValue { get }
   /// What was noticed while opening and is no error.
   var warnings: [Diagnostic] { get }
+  /// Entries that stand among the tensors and are none, by name, each with what it is: `a list`.
+  var others: [String: String] { get }
 
   /// Reads the bytes `range` of tensor number `index`, dense, row-major and little-endian whatever
   /// the file's own order, into `buffer` (`range.count` bytes).
@@ -26,6 +28,9 @@ public protocol TensorSource: Sendable {
 }
 
 extension TensorSource {
+  /// None.
+  public var others: [String: String] { [:] }
+
   /// All bytes of tensor number `index`.
   ///
   /// - Throws: as `read(_:bytes:into:)`.

@@ -41,6 +41,52 @@ struct AlignedPair {
       return names
     }
 
+    /// Values of a piece that are NaN or infinite.
+    ///
+    /// - Throws: what reading throws.
+    func notFinite(_ id: PieceID) throws(Diagnostic) -> Int {
+      guard let value = model.pieces[id], !value.isNew else { return 0 }
+      if let bytes = model.resident(id) {
+        try model.checkResident()
+        defer { model.evict(id) }
+        return value.dtype.countNotFinite(bytes)
+      }
+      let dtype = value.isMove ? value.dtype : .f64
+      guard dtype.isFloat else { return 0 }
+      let rowBytes = value.shape.rowElements * dtype.bitWidth / 8
+      let step = max(1, 2_097_152 / max(rowBytes, 1))
+      var count = 0
+      var row = 0
+      while row < value.shape.rows {
+        let rows = row..<min(row + step, value.shape.rows)
+        row = rows.upperBound
+        let buffer = UnsafeMutableRawBufferPointer.allocate(
+          byteCount: rows.count * rowBytes, alignment: 16)
+        defer { buffer.deallocate() }
+        try reader.read(value, rows: rows, as: dtype, into: buffer)
+        count += dtype.countNotFinite(UnsafeRawBufferPointer(buffer))
+      }
+      return count
+    }
+
+    /// A piece of which `count` values are NaN or infinite.
+    func notFinite(_ id: PieceID, _ count: Int) -> NotFiniteTensor {
+      NotFiniteTensor(piece: id, name: tensors(of: id).first ?? id.description, count: count)
+    }
+
+    /// The tensors that hold NaN or infinity, model first, then by sub-layer.
+    ///
+    /// - Throws: what reading throws.
+    func tensorsNotFinite() throws(Diagnostic) -> [NotFiniteTensor] {
+      var found: [NotFiniteTensor] = []
+      for id in model.pieces.keys.sorted() {
+        let count = try notFinite(id)
+        guard count > 0 else { continue }
+        found.append(notFinite(id, count))
+      }
+      return found
+    }
+
     /// The tensors that a fault in a piece is to be looked for in: where the head is the embedding,
     /// its copy in the file, else the embedding.
     func holders(of id: PieceID) -> [String] {
@@ -191,17 +237,56 @@ struct AlignedPair {
     _ meter: Meter? = nil
   ) throws(Diagnostic) -> [(id: PieceID, status: CheckpointDiff.Status)] {
     let ids = pieceIDs
-    let found = Mutex([Int: Result<CheckpointDiff.Status, Diagnostic>]())
-    DispatchQueue.concurrentPerform(iterations: ids.count) { i in
-      let result = Result { () throws(Diagnostic) in try status(of: ids[i]) }
+    return try each(ids) { id throws(Diagnostic) in
+      defer { meter?.add(a.model.byteCount(of: id), id.description) }
+      return (id, try status(of: id))
+    }
+  }
+
+  /// Values of each piece that are NaN or infinite, of A and of B, in the order of `statuses`; on all
+  /// cores.
+  ///
+  /// - Throws: what reading throws.
+  func notFinite(
+    _ statuses: [(id: PieceID, status: CheckpointDiff.Status)]
+  ) throws(Diagnostic) -> [(id: PieceID, a: Int, b: Int)] {
+    try each(statuses) { item throws(Diagnostic) in
+      let own = try a.notFinite(item.id)
+      return (item.id, own, item.status == .equal ? own : try b.notFinite(item.id))
+    }
+  }
+
+  /// What `body` gives for each, in order; on all cores.
+  private func each<Element: Sendable, Result: Sendable>(
+    _ elements: [Element], _ body: @Sendable (Element) throws(Diagnostic) -> Result
+  ) throws(Diagnostic) -> [Result] {
+    let found = Mutex([Int: Swift.Result<Result, Diagnostic>]())
+    DispatchQueue.concurrentPerform(iterations: elements.count) { i in
+      let result = Swift.Result { () throws(Diagnostic) in try body(elements[i]) }
       found.withLock { $0[i] = result }
-      meter?.add(a.model.byteCount(of: ids[i]), ids[i].description)
     }
-    var statuses: [(id: PieceID, status: CheckpointDiff.Status)] = []
-    for (i, result) in found.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
-      statuses.append((ids[i], try result.get()))
+    var results: [Result] = []
+    for (_, result) in found.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
+      results.append(try result.get())
     }
-    return statuses
+    return results
+  }
+
+  /// Of `ids`, the pieces of A that are B's rounded to a narrower type: a cast the other way round.
+  ///
+  /// - Throws: what reading throws.
+  func reversedCasts(_ ids: Set<PieceID>) throws(Diagnostic) -> [(id: PieceID, type: DType)] {
+    var swapped = self
+    (swapped.a, swapped.b) = (b, a)
+    var found: [(id: PieceID, type: DType)] = []
+    for id in ids.sorted() {
+      switch try swapped.status(of: id) {
+      case .cast(let from, let to) where to.bitWidth < from.bitWidth: found.append((id, to))
+      case .rounded(let to): found.append((id, to))
+      default: break
+      }
+    }
+    return found
   }
 
   /// Whether two pieces that lie in files as they are used hold the same bytes; `nil` when they do
@@ -275,10 +360,9 @@ struct AlignedPair {
         let cast = try bytes(left, rows, right.dtype, a.reader)
         let q = try bytes(right, rows, right.dtype, b.reader)
         isCast = cast == q
-        if isCast, Self.countNotFinite(q, right.dtype) > 0 {
-          isCast =
-            try a.reader.doubles(left, rows: rows).count { !$0.isFinite }
-            == Self.countNotFinite(q, right.dtype)
+        let odd = q.withUnsafeBytes { right.dtype.countNotFinite($0) }
+        if isCast, odd > 0 {
+          isCast = try a.reader.doubles(left, rows: rows).count { !$0.isFinite } == odd
         }
       }
       if left.dtype == right.dtype || !isCast {
@@ -297,22 +381,6 @@ struct AlignedPair {
       return .rounded(to: narrow)
     }
     return .differs(maxAbs: largest, count: differing, of: left.shape.elementCount ?? 0)
-  }
-
-  /// Elements that are NaN or infinite.
-  private static func countNotFinite(_ bytes: [UInt8], _ dtype: DType) -> Int {
-    bytes.withUnsafeBytes { raw in
-      switch dtype {
-      case .f16: raw.bindMemory(to: UInt16.self).count { $0 & 0x7C00 == 0x7C00 }
-      case .bf16: raw.bindMemory(to: UInt16.self).count { $0 & 0x7F80 == 0x7F80 }
-      case .f32: raw.bindMemory(to: UInt32.self).count { $0 & 0x7F80_0000 == 0x7F80_0000 }
-      case .f64:
-        raw.bindMemory(to: UInt64.self).count {
-          $0 & 0x7FF0_0000_0000_0000 == 0x7FF0_0000_0000_0000
-        }
-      default: 0
-      }
-    }
   }
 
   /// Whether `b` is `a` rounded to `narrow` and widened again, everything staying finite.

@@ -4,14 +4,27 @@ import Layouts
 import Parity
 import Tensors
 
-/// The first tensor of a place in a model that itself holds NaN or infinity.
-struct NotFiniteTensor {
+/// A tensor that itself holds NaN or infinity.
+struct NotFiniteTensor: Sendable {
+  /// What it is.
+  let piece: PieceID
   /// As the file names it.
   let name: String
   /// Its values that are NaN or infinite.
   let count: Int
 
-  /// Looks through the tensors of sub-layer `sublayer`, or of the embedding, final norm or head where
+  init(piece: PieceID, name: String, count: Int) {
+    self.piece = piece
+    self.name = name
+    self.count = count
+  }
+
+  /// `lm_head.weight: 3 values`.
+  var words: String {
+    "\(name) holds \(count) value\(count == 1 ? "" : "s") that \(count == 1 ? "is" : "are") NaN or infinite"
+  }
+
+  /// The first tensor of a place. Looks through the tensors of sub-layer `sublayer`, or of the embedding, final norm or head where
   /// `stage` is theirs; `nil` when all of them are finite.
   ///
   /// - Throws: what reading throws.
@@ -33,13 +46,13 @@ struct NotFiniteTensor {
     }
     let source = member.reader.source
     var seen: Set<String> = []
-    for name in ids.flatMap({ member.tensors(of: $0) }) where seen.insert(name).inserted {
+    for (id, name) in ids.flatMap({ id in member.tensors(of: id).map { (id, $0) } })
+    where seen.insert(name).inserted {
       guard let number = source.tensors.firstIndex(where: { $0.name.string == name }),
         let statistics = try TensorStatistics(of: number, member.reader),
         statistics.nan + statistics.inf > 0
       else { continue }
-      self.name = name
-      count = statistics.nan + statistics.inf
+      self.init(piece: id, name: name, count: statistics.nan + statistics.inf)
       return
     }
     return nil

@@ -12,6 +12,9 @@ struct PlannedValues {
   let side: Side
   /// Pieces of B that are the plan's values rounded to their type.
   let rounded: Set<PieceID>
+  /// Pieces of B that hold A's numbers in another place or shape (repeated heads), bit for bit or cast to
+  /// their type.
+  let moved: Set<PieceID>
   /// Pieces of B that are neither the plan's values nor these rounded.
   let differing: Set<PieceID>
 
@@ -50,11 +53,18 @@ struct PlannedValues {
     }
     guard kinds(model.spec) == kinds(b.model.spec) else { return nil }
     var rounded: Set<PieceID> = []
+    var moved: Set<PieceID> = []
     var differing: Set<PieceID> = []
     for (id, value) in model.pieces where !value.isNew {
       guard let found = b.model.pieces[id] else { continue }
       if value.isMove {
-        if unexplained.contains(id) { differing.insert(id) }
+        guard unexplained.contains(id) else { continue }
+        // What the plan leaves as it is was compared with A's own.
+        if a.model.pieces[id] != value, try Self.isCast(found, b.reader, of: value, a.reader) {
+          moved.insert(id)
+        } else {
+          differing.insert(id)
+        }
       } else if let unit = Self.roundoff(found.dtype),
         try Self.isRounding(found, b.reader, of: value, a.reader, unit)
       {
@@ -65,15 +75,47 @@ struct PlannedValues {
     }
     differing.formUnion(
       unexplained.filter { model.pieces[$0] == nil && b.model.pieces[$0] != nil })
-    guard !rounded.isEmpty else { return nil }
+    guard !rounded.isEmpty || !moved.isEmpty else { return nil }
     model.hasExactConstants = true
     side = Side(spec: model.spec, weights: model)
     self.rounded = rounded
+    self.moved = moved
     self.differing = differing
   }
 
+  /// Whether the bytes are those of the other's numbers in this type, all finite ones staying so.
+  private static func isCast(
+    _ found: PieceValue, _ foundReader: PieceReader, of planned: PieceValue,
+    _ plannedReader: PieceReader
+  ) throws(Diagnostic) -> Bool {
+    let (from, to) = (planned.dtype, found.dtype)
+    guard found.shape == planned.shape, found.isMove, from == to || from.isFloat && to.isFloat
+    else {
+      return false
+    }
+    let rowBytes = found.shape.rowElements * to.bitWidth / 8
+    let step = max(1, 2_097_152 / max(rowBytes, 1))
+    var row = 0
+    while row < found.shape.rows {
+      let rows = row..<min(row + step, found.shape.rows)
+      row = rows.upperBound
+      let own = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: rows.count * rowBytes, alignment: 16)
+      let cast = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: rows.count * rowBytes, alignment: 16)
+      defer {
+        own.deallocate()
+        cast.deallocate()
+      }
+      try foundReader.read(found, rows: rows, as: to, into: own)
+      let counts = try plannedReader.read(planned, rows: rows, as: to, into: cast)
+      guard counts.overflows == 0, own.elementsEqual(cast) else { return false }
+    }
+    return true
+  }
+
   /// Half the spacing of a type, relative to the number.
-  private static func roundoff(_ dtype: DType) -> Double? {
+  static func roundoff(_ dtype: DType) -> Double? {
     switch dtype {
     case .bf16: 0x1p-8
     case .f16: 0x1p-11
@@ -112,12 +154,13 @@ struct PlannedValues {
     return true
   }
 
-  /// What the user is told.
+  /// What the user is told; nothing where no value was computed.
   ///
   /// - Parameters:
   ///   - side: the one that holds the rounded values.
   ///   - other: what the other is called.
-  func note(_ side: AlignedPair.Member, of other: String) -> Diagnostic {
+  func note(_ side: AlignedPair.Member, of other: String) -> Diagnostic? {
+    guard !rounded.isEmpty else { return nil }
     let types = Set(rounded.compactMap { side.model.pieces[$0]?.dtype.rawValue }).sorted()
     return Diagnostic(
       .note, code: "parity.rewritten", subject: side.path,

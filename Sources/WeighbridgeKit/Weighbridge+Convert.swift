@@ -133,14 +133,18 @@ extension Weighbridge {
   /// only when the layout changes: otherwise the config goes along as it is.
   private func usable(_ loaded: LoadedCheckpoint, _ targets: [Layout]) throws -> BoundModel {
     let errors = loaded.problems.filter { $0.severity == .error }
-    guard var bound = loaded.bound else { throw Problems(errors) }
+    // What the reader passed over may be what is missing.
+    let passed = loaded.problems.filter {
+      $0.severity == .warning && $0.code.hasSuffix(".passed-over")
+    }
+    guard var bound = loaded.bound else { throw Problems(errors + passed) }
     if errors.isEmpty { return bound }
     // Its tensors are not those of a layout: they cannot even be copied with confidence.
     if bound.isOfOtherModel {
       if errors.allSatisfy({ $0.code == "config.unsupported" || $0.code == "config.unknown-key" }) {
         throw Refusal(layout: targets[0], problems: errors)
       }
-      throw Problems(errors)
+      throw Problems(errors + passed)
     }
     let harmless = ["config.unknown-key", "config.unsupported"]
     guard targets.contains(where: { $0.name == bound.layout.name }),
@@ -155,7 +159,7 @@ extension Weighbridge {
       }) {
         throw Refusal(layout: targets[0], problems: errors)
       }
-      throw Problems(errors)
+      throw Problems(errors + passed)
     }
     bound.problems = bound.problems.map {
       var problem = $0
@@ -196,6 +200,14 @@ extension Weighbridge {
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
     problems = unique
     if dryRun {
+      let manifest = try manifest(request, loaded, plan, container, &problems)
+      let all = self.names(request, loaded, plan, manifest, name, container)
+      do throws(Diagnostic) {
+        try OutputDirectory.foresee(
+          destination: request.destination, sources: sources(request, loaded),
+          force: request.force, names: all
+        ) { written(in: $0, besides: all) }
+      } catch { throw explain(error, request, plan) }
       let weights = container == .dcp ? DCPWriter.names(ranks: request.ranks) : [name]
       let names = weights + (plan.to.files.config == name ? [] : [plan.to.files.config])
       return ConversionResult(
@@ -267,8 +279,9 @@ extension Weighbridge {
       for file in loaded.source.files { try file.checkUnchanged() }
       if let digests { try writeManifest(plan, digests, written, in: directory.path) }
       if request.verifies {
-        try verify(
+        let found = try verify(
           written: directory.path, plan: plan, against: loaded, castsAll: request.castsAll)
+        if !problems.contains(where: { $0.code == "convert.not-finite" }) { problems += found }
       }
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }

@@ -91,7 +91,7 @@ extension Weighbridge {
   /// - Throws: `Problems` for a checkpoint that cannot be used; `diff.stacks` for two models that
   ///   have nothing to compare.
   public func diff(_ a: CheckpointInput, _ b: CheckpointInput) throws -> CheckpointDiff {
-    let pair = try AlignedPair(load(a), load(b), vocabulary)
+    let pair = try AlignedPair(load(a), loadSecond(b), vocabulary)
     var pieces: [CheckpointDiff.Piece] = []
     let meter = Meter(total: pair.a.model.byteCount, progress)
     for (id, status) in try pair.statuses(meter) {

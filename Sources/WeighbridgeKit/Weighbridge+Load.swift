@@ -29,6 +29,40 @@ extension Weighbridge {
     } catch { throw Problems([error]) }
   }
 
+  /// Opens the second of two checkpoints: what is advised names its own options, `--key-b` and
+  /// `--config-b`.
+  ///
+  /// - Throws: as `load`.
+  func loadSecond(_ input: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
+    do throws(Problems) {
+      var loaded = try load(input)
+      loaded.problems = loaded.problems.map { Self.advisedForSecond($0) }
+      return loaded
+    } catch { throw Problems(error.diagnostics.map { Self.advisedForSecond($0) }) }
+  }
+
+  private static func advisedForSecond(_ problem: Diagnostic) -> Diagnostic {
+    func own(_ text: String) -> String {
+      // No preset is given for B.
+      var text = text
+      if let start = text.firstRange(of: ", or name one of microsoft/Samba's with --preset") {
+        text.removeSubrange(start.lowerBound...)
+      }
+      for option in ["--key", "--config"] {
+        text = text.split(separator: option, omittingEmptySubsequences: false)
+          .enumerated().map { number, part in
+            number == 0 || part.hasPrefix("-") ? String(part) : "-b" + part
+          }.joined(separator: option)
+      }
+      return text
+    }
+    var problem = problem
+    problem.message = own(problem.message)
+    problem.notes = problem.notes.map { own($0) }
+    problem.help = problem.help.map { own($0) }
+    return problem
+  }
+
   private func match(
     _ input: CheckpointInput, _ location: CheckpointLocation, _ source: any TensorSource,
     _ config: JSONObject?
@@ -94,8 +128,26 @@ extension Weighbridge {
       return loaded
     }
     loaded.bound = bound
-    loaded.problems += renamed(bound) + bound.problems
+    loaded.problems += renamed(bound) + bound.problems.map { explained($0, source.others) }
     return loaded
+  }
+
+  /// A missing tensor in whose place something else stands.
+  private func explained(_ problem: Diagnostic, _ others: [String: String]) -> Diagnostic {
+    guard problem.code == "layout.missing-tensor", !others.isEmpty,
+      let (name, kind) = others.first(where: {
+        $0.key == problem.subject || $0.key.hasSuffix("." + problem.subject)
+          || $0.key.contains(".") && problem.subject.hasSuffix("." + $0.key)
+      })
+    else { return problem }
+    var problem = problem
+    problem.message = "is no tensor in the checkpoint, but \(kind)"
+    problem.notes.append("the entry is \(name)")
+    problem.help =
+      kind == "a numpy array"
+      ? "turn it into a tensor with `torch.from_numpy` and save the checkpoint again"
+      : "turn it into a tensor with `torch.tensor(…)` and save the checkpoint again"
+    return problem
   }
 
   /// What was taken off the names, or put in front of them.

@@ -98,6 +98,7 @@ extension Weighbridge {
         divergence.stage, after: number > 0 ? report.stages[number - 1].name : nil, member)
       report.firstDivergence = divergence
     }
+    problems += notFiniteWeights([("A", member)], [try member.tensorsNotFinite()], report)
     problems += beyondFloat32(report, member)
     var generation: (a: [Int], b: [Int])?
     if request.generate > 0, report.stages.allSatisfy(\.isFinite) {
@@ -123,7 +124,7 @@ extension Weighbridge {
   public func parity(
     _ a: CheckpointInput, _ b: CheckpointInput, tokens: TokenInput, _ request: ParityRequest
   ) throws -> ParityResult {
-    try parity(load(a), load(b), tokens: tokens, request)
+    try parity(load(a), loadSecond(b), tokens: tokens, request)
   }
 
   func parity(
@@ -175,8 +176,10 @@ extension Weighbridge {
         weights: OverlayWeights(
           OverlayWeights(planned.side.weights, with: sideA.weights, exchanged: own),
           with: sideB.weights, exchanged: weights.deliberate.union(weights.tables)))
-      weights.differing = planned.differing
-      pair.problems.append(planned.note(pair.a, of: "B"))
+      // Their place is the plan's; digits that A lost are A's own.
+      weights.differing = planned.differing.union(
+        planned.moved.filter { pair.a.model.pieces[$0]?.dtype != pair.b.model.pieces[$0]?.dtype })
+      pair.problems += [planned.note(pair.a, of: "B")].compactMap { $0 }
     } else if let planned = forward {
       func withTables(_ side: Side) -> Side {
         Side(
@@ -189,14 +192,14 @@ extension Weighbridge {
         commonRows: rows)
       let report = try exact.run(Double.self)
       if report.passes {
-        weights.deliberate.formUnion(planned.rounded)
+        weights.deliberate.formUnion(planned.rounded.union(planned.moved))
         weights.differing = planned.differing
         reference = Side(
           spec: planned.side.spec,
           weights: OverlayWeights(
             planned.side.weights, with: sideB.weights,
             exchanged: weights.deliberate.union(weights.tables)))
-        pair.problems.append(planned.note(pair.b, of: "A"))
+        pair.problems += [planned.note(pair.b, of: "A")].compactMap { $0 }
       }
     }
     tolerance.isTight = request.precision == .float64
@@ -236,6 +239,9 @@ extension Weighbridge {
           message: "the embedding of token \(row) differs, which these tokens do not use",
           notes: ["\(stage.name) tells the difference of the whole embedding"]))
     }
+    if weights.differing.contains(PieceID(nil, "embed.weight")), report.stages[0].ok {
+      pair.problems += try paddingRows(lockstep, pair, rows)
+    }
     if let stage = report.stages.first(where: { !$0.ok }), stage.isFinite {
       report.firstDivergence = try divergence(stage.name, lockstep, pair, weights, attributes)
     }
@@ -243,6 +249,13 @@ extension Weighbridge {
       report.firstDivergence = report.firstDivergence ?? found.divergence
       pair.problems.append(found.problem)
     }
+    pair.problems += notFiniteWeights(
+      [("A", pair.a), ("B", pair.b)],
+      [
+        weights.notFinite.filter { $0.a > 0 }.map { pair.a.notFinite($0.id, $0.a) },
+        weights.notFinite.filter { $0.b > 0 }.map { pair.b.notFinite($0.id, $0.b) },
+      ], report)
+    if !report.passes { pair.problems += try explained(pair, weights) }
     pair.problems += beyondFloat32(report, pair.a)
     if let beyond { pair.problems.append(told(beyond, pair, request)) }
     var generation: (a: [Int], b: [Int])?
@@ -256,16 +269,26 @@ extension Weighbridge {
       let names = weights.differing.sorted().flatMap { pair.b.tensors(of: $0) }
       let note = "in \(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " …" : "")"
       let count = weights.differing.count
-      if report.passes {
+      let hasOtherValues = weights.pieces.contains {
+        guard weights.differing.contains($0.id) else { return false }
+        if case .differs = $0.status { return true }
+        return false
+      }
+      let way = hasOtherValues ? "hold other values" : "are differently stored"
+      let told =
+        count == 1
+        ? "1 piece \(hasOtherValues ? "holds other values" : "is differently stored"), and computes"
+        : "\(count) pieces \(way), and compute"
+      if report.passes, !pair.problems.contains(where: { $0.severity == .error }) {
         pair.problems.append(
           Diagnostic(
             isMeasured ? .note : .warning, code: "parity.weights-differ", subject: pair.b.path,
             message: isMeasured
-              ? "\(count) pieces are differently stored, and compute the same to float64's last digits"
+              ? "\(told) the same on these tokens to float64's last digits"
               : "\(count) pieces differ, though no stage is beyond the bounds that were given",
             notes: [note],
             help: isMeasured ? nil : "without --atol and --rtol the bounds are measured"))
-      } else if isMeasured, precision == .float64,
+      } else if !report.passes, isMeasured, precision == .float64,
         report.stages.allSatisfy({ $0.maxAbs <= tolerance.looseBound($0) })
       {
         pair.problems.append(
@@ -304,6 +327,111 @@ extension Weighbridge {
         "\(rows), which \(other) does not have, were not compared: \(beyond.used) of \(beyond.rows.count) are not zero",
       notes: ["the first is row \(first.row) of \(first.tensor)"],
       help: "only models with one vocabulary, padding aside, compute the same")
+  }
+
+  /// What is said of tensors with NaN or infinity, beside what was found in the stages: also where no
+  /// token reaches them.
+  private func notFiniteWeights(
+    _ sides: [(name: String, member: AlignedPair.Member)], _ found: [[NotFiniteTensor]],
+    _ report: ParityReport
+  ) -> [Diagnostic] {
+    var notes: [String] = []
+    var first: String?
+    let told = report.firstDivergence.flatMap { $0.isNotFinite ? $0.suspects : nil } ?? []
+    for (side, tensors) in zip(sides, found) {
+      let own = tensors.filter { !told.contains($0.name) }
+      first = first ?? own.first?.name
+      notes += own.prefix(6).map { "\(side.name)'s tensor \($0.words)" }
+      if own.count > 6 { notes.append("and \(own.count - 6) tensors more of \(side.name)") }
+    }
+    guard let first else { return [] }
+    let isReached = report.stages.contains { !$0.isFinite }
+    return [
+      Diagnostic(
+        .warning, code: "parity.not-finite-weights", subject: first,
+        message: isReached
+          ? "it is not the only tensor that holds NaN or infinity"
+          : "holds NaN or infinity, which these tokens do not reach",
+        notes: notes, help: "no model computes with them; inspect --stats counts them")
+    ]
+  }
+
+  /// Why weights differ that a cast would explain, had it been one that is expected.
+  private func explained(
+    _ pair: AlignedPair, _ weights: WeightComparison
+  ) throws -> [Diagnostic] {
+    func listed(_ names: [String]) -> String {
+      "\(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " and \(names.count - 6) more" : "")"
+    }
+    func types(_ list: [(id: PieceID, type: DType)]) -> String {
+      Set(list.map(\.type.rawValue)).sorted().joined(separator: " and ")
+    }
+    var problems: [Diagnostic] = []
+    let down = weights.castDown.filter { weights.differing.contains($0.id) }
+    if !down.isEmpty {
+      problems.append(
+        Diagnostic(
+          code: "parity.cast-down", subject: pair.b.path,
+          message:
+            "\(down.count) pieces that should stay float32 (A_log, D, dt biases) are A's rounded to \(types(down)), which is judged as a fault",
+          notes: ["in \(listed(down.flatMap { pair.b.tensors(of: $0.id) }))"],
+          help: "convert without --cast-all"))
+    }
+    let reversed = try pair.reversedCasts(weights.differing)
+    if !reversed.isEmpty {
+      problems.append(
+        Diagnostic(
+          code: "parity.reversed", subject: pair.a.path,
+          message:
+            "A is B rounded to \(types(reversed)) in \(reversed.count) pieces: B holds digits that A has lost",
+          notes: ["in \(listed(reversed.flatMap { pair.a.tensors(of: $0.id) }))"],
+          help: "give the original first: parity B A judges A as a cast of B"))
+    }
+    return problems
+  }
+
+  /// Rows of the embedding behind the words, which no token has, where they differ: they are compared
+  /// as weights.
+  private func paddingRows(
+    _ lockstep: Lockstep, _ pair: AlignedPair, _ rows: Int
+  ) throws -> [Diagnostic] {
+    let id = PieceID(nil, "embed.weight")
+    let words = [pair.a, pair.b].compactMap { $0.model.spec["vocab_size"].int }.filter { $0 > 0 }
+    let (x, y) = (lockstep.reference.weights, lockstep.other.weights)
+    guard let first = words.min(), first < rows, let left = x.info(id), let right = y.info(id),
+      left.shape.rowElements == right.shape.rowElements
+    else { return [] }
+    // The reference may hold values that a conversion computes, unrounded.
+    let unit =
+      left.dtype.bitWidth > right.dtype.bitWidth ? PlannedValues.roundoff(right.dtype) ?? 0 : 0
+    let width = left.shape.rowElements
+    let step = max(1, 262_144 / max(width, 1))
+    var differing: [Int] = []
+    var row = first
+    while row < min(rows, left.shape.rows, right.shape.rows) {
+      let block = row..<min(row + step, rows, left.shape.rows, right.shape.rows)
+      let p = try x.doubles(id, rows: block)
+      let q = try y.doubles(id, rows: block)
+      for r in block {
+        let own = (r - row) * width..<(r - row + 1) * width
+        if own.contains(where: {
+          p[$0] != q[$0] && !(p[$0].isNaN && q[$0].isNaN)
+            && !(abs(p[$0] - q[$0]) <= unit * abs(p[$0]))
+        }) {
+          differing.append(r)
+        }
+      }
+      row = block.upperBound
+    }
+    guard let found = differing.first else { return [] }
+    let count = differing.count
+    return [
+      Diagnostic(
+        code: "parity.padding-rows-differ", subject: pair.b.holders(of: id).first ?? id.description,
+        message:
+          "row \(found)\(count > 1 ? " and \(count - 1) more" : "") behind the \(first) words of the vocabulary differ\(count > 1 ? "" : "s"), which no token uses",
+        help: "what computes the same with these tokens is not the same checkpoint")
+    ]
   }
 
   /// The embedding of the whole vocabulary, where it is out of bounds though that of the tokens is
@@ -510,12 +638,18 @@ struct WeightComparison {
   var tables: Set<PieceID> = []
   /// Pieces that differ otherwise.
   var differing: Set<PieceID> = []
+  /// Of these, pieces that should stay float32 and are A's rounded to a narrower type.
+  var castDown: [(id: PieceID, type: DType)] = []
+  /// Pieces with NaN or infinity, and how many values of A and of B are.
+  var notFinite: [(id: PieceID, a: Int, b: Int)] = []
 
   /// - Parameter castsAll: whether what should stay float32 was cast on purpose.
   init(
     _ pair: AlignedPair, _ vocabulary: Vocabulary, _ meter: Meter? = nil, castsAll: Bool = false
   ) throws {
-    for (id, status) in try pair.statuses(meter) {
+    let statuses = try pair.statuses(meter)
+    notFinite = try pair.notFinite(statuses).filter { $0.a > 0 || $0.b > 0 }
+    for (id, status) in statuses {
       let piece = CheckpointDiff.Piece(
         id: id, tensorsA: pair.a.tensors(of: id), tensorsB: pair.b.tensors(of: id), status: status)
       all.append(piece)
@@ -542,6 +676,7 @@ struct WeightComparison {
       case .rounded where !keeps:
         deliberate.insert(id)
         continue
+      case .cast(_, let to), .rounded(let to): castDown.append((id, to))
       default: break
       }
       differing.insert(id)

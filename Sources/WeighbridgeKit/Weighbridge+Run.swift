@@ -57,20 +57,50 @@ extension Weighbridge {
     let ids = try tokens.tokens(for: member.model.spec)
     let weights = MeteredWeights(member.model, Meter(total: member.model.byteCount, progress))
     let options = ModelOptions(selfExtend: selfExtend)
-    if precision == .float64 {
-      try write(
+    let stage =
+      precision == .float64
+      ? try write(
         Model<Double>(spec: member.model.spec, weights: weights, options: options), ids, place, .f64
       )
-    } else {
-      try write(
+      : try write(
         Model<Float>(spec: member.model.spec, weights: weights, options: options), ids, place, .f32)
-    }
-    return loaded.problems.filter { $0.severity != .error }
+    return try loaded.problems.filter { $0.severity != .error }
+      + notFinite(from: stage, member, precision)
   }
 
+  /// What is said of a trace with NaN or infinity, or of a model that holds some which no token reached.
+  private func notFinite(
+    from stage: (name: String, count: Int)?, _ member: AlignedPair.Member, _ precision: Precision
+  ) throws -> [Diagnostic] {
+    var tensors = try member.tensorsNotFinite()
+    let help = "no model computes with them; inspect --stats counts them"
+    guard let stage else {
+      guard let first = tensors.first else { return [] }
+      return [
+        Diagnostic(
+          .warning, code: "trace.not-finite", subject: first.name,
+          message: "holds NaN or infinity, which these tokens do not reach",
+          notes: tensors.prefix(6).map(\.words), help: help)
+      ]
+    }
+    let here = member.model.spec.sublayers(before: stage.name)
+    let own = tensors.filter { $0.piece.sublayer.map { here.contains($0) } ?? here.isEmpty }
+    tensors.removeAll { tensor in own.contains { $0.piece == tensor.piece } }
+    let arise =
+      own.isEmpty
+      ? ["no tensor before it holds any: they arise as \(precision.rawValue) computes"] : []
+    return [
+      Diagnostic(
+        .warning, code: "trace.not-finite", subject: stage.name,
+        message: "\(stage.count) values are NaN or infinite, at this stage first",
+        notes: arise + (own + tensors).prefix(6).map(\.words), help: help)
+    ]
+  }
+
+  /// - Returns: the first stage with NaN or infinity, and how many of its values are.
   private func write<S: Real>(
     _ model: Model<S>, _ ids: [[Int]], _ target: TracePlace, _ dtype: DType
-  ) throws {
+  ) throws -> (name: String, count: Int)? {
     guard let length = ids.first?.count, ids.allSatisfy({ $0.count == length }) else {
       throw Diagnostic(
         code: "tokens.shape", subject: "tokens", message: "sequences should be of one length")
@@ -96,12 +126,17 @@ extension Weighbridge {
     do {
       let flat = ids.flatMap { $0 }.map { Int64($0) }
       try flat.withUnsafeBytes { try sink.write(0, at: 0, $0) }
+      var first: (name: String, count: Int)?
       try model.forward(tokens: ids) { stage, values in
         guard let number = place[stage.name] else { return }
-        try sink.write(number, at: 0, UnsafeRawBufferPointer(values))
+        let bytes = UnsafeRawBufferPointer(values)
+        let odd = dtype.countNotFinite(bytes)
+        if odd > 0, first == nil { first = (stage.name, odd) }
+        try sink.write(number, at: 0, bytes)
       }
       try sink.finish(sync: true)
       try target.commit()
+      return first
     } catch {
       target.discard()
       throw error

@@ -2,13 +2,17 @@ public import Conversion
 import Hub
 import Layouts
 import Parity
-import Tensors
+public import Tensors
 
 extension Weighbridge {
   /// Reads back what was written and runs it beside its source.
   ///
+  /// - Returns: tensors that hold NaN or infinity, which no token reached.
   /// - Throws: `Refusal` when the two do not compute the same; what reading throws.
-  public func verify(written path: String, against source: LoadedCheckpoint) throws {
+  @discardableResult
+  public func verify(
+    written path: String, against source: LoadedCheckpoint
+  ) throws -> [Diagnostic] {
     try verifyFunction(
       load(CheckpointInput(path: path, inertKeys: source.inertKeys)), against: source,
       ParityRequest())
@@ -22,12 +26,14 @@ extension Weighbridge {
   ///   - plan: what was carried out.
   ///   - source: the checkpoint that the plan was made for.
   ///   - castsAll: whether the plan casts what should stay float32.
+  /// - Returns: tensors that hold NaN or infinity, which no token reached.
   /// - Throws: `Refusal` with `verify.bytes` for each tensor that is not as the plan has it, or with
   ///   `verify.differs` when the two do not compute the same; what reading throws.
+  @discardableResult
   public func verify(
     written path: String, plan: ConversionPlan, against source: LoadedCheckpoint,
     castsAll: Bool = false
-  ) throws {
+  ) throws -> [Diagnostic] {
     let written = try load(CheckpointInput(path: path, inertKeys: source.inertKeys))
     let problems = try WrittenComparison(plan, from: source.source).problems(of: written.source)
     guard problems.isEmpty else { throw Refusal(layout: plan.to, problems: problems) }
@@ -35,15 +41,17 @@ extension Weighbridge {
     // Rows that were cut off on purpose are told by the plan.
     request.allowsLostRows = plan.exactness == .lossy
     request.castsAll = castsAll
-    try verifyFunction(written, against: source, request)
+    return try verifyFunction(written, against: source, request)
   }
 
   private func verifyFunction(
     _ written: LoadedCheckpoint, against source: LoadedCheckpoint, _ request: ParityRequest
-  ) throws {
+  ) throws -> [Diagnostic] {
     let result = try parity(
       source, written, tokens: .random(batch: 1, length: 24, seed: 0), request)
-    guard !result.passes, let layout = written.bound?.layout else { return }
+    guard !result.passes, let layout = written.bound?.layout else {
+      return result.problems.filter { $0.code == "parity.not-finite-weights" }
+    }
     let divergence = result.report.firstDivergence
     let errors = result.problems.filter { $0.severity == .error }
     throw Refusal(

@@ -20,6 +20,49 @@ struct TorchModelsTests {
   }
 
   @Test(
+    "tensors of the model's shapes that lie elsewhere are told, with a key where one reaches",
+    arguments: [
+      ("list", "ema.shadow_params", false), ("list-of-dicts", "emas[0].w", false),
+      ("deep-dict", "avg.a.b.c.d", true),
+      ("list-among-optimizers", "optimizer_states[0].ema", false),
+    ])
+  func hoards(file: String, place: String, isReached: Bool) throws {
+    let source = try odd("model-beside-a-" + file)
+    #expect(try source.floats("w") == Self.model)
+    let said = source.warnings.filter { $0.code == "checkpoint.other-model" }
+    #expect(said.map(\.severity) == [.warning])
+    let under = place.hasSuffix(".w") ? String(place.dropLast(2)) : place
+    #expect(said.first?.message.contains("1 further tensor of the same shapes lies under `\(under)`") == true)
+    #expect(said.first?.help?.hasPrefix("--key \(place) ") == isReached)
+    if isReached { #expect(try odd("model-beside-a-" + file, key: place).floats("w") == Self.other) }
+  }
+
+  @Test(
+    "where no key reaches the tensors, none is offered, and the way to save them is",
+    arguments: [
+      ("a-list-of-two", "[0]"), ("a-tuple", "[0]"), ("models-in-a-list", "[\"models\"][0]"),
+      ("numbers-as-keys", "[0]"),
+    ])
+  func unreached(name: String, way: String) throws {
+    let problem = try #require(failure("pytorch.no-state-dict__" + name))
+    #expect(problem.code == "pytorch.no-state-dict")
+    #expect(problem.help?.contains("--key") == false)
+    #expect(problem.help?.contains(".pt\")\(way), \"model.pt\")") == true, "\(problem)")
+  }
+
+  @Test("a program is called one before its code is called compressed")
+  func program() {
+    #expect(failure("pytorch.torchscript__deflated-code")?.code == "pytorch.torchscript")
+  }
+
+  @Test("entries that are no tensors are known by name, each with what it is")
+  func others() throws {
+    let source = try odd("entries-that-are-no-tensors")
+    #expect(source.others["version"] == "an int")
+    #expect(source.others["w"] == nil)
+  }
+
+  @Test(
     "the only dict of tensors is read, and a key that is not usual is said",
     arguments: [
       ("net", "net"), ("params", "params"), ("generator", "generator"), ("weights", "weights"),

@@ -30,6 +30,27 @@ struct DestinationCommandTests {
       ["convert", from, to, "--to", layout, "--no-fsync"] + more, in: home.path)
   }
 
+  @Test("a dry run refuses the destinations that the run refuses, and creates nothing")
+  func dry() throws {
+    copy(other, to: "there")
+    Files.write("x", to: home.file("file"))
+    try FileManager.default.createSymbolicLink(
+      atPath: home.file("lost"), withDestinationPath: home.file("nowhere"))
+    let before = Files.names(in: home.path)
+    for (to, word) in [
+      ("there", "exists already"), ("file", "is a file"), ("lost", "is a link that leads nowhere"),
+      ("file/in", "is no directory"), (source + "/in", "inside the source"),
+    ] {
+      let dry = try convert(source, to, "fla", "--dry-run")
+      #expect(dry.status == 2, "\(to)")
+      #expect(dry.error.contains(word), "\(to): \(dry.error)")
+      #expect(dry.error == (try convert(source, to, "fla")).error, "\(to)")
+    }
+    #expect(try convert(source, "there", "fla", "--dry-run", "--force").status == 0)
+    #expect(try convert(source, "new/deep", "fla", "--dry-run").status == 0)
+    #expect(Files.names(in: home.path) == before)
+  }
+
   @Test("--force into a run's directory keeps other checkpoints, configs and logs")
   func runDirectory() throws {
     copy(source, to: "out")

@@ -364,4 +364,45 @@ struct UsageTests {
       #expect(!run.output.contains("hdf5") && !run.output.contains("blas"), "\(run.output)")
     }
   #endif
+
+  @Test(
+    "output that nobody takes is a failure, and a reader that went away is none",
+    arguments: [
+      ["inspect", ExitTests.path("lit-samba/lit_gpt"), "--json"], ["layouts"], ["--help"],
+      ["diff", ExitTests.path("mamba-tied/hf"), ExitTests.path("mamba-tied/mamba_ssm")],
+      ["parity", ExitTests.path("mamba-tied/hf"), ExitTests.path("mamba-tied/mamba_ssm")],
+    ])
+  func lost(arguments: [String]) throws {
+    let quoted = ([BuiltTool.path] + arguments).map { "'\($0)'" }.joined(separator: " ")
+    func shell(_ redirection: String) throws -> ToolRun {
+      try BuiltTool.run(["-c", "\(quoted) \(redirection)"], tool: "/bin/sh")
+    }
+    for redirection in ["> /dev/full", ">&-"] {
+      let run = try shell(redirection)
+      #expect(run.status == 2, "\(redirection)")
+      #expect(
+        run.error.hasPrefix("error[io.write]: standard output: cannot be written: "),
+        "\(redirection): \(run.error)")
+    }
+    let told = try shell("| true")
+    #expect(told.status == 0)
+    #expect(told.error == "")
+  }
+
+  @Test("a conversion without standard output writes what it writes with one")
+  func closed() throws {
+    let directory = TemporaryDirectory()
+    let source = ExitTests.path("mamba-tied/hf")
+    let open = try BuiltTool.run("convert", source, directory.file("a"), "--to", "mamba_ssm")
+    #expect(open.status == 0)
+    let quoted = [BuiltTool.path, "convert", source, directory.file("b"), "--to", "mamba_ssm"]
+      .map { "'\($0)'" }.joined(separator: " ")
+    let run = try BuiltTool.run(["-c", "\(quoted) >&- <&-"], tool: "/bin/sh")
+    #expect(run.status == 2)
+    #expect(Files.names(in: directory.file("a")) == Files.names(in: directory.file("b")))
+    for name in Files.names(in: directory.file("a")) {
+      #expect(
+        Files.read(directory.file("a") + "/" + name) == Files.read(directory.file("b") + "/" + name))
+    }
+  }
 }

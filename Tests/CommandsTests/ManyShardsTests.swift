@@ -1,3 +1,4 @@
+import Foundation
 import TestSupport
 import Tensors
 import Testing
@@ -69,5 +70,29 @@ struct ManyShardsTests {
     #expect(run.error.contains("ulimit -n"))
     #expect(run.error.split(separator: "\n").count < 6)
     #expect(!Files.exists(home.file("out")))
+  }
+
+  @Test(
+    "under a handful of descriptors a run ends with one message and leaves nothing, or succeeds",
+    arguments: [8, 12, 16, 18, 20, 24])
+  func handful(limit: Int) throws {
+    let shards = home.file("shards")
+    let split = try BuiltTool.run(
+      "convert", ModelFixture.named("mamba-tied/hf").path, shards, "--to", "hf",
+      "--max-shard-size", "1", "--no-fsync")
+    #expect(split.status == 0)
+    let before = Files.names(in: home.path)
+    let run = try limited(
+      "ulimit -n \(limit)", "convert", shards, home.file("out"), "--to", "hf", "--no-fsync")
+    let left = Files.names(in: home.path).filter { !before.contains($0) }
+    if run.status == 0 {
+      #expect(limit > 12)
+      #expect(left == ["out"])
+    } else {
+      #expect(run.status == 2, "\(run.error)")
+      #expect(run.error.hasPrefix("error[io.descriptors]: "), "\(run.error)")
+      #expect(run.error.components(separatedBy: "error[").count == 2)
+      #expect(left == [])
+    }
   }
 }

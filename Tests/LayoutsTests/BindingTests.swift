@@ -177,7 +177,7 @@ struct BindingTests {
     let bound = try TinyLayout.bound(
       ["width": 4],
       [
-        "emb": [10, 5], "last": [4], "head": [10, 4], "blocks.0.w1": [12, 4], "stray": [1],
+        "emb": [10, 5], "last": [4], "head": [10, 4], "blocks.0.w1": [12, 4], "stray": [2],
         "blocks.1.w2": [4, 6], "blocks.0.w2.cache": [2],
       ])
     #expect(!bound.isSound)
@@ -354,5 +354,49 @@ struct BindingTests {
     let bound = layout.bind(inventory, config: ["width": 4], vocabulary: .standard)
     #expect(bound.problems == [])
     #expect(bound.pieces[PieceID(nil, "embed.weight")]?.dtype == .bf16)
+  }
+
+  @Test("counters, an optimizer's tensors and second names are passed over; what may scale is not")
+  func passedOver() throws {
+    let sound = Self.shapes.map { ($0.key, $0.value) }
+    func bound(_ more: [(String, DType, [Int], Int?)]) throws -> BoundModel {
+      var infos = sound.enumerated().map { number, one in
+        TensorInfo(
+          name: TensorName(one.0), dtype: .f32, shape: Shape(one.1),
+          byteCount: Shape(one.1).byteCount(of: .f32)!, file: "made-up",
+          extent: TensorInfo.Extent(file: 0, offset: 1000 * (number + 1)))
+      }
+      for (name, dtype, dims, like) in more {
+        infos.append(
+          TensorInfo(
+            name: TensorName(name), dtype: dtype, shape: Shape(dims),
+            byteCount: Shape(dims).byteCount(of: dtype)!, file: "made-up",
+            extent: like.map { TensorInfo.Extent(file: 0, offset: 1000 * ($0 + 1)) }))
+      }
+      let inventory = try Inventory(
+        infos: infos, values: { _ in nil }, sameBytes: { _, _ in false })
+      return try TinyLayout.parsed().bind(
+        inventory, config: ["width": 4], vocabulary: .standard)
+    }
+    let harmless = try bound([
+      ("n_averaged", .i64, [], nil), ("blocks.0.num_batches_tracked", .i64, [], nil),
+      ("flag", .bool, [1], nil), ("lr", .f64, [], nil), ("decay", .f32, [], nil),
+      ("optimizer_state.exp_avg.0", .f32, [3], nil), ("alias", .f32, sound[0].1, 0),
+    ])
+    #expect(harmless.isSound, "\(harmless.problems)")
+    let said = harmless.problems.filter { $0.code == "layout.passed-over" }
+    #expect(said.count == 1)
+    #expect(said.first?.severity == .warning)
+    #expect(said.first?.message.contains("and 6 more") == true)
+    #expect(said.first?.message.contains("alias (a second name of \(sound[0].0))") == true)
+    for stray: (String, DType, [Int], Int?) in [
+      ("blocks.0.gate", .f32, [1], nil), ("blocks.0.scale", .f32, [], nil),
+      ("table", .i64, [4], nil), ("blocks.7.w2", .f32, [4, 6], nil),
+      ("blocks.7.ln.weight", .i64, [1], nil),
+    ] {
+      let bad = try bound([stray])
+      #expect(!bad.isSound, "\(stray)")
+      #expect(!bad.problems.contains { $0.code == "layout.passed-over" }, "\(stray)")
+    }
   }
 }

@@ -64,7 +64,9 @@ struct DecisionTests {
     #expect(result.passes)
     #expect(result.differing.count == 3)
     let note = try #require(result.problems.first { $0.code == "parity.weights-differ" })
-    #expect(note.severity == .note && note.message.hasPrefix("3 pieces are differently stored"))
+    #expect(
+      note.severity == .note
+        && note.message.hasPrefix("3 pieces hold other values, and compute the same"))
   }
 
   @Test("a cast has the narrower type: float32 that only rounds to the other's bfloat16 is no cast")

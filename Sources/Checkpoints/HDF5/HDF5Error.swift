@@ -48,6 +48,13 @@ extension HDF5Failure {
   /// The diagnostic `hdf5.<code>`, with libhdf5's innermost reason, the rest as notes.
   func diagnostic(_ file: String, path: String? = nil, code: String = "corrupt") -> Diagnostic {
     let reason = stack.last ?? "no reason given"
+    if code == "corrupt", reason.contains("bad version number for layout message") {
+      return .hdf5(
+        "version", file, path: path,
+        "is written in a newer HDF5 form than the libhdf5 here (\(HDF5Library.version)) reads",
+        notes: ["libhdf5: \(reason)"],
+        help: "write it with `h5py.File(path, \"w\", libver=\"earliest\")`, or take a newer libhdf5")
+    }
     return .hdf5(
       code, file, path: path, "libhdf5 could not \(attempt): \(reason)",
       notes: stack.dropLast().suffix(6).map { "libhdf5: \($0)" },

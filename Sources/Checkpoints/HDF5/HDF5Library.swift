@@ -51,6 +51,15 @@ enum HDF5Library {
         + "weighbridge on this machine")
   }
 
+  /// The version of the library that is loaded, `1.10.8`.
+  static var version: String {
+    var found: (UInt32, UInt32, UInt32) = (0, 0, 0)
+    _ = withUnsafeMutablePointer(to: &found) {
+      $0.withMemoryRebound(to: UInt32.self, capacity: 3) { chdf5_load($0) }
+    }
+    return "\(found.0).\(found.1).\(found.2)"
+  }
+
   /// Runs `body` alone, with the library started and its printing off.
   static func run<R, E: Error>(_ body: (HDF5Session) throws(E) -> R) throws(E) -> R {
     lock.acquire()

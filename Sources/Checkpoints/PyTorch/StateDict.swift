@@ -48,6 +48,9 @@ struct StateDict {
     if resolved == nil, let whole = wholeObject(in: graph, decoder, where: ModelRole.isAverage) {
       state.notes.append(whole.leftOut(beside: choice.candidate, subject))
     }
+    if resolved == nil {
+      state.notes += copies(in: graph, decoder, search, beside: choice.candidate, state, subject)
+    }
     if let key { state.keyRest = resolved == nil ? key : resolved?.rest }
     state.models = search.candidates(under: graph.root).map(\.key).filter { !$0.isEmpty }
     return state
@@ -76,6 +79,33 @@ struct StateDict {
     }
     try problems.check()
     self.entries = entries
+  }
+
+  /// What else holds tensors of the model's shapes, and is no dict among those that were looked at: a
+  /// list of an average's tensors, a dict behind many keys or in a list.
+  private static func copies(
+    in graph: PickleGraph, _ decoder: TensorDecoder, _ search: StateDictSearch,
+    beside read: StateDictSearch.Candidate, _ state: StateDict, _ subject: String
+  ) -> [Diagnostic] {
+    let tensors = state.entries.map(\.value).filter { decoder.kind($0) == .tensor }
+    let known = search.candidates(under: graph.root).filter { $0.ref != graph.root }.map(\.ref)
+    let hoards = TensorHoards(graph: graph, decoder: decoder).copies(
+      of: tensors, passing: Set(known + [read.ref])
+    ).filter { $0.ref != graph.root }
+    return hoards.prefix(4).map { hoard in
+      let isReached = hoard.isNamed && search.resolve(hoard.path)?.ref == hoard.ref
+      let count = hoard.tensors.count
+      let shown = String(quoted(hoard.path).dropFirst().dropLast())
+      return Diagnostic(
+        .warning, code: "checkpoint.other-model", subject: subject,
+        message: "\(read.shown) is read; \(count) further \(count == 1 ? "tensor" : "tensors") of the "
+          + "same shapes \(count == 1 ? "lies" : "lie") under `\(shown)` and "
+          + "\(count == 1 ? "is" : "are") left",
+        help: isReached
+          ? "--key \(hoard.path) reads them"
+          : "if they are the weights that you want, such as an average, save them alone, as a dict "
+            + "of names and tensors")
+    }
   }
 
   // MARK: Why there is none
@@ -127,13 +157,26 @@ struct StateDict {
         help: "turn each into a tensor with `torch.from_numpy` and save them again, or write them"
           + " with `safetensors.numpy.save_file`")
     }
+    let hoards = TensorHoards(graph: graph, decoder: decoder).find()
+      .filter { $0.path.contains("[") }
+    for hoard in hoards.prefix(4) {
+      let place = hoard.path.isEmpty ? "it" : "`\(String(quoted(hoard.path).dropFirst().dropLast()))`"
+      notes.append(
+        "\(place) holds \(hoard.tensors.count) tensors\(hoard.isNamed ? "" : " without names")")
+    }
+    let resave = "save `model.state_dict()`, bare or under `model`, with `torch.save`"
+    guard let way = hoards.first(where: \.isNamed)?.python else {
+      return .pytorch(
+        "no-state-dict", subject,
+        "holds \(graph.kind(graph.root)) in which no model's tensors are found",
+        notes: notes, help: resave)
+    }
     return .pytorch(
       "no-state-dict", subject,
-      "holds \(graph.kind(graph.root)) in which no model's tensors are found",
+      "holds \(graph.kind(graph.root)) whose tensors lie in lists or behind numbers, where no key "
+        + "reaches",
       notes: notes,
-      help:
-        "save `model.state_dict()`, bare or under `model`, with `torch.save`; --key reads a dict"
-        + " of tensors by its key")
+      help: "save the dict alone: `torch.save(torch.load(\(quoted(subject)))\(way), \"model.pt\")`")
   }
 
   /// An object of a class that holds weights, where a state dict belongs.

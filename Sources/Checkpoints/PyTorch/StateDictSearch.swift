@@ -38,7 +38,7 @@ struct StateDictSearch {
   private static let depthLimit = 4
   private static let candidateLimit = 64
   /// What optimizers keep for each parameter.
-  private static let optimizerNames: Set<String> = [
+  static let optimizerNames: Set<String> = [
     "exp_avg", "exp_avg_sq", "exp_inf", "max_exp_avg_sq", "momentum_buffer", "prev", "square_avg",
     "grad_avg", "acc_delta", "sum", "step", "step_size", "fp32_param",
   ]

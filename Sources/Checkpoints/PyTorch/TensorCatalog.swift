@@ -5,6 +5,8 @@ struct TensorCatalog {
   private(set) var tensors: [TensorInfo] = []
   private(set) var views: [StridedView] = []
   private(set) var warnings: [Diagnostic] = []
+  /// What stands among the tensors and is none, each with what it is.
+  private(set) var others: [String: String] = [:]
 
   /// Decodes each entry of `state`.
   ///
@@ -41,7 +43,10 @@ struct TensorCatalog {
       // What get_extra_state() returns is a module's own business, never a parameter.
       let isExtraState = name == "_extra_state" || name.hasSuffix("._extra_state")
       if kind == .plain || isExtraState || kind == .opaque && isHarmless(value) {
-        if name != "_metadata" { passedOver.append(name) }
+        if name != "_metadata" {
+          passedOver.append(name)
+          others[name] = decoder.isArray(value) ? "a numpy array" : graph.kind(value)
+        }
         continue
       }
       do throws(Diagnostic) {

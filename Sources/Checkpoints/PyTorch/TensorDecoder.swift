@@ -90,6 +90,11 @@ struct TensorDecoder {
     return type.name != "ByteStorage"
   }
 
+  /// The extents of the tensor that `ref` rebuilds; `nil` where they are not plain.
+  func extents(_ ref: PickleRef) -> [Int]? {
+    rebuilt(ref).flatMap { $0.count > 2 ? ints($0[2]) : nil }
+  }
+
   /// The arguments of the plain rebuild behind parameters; `nil` for other kinds of tensors.
   private func rebuilt(_ ref: PickleRef) -> [PickleRef]? {
     var ref = ref

@@ -53,7 +53,16 @@ struct TorchArchive {
   /// - Throws: `pytorch.zip-*`, `pytorch.torchscript`, `pytorch.no-pickle`,
   ///   `pytorch.several-pickles`, `pytorch.pickle-size`, `pytorch.byte-order`, `io.*`.
   init(file: any StoredBytes) throws(Problems) {
-    directory = try ZipDirectory(file: file)
+    do throws(Problems) { directory = try ZipDirectory(file: file) } catch {
+      // A program's code is compressed, which is not what is wrong with it.
+      guard error.diagnostics.contains(where: { $0.code == "pytorch.zip-compressed" }),
+        let whole = try? ZipDirectory(file: file, allowsDeflate: true)
+      else { throw error }
+      do throws(Diagnostic) { _ = try Self.findPrefix(whole, file) } catch let cause {
+        throw cause.code == "pytorch.torchscript" ? Problems([cause]) : error
+      }
+      throw error
+    }
     do throws(Diagnostic) {
       prefix = try Self.findPrefix(directory, file)
       let entry = directory[name: prefix + "data.pkl"]!

@@ -25,6 +25,8 @@ public final class TorchReader: TensorSource {
   /// Other models in the file, entries of the state dict that are no tensors, and attachments that
   /// were cut.
   public let warnings: [Diagnostic]
+  /// Entries of the state dict that are no tensors, each with what it is.
+  public let others: [String: String]
   /// What is left of `key` for the tensors' names, when it names no dict of the file.
   package let keyRest: String?
   /// The keys of the file's dicts of tensors.
@@ -69,6 +71,7 @@ public final class TorchReader: TensorSource {
     directory = archive.directory
     tensors = catalog.tensors
     views = catalog.views
+    others = catalog.others
     self.attachments = attachments.json()
     keyRest = state.keyRest
     models = state.models

@@ -99,7 +99,8 @@ struct ProblemSummary {
     let room = most - 3
     for group in groups {
       var block = group.members.flatMap(Self.lines)
-      if group.members.isEmpty || block.count > mostOfOne {
+      // A few that are alike are one thing too, unless each is a line or two.
+      if group.members.isEmpty || block.count > mostOfOne || group.count > 1 && block.count > 4 {
         block = Self.lines(of: group.first)
         if block.count > mostOfOne - 1 {
           block = Array(block.prefix(mostOfOne - 2)) + ["  …"]

@@ -78,6 +78,20 @@ enum Standard {
   /// Lets nothing more be written: a process that is told to end has its last word elsewhere.
   static func silence() { isSilent.store(true, ordering: .sequentiallyConsistent) }
 
+  /// Why standard output did not take all that was written; 0 when it did, or when its reader went
+  /// away.
+  private static let failure = Atomic<Int32>(0)
+
+  /// What to say of output that was lost.
+  static var lost: Diagnostic? {
+    let reason = failure.load(ordering: .sequentiallyConsistent)
+    guard reason != 0 else { return nil }
+    errno = reason
+    return Diagnostic.system(
+      "io.write", "standard output", "cannot be written",
+      help: "the command itself ended; what it said there is lost or cut off")
+  }
+
   static func write(_ text: String, to descriptor: Int32, evenSilent: Bool = false) {
     guard evenSilent || !isSilent.load(ordering: .sequentiallyConsistent) else { return }
     var text = text
@@ -87,6 +101,9 @@ enum Standard {
         let count = put(descriptor, bytes.baseAddress! + done, bytes.count - done)
         if count < 0 {
           if errno == EINTR { continue }
+          if descriptor == STDOUT_FILENO, errno != EPIPE {
+            failure.store(errno, ordering: .sequentiallyConsistent)
+          }
           return
         }
         done += count
