@@ -398,7 +398,8 @@ private struct StrayRules {
     guard !kinds.contains(Self.kind(name)) else { return nil }
     let parts = name.split { $0 == "." || $0 == "/" }
     if let group = parts.dropLast().first(where: Self.isTrainers) { return "under \(group)" }
-    if let extent = info.extent, let other = extents[extent], inventory.infos[other].shape == info.shape,
+    if let extent = info.extent, let other = extents[extent],
+      inventory.infos[other].shape == info.shape,
       inventory.infos[other].dtype == info.dtype
     {
       return "a second name of \(inventory.infos[other].name.string)"

@@ -32,9 +32,13 @@ struct TorchModelsTests {
     let said = source.warnings.filter { $0.code == "checkpoint.other-model" }
     #expect(said.map(\.severity) == [.warning])
     let under = place.hasSuffix(".w") ? String(place.dropLast(2)) : place
-    #expect(said.first?.message.contains("1 further tensor of the same shapes lies under `\(under)`") == true)
+    #expect(
+      said.first?.message.contains("1 further tensor of the same shapes lies under `\(under)`")
+        == true)
     #expect(said.first?.help?.hasPrefix("--key \(place) ") == isReached)
-    if isReached { #expect(try odd("model-beside-a-" + file, key: place).floats("w") == Self.other) }
+    if isReached {
+      #expect(try odd("model-beside-a-" + file, key: place).floats("w") == Self.other)
+    }
   }
 
   @Test(

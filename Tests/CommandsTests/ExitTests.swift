@@ -402,7 +402,8 @@ struct UsageTests {
     #expect(Files.names(in: directory.file("a")) == Files.names(in: directory.file("b")))
     for name in Files.names(in: directory.file("a")) {
       #expect(
-        Files.read(directory.file("a") + "/" + name) == Files.read(directory.file("b") + "/" + name))
+        Files.read(directory.file("a") + "/" + name) == Files.read(directory.file("b") + "/" + name)
+      )
     }
   }
 }

@@ -53,7 +53,8 @@ extension HDF5Failure {
         "version", file, path: path,
         "is written in a newer HDF5 form than the libhdf5 here (\(HDF5Library.version)) reads",
         notes: ["libhdf5: \(reason)"],
-        help: "write it with `h5py.File(path, \"w\", libver=\"earliest\")`, or take a newer libhdf5")
+        help: "write it with `h5py.File(path, \"w\", libver=\"earliest\")`, or take a newer libhdf5"
+      )
     }
     return .hdf5(
       code, file, path: path, "libhdf5 could not \(attempt): \(reason)",

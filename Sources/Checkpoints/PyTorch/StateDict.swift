@@ -98,7 +98,8 @@ struct StateDict {
       let shown = String(quoted(hoard.path).dropFirst().dropLast())
       return Diagnostic(
         .warning, code: "checkpoint.other-model", subject: subject,
-        message: "\(read.shown) is read; \(count) further \(count == 1 ? "tensor" : "tensors") of the "
+        message:
+          "\(read.shown) is read; \(count) further \(count == 1 ? "tensor" : "tensors") of the "
           + "same shapes \(count == 1 ? "lies" : "lie") under `\(shown)` and "
           + "\(count == 1 ? "is" : "are") left",
         help: isReached
@@ -160,7 +161,8 @@ struct StateDict {
     let hoards = TensorHoards(graph: graph, decoder: decoder).find()
       .filter { $0.path.contains("[") }
     for hoard in hoards.prefix(4) {
-      let place = hoard.path.isEmpty ? "it" : "`\(String(quoted(hoard.path).dropFirst().dropLast()))`"
+      let place =
+        hoard.path.isEmpty ? "it" : "`\(String(quoted(hoard.path).dropFirst().dropLast()))`"
       notes.append(
         "\(place) holds \(hoard.tensors.count) tensors\(hoard.isNamed ? "" : " without names")")
     }

@@ -76,7 +76,8 @@ struct TensorHoards {
       if !tensors.isEmpty {
         found.append(
           Hoard(
-            ref: step.ref, path: step.path, python: step.python, tensors: tensors, isNamed: isNamed))
+            ref: step.ref, path: step.path, python: step.python, tensors: tensors, isNamed: isNamed)
+        )
       }
       queue += inside
     }
@@ -85,7 +86,8 @@ struct TensorHoards {
 
   /// What an optimizer keeps for each parameter has the parameters' shapes too.
   private static func isOthers(_ key: String) -> Bool {
-    ModelRole.isTrainersOwn(key) && !key.lowercased().contains("optim") || StateDictSearch.optimizerNames.contains(key) || key.hasPrefix("exp_avg")
+    ModelRole.isTrainersOwn(key) && !key.lowercased().contains("optim")
+      || StateDictSearch.optimizerNames.contains(key) || key.hasPrefix("exp_avg")
       || key.hasPrefix("grad") || key.hasPrefix("momentum")
   }
 
