@@ -30,7 +30,7 @@ public struct CheckpointLocation: Sendable, Hashable {
   /// The weights.
   public var weights: Weights
   /// The config files beside the weights, the likeliest first: `config.json`, `lit_config.json`,
-  /// `params.json`, `model_config.yaml`.
+  /// `archscale_config.json`, `params.json`, `model_config.yaml`.
   public var configs: [String]
   /// Tokenizer and generation files beside the weights, to be copied along.
   public var companions: [String]
@@ -83,7 +83,10 @@ public struct CheckpointLocation: Sendable, Hashable {
       notes.append(note)
     }
     let lit = FilePath.name(of: weights.path).hasPrefix("lit_")
-    let order = lit ? ["lit_config.json", "config.json"] : ["config.json", "lit_config.json"]
+    let order =
+      lit
+      ? ["lit_config.json", "config.json"]
+      : ["archscale_config.json", "config.json", "lit_config.json"]
     let here = directory
     let configNames = order + ["params.json", "model_config.yaml"]
     if case .sharded = weights {

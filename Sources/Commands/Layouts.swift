@@ -88,7 +88,7 @@ struct Layouts: Command {
     try output.result(
       [
         "layouts": .array(pages.map(document)),
-        "presets": .array(weighbridge.library.presets.keys.sorted().map { .string($0) }),
+        "presets": .array(weighbridge.library.presetNames.map { .string($0) }),
         "conversions": ConversionTable.document(own),
         "problems": [],
       ],
@@ -147,7 +147,7 @@ struct Layouts: Command {
     }
     return table.text(width: Standard.width)
       + "\n\n"
-      + Paragraph.shown("presets: \(library.presets.keys.sorted().joined(separator: " "))")
+      + Paragraph.shown("presets: \(library.presetNames.joined(separator: " "))")
       .joined(separator: "\n")
   }
 

@@ -109,6 +109,12 @@ public struct Refusal: Error, Sendable {
   func isCloser(than other: Refusal?) -> Bool {
     guard let other else { return true }
     if isNear != other.isNear { return isNear }
+    // A layout for another kind of model tells nothing of this one.
+    if isOfOtherKind != other.isOfOtherKind { return other.isOfOtherKind }
     return problems.count < other.problems.count
+  }
+
+  private var isOfOtherKind: Bool {
+    problems.contains { $0.code == "convert.no-such-mixer" && $0.subject == layout.name }
   }
 }

@@ -53,12 +53,15 @@ enum PatternFit {
       attributes["norm"] = "rms"
       attributes["norm_eps"] = model.spec["final_norm_eps"]
     }
+    // Nobody reads the memory of zeros.
+    attributes["saves_memory"] = attributes["saves_memory"].map { _ in .null }
     var scope = Scope()
     for (name, value) in model.spec.attributes { scope.values[name] = value }
     for (name, value) in attributes { scope.values[name] = value }
     var pieces: [String: PieceValue] = [:]
     for piece in kind.pieces {
-      guard piece.identity != .zero, let shape = try? piece.shape(in: scope) else { continue }
+      // Of what may be left out only the norm before it is written.
+      guard piece.identity == nil || piece.role == "norm.weight", let shape = try? piece.shape(in: scope) else { continue }
       pieces[piece.role] = .constant(piece.identity == .one ? 1 : 0, shape)
     }
     return (ModelSpec.Sublayer(layer: 0, kind: kind.name, attributes: attributes), pieces)

@@ -32,19 +32,24 @@ public struct Planner: Sendable {
     noteBlocks(&model, bound)
 
     var closest: Refusal?
-    for target in ordered(targets, for: bound) {
-      if target.name == bound.layout.name, !bound.isLegacy {
-        var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
-        plan.warnings += notCast(plan, options)
-        return plan
-      }
-      for attempt in try attempts(model, bound, target) {
-        do {
-          var plan = try plan(attempt, bound, options)
+    // First without the rewrites that change more than another layout of the framework would.
+    for isLastResort in [false, true] {
+      for target in ordered(targets, for: bound)
+      where !isLastResort || target.write.map(hasLastResort) ?? false {
+        if target.name == bound.layout.name, !bound.isLegacy {
+          var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
           plan.warnings += notCast(plan, options)
           return plan
-        } catch let refusal as Refusal {
-          if refusal.isCloser(than: closest) { closest = refusal }
+        }
+        for var attempt in try attempts(model, bound, target) {
+          attempt.isLastResort = isLastResort
+          do {
+            var plan = try plan(attempt, bound, options)
+            plan.warnings += notCast(plan, options)
+            return plan
+          } catch let refusal as Refusal {
+            if refusal.isCloser(than: closest) { closest = refusal }
+          }
         }
       }
     }
@@ -93,6 +98,12 @@ public struct Planner: Sendable {
     var model: HubModel
     /// The layers; `nil` for a model that no pattern of the target holds.
     var pattern: Layout.Write.Pattern?
+    /// Whether rewrites that are left to the end are tried.
+    var isLastResort = false
+  }
+
+  private func hasLastResort(_ write: Layout.Write) -> Bool {
+    write.rewrites.contains { Rewrite.all[$0]?.isLastResort ?? false }
   }
 
   /// Every way to lay `model` out in `target`, the preferred first.
@@ -199,7 +210,9 @@ public struct Planner: Sendable {
     var (config, expansion) = try readBack()
     var changed = false
     for name in write.rewrites {
-      guard let rewrite = Rewrite.all[name] else { continue }
+      guard let rewrite = Rewrite.all[name], attempt.isLastResort || !rewrite.isLastResort else {
+        continue
+      }
       let context = RewriteContext(target: expansion.spec, vocabulary: vocabulary)
       if try rewrite.apply(&model, context) { changed = true }
     }

@@ -12,6 +12,8 @@ public enum ZeroSublayers {
     var zero: Set<Int> = []
     var counts: [String: Int] = [:]
     for (i, sublayer) in model.spec.sublayers.enumerated() {
+      // Others may read what it saves, and one that takes the stream's place does not leave it alone.
+      guard sublayer["saves_memory"] != true, sublayer["skip"] != false else { continue }
       let roles = vocabulary.kinds[sublayer.kind]?.outputPieces ?? []
       let values = roles.compactMap { model.pieces[PieceID(i, $0)] }
       guard !values.isEmpty else { continue }

@@ -116,16 +116,26 @@ public struct MixerKind: Sendable {
   public var outputPieces: [String]
   /// Attributes of a sub-layer of zeros in a model that has no other of its kind.
   public var blank: JSONObject
+  /// The width of the values that a sub-layer of this kind can leave for gated memory units behind it;
+  /// `nil` for a kind that leaves none.
+  public var memory: Expression?
 
-  /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`.
+  /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`,
+  /// `residual_scale` and `skip`, and one with a `memory` has `saves_memory`.
   public init(
-    name: String, summary: String, source: String = "", attributes: [Attribute], pieces: [Piece],
-    outputPieces: [String] = [], blank: JSONObject = [:], hasNorm: Bool = true
+    name: String, summary: String, source: String = "", attributes: [Attribute],
+    pieces: [Piece],
+    outputPieces: [String] = [], blank: JSONObject = [:], hasNorm: Bool = true,
+    memory: String? = nil
   ) {
     self.name = name
     self.summary = summary
     self.source = source
-    self.attributes = (hasNorm ? MixerKind.normAttributes : []) + attributes
+    self.attributes =
+      (hasNorm ? MixerKind.normAttributes : []) + attributes
+      + (hasNorm ? MixerKind.residualAttributes : [])
+      + (memory == nil ? [] : [MixerKind.savesMemory])
+    self.memory = memory.map { Expression(literal: $0) }
     self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
     self.outputPieces = outputPieces
     self.blank = blank
@@ -140,9 +150,24 @@ public struct MixerKind: Sendable {
   private static let normAttributes: [Attribute] = [
     Attribute(
       "norm", default: "rms",
-      "norm before the mixer: rms, layer, or shared with the sub-layer before"),
+      "norm before the mixer: rms, layer, scale (a factor for each channel, no norm), or shared with the sub-layer before"
+    ),
     Attribute("norm_eps", "epsilon of that norm"),
   ]
+
+  private static let residualAttributes: [Attribute] = [
+    Attribute(
+      "residual_scale", default: JSONValue.null,
+      "factor on what the sub-layer adds to the residual stream; null for 1"),
+    Attribute(
+      "skip", default: JSONValue.null,
+      "false for a sub-layer that takes the residual stream's place; null for one that adds to it"),
+  ]
+
+  private static let savesMemory = Attribute(
+    "saves_memory", default: JSONValue.null,
+    "true where gated memory units behind it read its values from before the output gate or projection"
+  )
 
   private static let normPieces: [Piece] = [
     Piece("norm.weight", ["d_model"], identity: .one, "weight of the norm before the mixer"),

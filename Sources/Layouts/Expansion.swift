@@ -409,8 +409,10 @@ private struct Expander {
     spec.sublayers.append(
       ModelSpec.Sublayer(layer: layer, kind: form.kind, attributes: form.attributes))
     if let norm = option.norm {
-      let name = prefix + (try norm.expand(in: scope))
-      for tensor in form.norm {
+      // A norm without a name has no parameters.
+      let own = try norm.expand(in: scope)
+      let name = prefix + own
+      for tensor in own.isEmpty ? [] : form.norm {
         try add(tensor, name: name + (try tensor.name.expand(in: scope)), sublayer: index)
       }
     }

@@ -52,6 +52,9 @@ public struct Layout: Sendable {
     public var weights: [String: String]
     /// The config's file name.
     public var config: String
+    /// For PyTorch: the key of the pickled dict under which the framework looks for the state dict;
+    /// `nil` for a bare state dict.
+    public var nesting: String?
   }
 
   /// How to tell this layout from others.

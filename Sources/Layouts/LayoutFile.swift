@@ -67,12 +67,18 @@ final class LayoutFile: Sendable {
     private let files: [(name: String, text: String)]
     /// What layouts may extend.
     let sources: LayoutSources
-    private let state = Mutex<(groups: [String: [String]]?, presets: [String: JSONObject]?)>(
-      (nil, nil))
+    private struct State {
+      var groups: [String: [String]]?
+      var presets: [String: JSONObject]?
+      var archScale: ArchScalePresets?
+    }
+    private let state = Mutex(State())
 
     init(_ files: [(name: String, text: String)]) {
       sources = LayoutSources(files)
-      self.files = files.filter { $0.name == "inert-keys.yaml" || $0.name == "samba-presets.json" }
+      self.files = files.filter {
+        ["inert-keys.yaml", "samba-presets.json", "archscale-presets.json"].contains($0.name)
+      }
     }
 
     /// The lists that `config.inert` may name as `@group`.
@@ -91,6 +97,20 @@ final class LayoutFile: Sendable {
         if let presets = state.presets { return presets }
         let presets = Self.orDie { () throws(Diagnostic) in try readPresets() }
         state.presets = presets
+        return presets
+      }
+    }
+
+    /// microsoft/ArchScale's.
+    var archScale: ArchScalePresets {
+      state.withLock { state in
+        if let presets = state.archScale { return presets }
+        let name = "archscale-presets.json"
+        let presets = Self.orDie { () throws(Diagnostic) in
+          guard let text = text(name) else { return ArchScalePresets() }
+          return try ArchScalePresets(text: text, file: name)
+        }
+        state.archScale = presets
         return presets
       }
     }

@@ -13,6 +13,11 @@ public struct LayoutLibrary: Sendable {
   /// microsoft/Samba's named configurations: lit_gpt configs, defaults filled in.
   public var presets: [String: JSONObject] { shared.presets }
 
+  /// microsoft/ArchScale's named configurations.
+  public var archScalePresets: ArchScalePresets { shared.archScale }
+  /// The names that `--preset` takes.
+  public var presetNames: [String] { (presets.keys + archScalePresets.names).sorted() }
+
   /// The layouts that the binary carries.
   ///
   /// Only the front of each file is read, what tells the layouts apart; the rest when it is asked

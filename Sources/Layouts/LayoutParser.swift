@@ -92,7 +92,7 @@ extension Layout {
 
 extension Layout.Files {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
-    let fields = try cursor.fields(["container", "weights", "config"])
+    let fields = try cursor.fields(["container", "weights", "config", "nesting"])
     guard let container = fields["container"], let weights = fields["weights"],
       let config = fields["config"]
     else { throw cursor.error("needs container, weights and config") }
@@ -101,6 +101,7 @@ extension Layout.Files {
     var names: [String: String] = [:]
     for (key, value) in try weights.members() { names[key] = try value.string() }
     self.weights = names
+    nesting = try fields["nesting"]?.string()
   }
 }
 

@@ -91,7 +91,27 @@ public struct Lockstep {
     }
     var report = ParityReport()
     let unit = Scalar.self == Double.self ? 0x1p-53 : 0x1p-24
+    // What one side multiplies before the head, the other may have in its final norm.
+    let factors = [reference, isReferenceOther ? reference : other].map {
+      $0.spec["logit_scale"].double ?? 1
+    }
+    func measureFinalNorm() {
+      func scaled<S: Real>(_ pass: ForwardPass<S>, _ factor: Double) -> [Double] {
+        pass.withStream { $0.map { Double($0) * factor } }
+      }
+      let x = scaled(a, factors[0])
+      var (noise, difference) = (Deviation(), Deviation())
+      func add(_ other: [Double], to deviation: inout Deviation) {
+        x.withUnsafeBufferPointer { x in
+          other.withUnsafeBufferPointer { deviation.add(x, $0) }
+        }
+      }
+      add(scaled(n, factors[0]), to: &noise)
+      add(scaled(b, factors[1]), to: &difference)
+      report.stages.append(result(Stage.finalNorm.name, noise, difference, unit))
+    }
     func measure(_ stage: Stage) {
+      if stage == .finalNorm, factors[0] != factors[1] { return measureFinalNorm() }
       a.withStream { x in
         var noise = Deviation()
         n.withStream { noise.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }

@@ -14,7 +14,7 @@ struct ConfigFinder {
     _ input: CheckpointInput, _ location: CheckpointLocation, _ source: any TensorSource
   ) throws(Diagnostic) -> JSONObject? {
     if let path = input.configPath { return try read(path) }
-    if let name = input.preset { return try preset(name) }
+    if let name = input.preset { return try preset(name, source) }
     // An HDF5 file carries its own.
     if let own = source.attachments["config"]?.object, source.container == .hdf5 {
       return JSONValue.object(own).resolvingFloatTags.object
@@ -30,6 +30,9 @@ struct ConfigFinder {
       }
     }
     if let path = location.config { return try read(path) }
+    if let run = Self.archScaleRun(source) {
+      if let config = run.config(library.archScalePresets) { return config }
+    }
     return try attached(source.attachments)
   }
 
@@ -59,11 +62,27 @@ struct ConfigFinder {
     return config
   }
 
-  private func preset(_ name: String) throws(Diagnostic) -> JSONObject {
+  /// What the trainer of ArchScale says of its run, in a checkpoint of its own.
+  static func archScaleRun(_ source: any TensorSource) -> ArchScaleRun? {
+    ArchScaleRun(source.attachments, hasFusedProjections: hasFusedProjections(source))
+  }
+
+  private static func hasFusedProjections(_ source: any TensorSource) -> Bool {
+    source.tensors.contains { $0.name.string.hasSuffix("attn.attn.weight") }
+  }
+
+  private func preset(
+    _ name: String, _ source: any TensorSource
+  ) throws(Diagnostic) -> JSONObject {
     if let preset = library.presets[name] { return preset }
-    let names = library.presets.keys.sorted()
+    if let config = library.archScalePresets.config(
+      named: name, fused: Self.hasFusedProjections(source))
+    {
+      return config
+    }
+    let names = library.presetNames
     throw Diagnostic(
-      code: "preset.unknown", subject: name, message: "is none of microsoft/Samba's configurations",
+      code: "preset.unknown", subject: name, message: "is none of microsoft/Samba's and microsoft/ArchScale's configurations",
       help: Suggestion.nearest(name, names).map { "did you mean \($0)?" }
         ?? "presets: \(names.joined(separator: ", "))")
   }

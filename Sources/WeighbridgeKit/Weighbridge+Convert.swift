@@ -327,7 +327,7 @@ extension Weighbridge {
     metadata["format"] = container == .safetensors ? "pt" : nil
     var manifest = OutputManifest(
       tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
-      nesting: container == .dcp ? request.nesting : nil, ranks: request.ranks)
+      nesting: container == .dcp ? request.nesting : plan.to.files.nesting, ranks: request.ranks)
     if container == .gguf {
       manifest.fields = try GGUFKeys.fields(loaded, plan, &problems)
     }

@@ -129,6 +129,9 @@ extension Weighbridge {
     }
     loaded.bound = bound
     loaded.problems += renamed(bound) + bound.problems.map { explained($0, source.others) }
+    if bound.layout.framework == "archscale", let run = ConfigFinder.archScaleRun(source) {
+      loaded.problems += run.evaluationNotes(config)
+    }
     return loaded
   }
 

@@ -16,7 +16,8 @@ private func config(of fixture: ModelFixture) throws -> JSONObject {
 /// The names of the embedding and the head in a fixture.
 private func tiedNames(_ fixture: ModelFixture) -> (embedding: String, head: String) {
   switch fixture.layout {
-  case "lit_gpt", "gla-berlino": ("transformer.wte.weight", "lm_head.weight")
+  case "lit_gpt", "gla-berlino", "archscale", "archscale-fused": ("transformer.wte.weight", "lm_head.weight")
+  case "phi4flash-hf": ("model.embed_tokens.weight", "lm_head.weight")
   case "retnet-torchscale": ("embed_tokens.weight", "output_projection.weight")
   case "mamba-ssm": ("backbone.embedding.weight", "lm_head.weight")
   case "gla-fla", "retnet-fla": ("model.embeddings.weight", "lm_head.weight")
@@ -30,7 +31,7 @@ private func tyingConfig(_ fixture: ModelFixture, _ tied: Bool = true) throws ->
   switch fixture.framework {
   case "torchscale": config["share_decoder_input_output_embed"] = .bool(tied)
   case "mamba_ssm": config["tie_embeddings"] = .bool(tied)
-  case "lit_gpt": break
+  case "lit_gpt", "archscale", "archscale-fused": break
   default: config["tie_word_embeddings"] = .bool(tied)
   }
   return config
@@ -151,7 +152,7 @@ struct WrapperTests {
 @Suite("Base models and heads that stand for embeddings")
 struct TiedNameTests {
   static let withBase = ModelFixture.all.filter {
-    !["lit_gpt", "torchscale"].contains($0.framework)
+    !["lit_gpt", "archscale", "torchscale"].contains($0.framework)
   }
 
   /// A fixture's tensors as its base model saves them.
@@ -209,7 +210,7 @@ struct TiedNameTests {
   }
 
   static let tieable = ModelFixture.all.filter {
-    $0.framework != "berlino" && ($0.framework != "lit_gpt" || $0.tied)
+    $0.framework != "berlino" && (!["lit_gpt", "archscale"].contains($0.framework) || $0.tied)
   }
 
   @Test("a head alone stands for a tied embedding, in every layout", arguments: tieable)
@@ -223,7 +224,7 @@ struct TiedNameTests {
       var expected = try stored(fixture).tensors
       expected[head] = nil
       // These frameworks' files hold both names.
-      if ["lit_gpt", "torchscale", "mamba_ssm"].contains(fixture.framework) {
+      if ["lit_gpt", "archscale", "torchscale", "mamba_ssm"].contains(fixture.framework) {
         expected[head] = expected[embedding]
         if container == .pytorch { #expect(hop.checkpoint.shared == [[embedding, head]]) }
       }
@@ -236,7 +237,7 @@ struct TiedNameTests {
 
   @Test(
     "a head alone is not taken for an embedding that the config does not tie",
-    arguments: tieable.filter { $0.framework != "lit_gpt" })
+    arguments: tieable.filter { !["lit_gpt", "archscale"].contains($0.framework) })
   func headAloneUntied(fixture: ModelFixture) throws {
     let directory = try headOnly(fixture, tied: false)
     let found = failure { _ = try Converted(directory.file("in"), to: fixture.framework) }

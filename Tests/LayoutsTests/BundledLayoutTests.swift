@@ -22,6 +22,7 @@ struct BundledLayoutTests {
       Set(Self.library.frameworks)
         == [
           "hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino", "gguf", "candle",
+          "archscale",
         ])
   }
 
@@ -110,6 +111,7 @@ struct BundledLayoutTests {
         ["fla", "safetensors", "model.safetensors", "config.json"],
         ["berlino", "safetensors", "model.safetensors", "config.json"],
         ["mamba_ssm", "pytorch", "pytorch_model.bin", "config.json"],
+        ["archscale", "pytorch", "iter-000000-ckpt.pth", "archscale_config.json"],
         ["lit_gpt", "pytorch", "lit_model.pth", "lit_config.json"],
         ["litgpt", "pytorch", "lit_model.pth", "model_config.yaml"],
         ["torchscale", "pytorch", "checkpoint.pt", "config.json"],

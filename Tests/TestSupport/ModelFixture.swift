@@ -23,6 +23,7 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
   public var kinds: [String] {
     let names: [Character: String] = [
       "M": "mamba", "A": "attention", "G": "gla", "R": "retention", "F": "mlp", "S": "mega",
+      "C": "cross_attention", "U": "gmu", "2": "mamba2",
     ]
     return stack.map { names[$0]! }
   }
@@ -37,6 +38,23 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
 
   /// Every fixture. Parameters were counted from the files' headers by a script of its own.
   public static let all: [ModelFixture] = [
+    model("as-mamba", "archscale", "archscale-fused", "mamba", 78520, "MMM", tied: false),
+    model("as-retnet", "archscale", "archscale", "retnet", 115728, "RFAFRFAF", tied: false),
+    model("as-samba", "archscale", "archscale", "samba", 210288, "MFAFMFAF", tied: false),
+    model("as-sambay", "archscale", "archscale", "samba", 231120, "MFAFMFAFMFAFUFCF", tied: false),
+    model(
+      "as-sambay-da", "archscale", "archscale-fused", "samba", 206876, "MFAFMFAFMFAFUFCF",
+      tied: true),
+    model(
+      "as-sambay2", "archscale", "archscale", "samba", 203456, "2FAF2FAF2FAFUFCF", tied: false),
+    model(
+      "as-sambayoco", "archscale", "archscale", "samba", 162040, "MFAFMFAFMFAFCFCF", tied: false),
+    model(
+      "as-transformer-gqa-mup", "archscale", "archscale", "llama", 205620, "AFAFAFAFAF",
+      tied: true),
+    model(
+      "phi4flash", "archscale", "archscale-fused", "samba", 178848, "MFAFMFAFMFAFUFCF", tied: true),
+    model("phi4flash", "hf", "phi4flash-hf", "samba", 178848, "MFAFMFAFMFAFUFCF", tied: true),
     model("gla-base", "fla", "gla-fla", "gla", 122496, "GFGFGF", tied: false),
     model("gla-conv-gqa-clamp", "fla", "gla-fla", "gla", 73472, "GFGF", tied: true),
     model("gla-berlino", "berlino", "gla-berlino", "gla", 245760, "GFGF", tied: false),

@@ -21,7 +21,7 @@ enum Completions {
   static var kinds: CompletionKind { names { $0.vocabulary.kinds.keys.sorted() + ["model"] } }
 
   /// microsoft/Samba's named configurations.
-  static var presets: CompletionKind { names { $0.library.presets.keys.sorted() } }
+  static var presets: CompletionKind { names { $0.library.presetNames } }
 
   /// Checkpoints: files and directories.
   static var checkpoints: CompletionKind { .file() }

@@ -23,7 +23,9 @@ extension Rewrite {
         guard let value = model.pieces[id],
           let block = try rowsOfAGroup(piece, sublayer, model.spec)
         else { continue }
-        model.pieces[id] = .repeatedRows(value, block: block, times: heads / groups)
+        // Under differential attention a pair of heads is what queries share.
+        let pair = sublayer["lambda_init"] == .null ? 1 : 2
+        model.pieces[id] = .repeatedRows(value, block: pair * block, times: heads / groups)
       }
       model.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
       changed = true

@@ -9,6 +9,8 @@ import Tensors
 struct Rewrite: Sendable {
   /// The name, as layouts have it.
   var name: String
+  /// Whether it is left to the end, when no layout of the framework expresses the model without it.
+  var isLastResort = false
   /// Changes the model towards what the target's config was read back as; returns whether it did.
   var apply:
     @Sendable (_ model: inout HubModel, _ context: RewriteContext) throws(Diagnostic) -> Bool
@@ -17,6 +19,7 @@ struct Rewrite: Sendable {
   static let all: [String: Rewrite] = {
     let list = [
       foldEmbedScale, expandKVHeads, foldGroupNorm, scaleKeys, centerValues,
+      foldMultipliers, dropKeyBias,
     ]
     return [String: Rewrite](uniqueKeysWithValues: list.map { ($0.name, $0) })
   }()

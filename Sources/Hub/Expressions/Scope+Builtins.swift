@@ -8,6 +8,9 @@ import Tensors
   import Darwin
 #endif
 
+/// e to the power `x`.
+func exponential(_ x: Double) -> Double { exp(x) }
+
 /// `x` to the power `y`.
 func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 
@@ -37,6 +40,8 @@ extension Scope {
       let narrow = Float(try number(v, 0))
       return .double(Double(narrow.description) ?? Double(narrow))
     },
+    // exp(x): e to the power x.
+    "exp": { (v) throws(Diagnostic) in .double(exponential(try number(v, 0))) },
     "float": { (v) throws(Diagnostic) in .double(try number(v, 0)) },
     "sqrt": { (v) throws(Diagnostic) in .double(try number(v, 0).squareRoot()) },
     // round_up(x, m): the least multiple of m that is not below x.

@@ -142,12 +142,36 @@ public final class ForwardPass<Scalar: Real> {
     }
     let input = MixerInput(normed: normed.read, residual: stream.read)
     let change = block.mixer(input, run, state?.mixers[index])
+    let factor = Scalar(block.scale)
     run.forEachElement(of: stream.count) { range in
-      add(
-        change.read + range.lowerBound, range.count, to: stream.pointer + range.lowerBound)
+      let own = change.pointer + range.lowerBound
+      if block.scale != 1 { scale(own, range.count, by: factor) }
+      if block.skips {
+        add(own, range.count, to: stream.pointer + range.lowerBound)
+      } else {
+        (stream.pointer + range.lowerBound).update(from: own, count: range.count)
+      }
     }
     model.evict(of: index)
     next += 1
+  }
+
+  /// What the sub-layers before `next` have left for those behind it, besides the stream; of a pass
+  /// without a state.
+  public var crossed: CrossedValues { run.crossing.values }
+
+  /// Goes to sub-layer `index` without running those before it: the stream is what the caller makes
+  /// it, and what they would have left is `crossed`.
+  ///
+  /// - Returns: whether the sub-layer can read that: the widths are those of its model.
+  public func jump(to index: Int, crossed: CrossedValues) -> Bool {
+    precondition(state == nil, "only whole sequences can be entered in their middle")
+    let expected = model.crossingWidths(before: index)
+    guard run.crossing.take(crossed, rows: rows, tokens: tokens, expected, run.workspace) else {
+      return false
+    }
+    next = index
+    return true
   }
 
   /// Turns the stream into what the last norm gives; a state then counts the tokens as seen.
@@ -184,9 +208,16 @@ public final class ForwardPass<Scalar: Real> {
   private func logitBuffer(_ range: Range<Int>) throws(Problems) -> Buffer<Scalar> {
     let (weight, bias) = (try model.headWeight(), try model.modelEnds().headBias)
     let logits: Buffer<Scalar> = run.workspace.buffer(range.count * weight.rows)
-    linear(
-      stream.read + range.lowerBound * model.width, range.count, weight, bias, run,
-      into: logits.pointer)
+    var input = stream.read + range.lowerBound * model.width
+    let factor = try model.modelEnds().logitScale
+    let scaled: Buffer<Scalar>? =
+      factor == 1 ? nil : run.workspace.buffer(range.count * model.width)
+    if let scaled {
+      scaled.pointer.update(from: input, count: scaled.count)
+      scale(scaled.pointer, scaled.count, by: Scalar(factor))
+      input = scaled.read
+    }
+    linear(input, range.count, weight, bias, run, into: logits.pointer)
     model.evict(of: nil)
     return logits
   }

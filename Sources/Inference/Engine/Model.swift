@@ -120,13 +120,17 @@ public final class Model<Scalar: Real> {
   }
 }
 
-/// A residual sub-layer: a norm and a mixer.
+/// A residual sub-layer: a norm and a mixer, and how what it gives joins the residual stream.
 struct Block<T: Real> {
   let norm: Norm<T>?
+  let scale: Double
+  let skips: Bool
   let mixer: any Mixer<T>
 
   init(_ loader: PieceLoader<T>) {
     norm = Norm(loader, "norm", eps: "norm_eps")
+    scale = loader.optionalNumber("residual_scale") ?? 1
+    skips = loader.attribute("skip") == .null || loader.flag("skip")
     guard let mixer = MixerDefinition.make(loader) else {
       loader.refuse("model.kind", "the engine does not run this kind of sub-layer")
       self.mixer = NothingMixer(loader)
@@ -150,6 +154,7 @@ struct ModelEnds<T: Real> {
   let embedScale: Double
   let embedNorm: Norm<T>?
   let finalNorm: Norm<T>?
+  let logitScale: Double
   let headBias: [T]?
 
   init(_ loader: PieceLoader<T>) {
@@ -158,6 +163,7 @@ struct ModelEnds<T: Real> {
     let eps = loader.attribute("embed_norm_eps") == .null ? "final_norm_eps" : "embed_norm_eps"
     embedNorm = Norm(loader, "embed_norm", eps: eps)
     finalNorm = Norm(loader, "final_norm", eps: "final_norm_eps")
+    logitScale = loader.optionalNumber("logit_scale") ?? 1
     headBias = loader.optionalValues("head.bias", [rows])
     if loader.isDry {
       _ = loader.matrix("embed.weight", rows, d)

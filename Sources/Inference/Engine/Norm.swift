@@ -6,6 +6,8 @@ struct Norm<T: Real> {
   private enum Kind {
     case rms
     case layer
+    /// A factor for each channel, and no norm.
+    case scale
   }
 
   private let kind: Kind
@@ -19,6 +21,7 @@ struct Norm<T: Real> {
     switch loader.attribute(name) {
     case "rms": kind = .rms
     case "layer": kind = .layer
+    case "scale": kind = .scale
     case "none": return nil
     case "shared":
       // lit_gpt's own forward raises here: the block asks for a norm_2 that it does not have.
@@ -26,7 +29,7 @@ struct Norm<T: Real> {
       return nil
     case let other:
       loader.refuse(
-        "model.attribute", "\(name) \(other.text()) is not supported (rms, layer, none)")
+        "model.attribute", "\(name) \(other.text()) is not supported (rms, layer, scale, none)")
       return nil
     }
     self.eps = loader.number(eps)
@@ -34,6 +37,9 @@ struct Norm<T: Real> {
     bias = loader.optionalValues("\(name).bias", [loader.dModel])
     if case .rms = kind, bias != nil {
       loader.refuse("model.piece", "\(name).bias: an RMSNorm has none")
+    }
+    if case .scale = kind, bias != nil {
+      loader.refuse("model.piece", "\(name).bias: a factor for each channel has none")
     }
   }
 
@@ -44,6 +50,7 @@ struct Norm<T: Real> {
     switch kind {
     case .rms: run.rmsNorm(x, rows, d, weight, eps, into: y)
     case .layer: run.layerNorm(x, rows, d, weight, bias, eps, into: y)
+    case .scale: run.multiplyChannels(x, rows, d, weight, into: y)
     }
   }
 }

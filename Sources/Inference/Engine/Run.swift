@@ -10,6 +10,8 @@ struct Run<T: Real> {
   let workspace: Workspace
   let rotary: RotaryCache<T>
   let selfExtend: SelfExtend?
+  /// What earlier sub-layers of the pass have left for later ones.
+  var crossing = Crossing<T>()
 
   /// Rows of an activation: batch * tokens.
   var rows: Int { batch * tokens }
@@ -53,6 +55,25 @@ struct Run<T: Real> {
       Inference.rmsNorm(
         x + rows.lowerBound * d, rows.count, d, weight, eps, into: y + rows.lowerBound * d)
     }
+  }
+
+  /// y [m, d] = x [m, d] weight [d]; x itself without a weight. x and y may be the same.
+  func multiplyChannels(
+    _ x: UnsafePointer<T>, _ m: Int, _ d: Int, _ weight: [T]?, into y: UnsafeMutablePointer<T>
+  ) {
+    workers.forEachRun(of: m, grain: max(1, 16384 / d)) { rows in
+      Inference.multiplyChannels(
+        x + rows.lowerBound * d, rows.count, d, weight, into: y + rows.lowerBound * d)
+    }
+  }
+
+  /// A copy of x [batch, tokens, width].
+  func copy(_ x: Buffer<T>) -> Buffer<T> {
+    let y: Buffer<T> = workspace.buffer(x.count)
+    forEachElement(of: x.count) { range in
+      (y.pointer + range.lowerBound).update(from: x.read + range.lowerBound, count: range.count)
+    }
+    return y
   }
 
   /// y [m, d] = LayerNorm(x [m, d])

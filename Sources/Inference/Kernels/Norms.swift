@@ -44,6 +44,23 @@ package func layerNorm<T: Real>(
   }
 }
 
+/// y [m, d] = x [m, d] weight [d], row by row; x and y may be the same.
+@specialized(where T == Float)
+@specialized(where T == Double)
+func multiplyChannels<T: Real>(
+  _ x: UnsafePointer<T>, _ m: Int, _ d: Int, _ weight: UnsafePointer<T>?,
+  into y: UnsafeMutablePointer<T>
+) {
+  for row in 0..<m {
+    let (a, b) = (x + row * d, y + row * d)
+    if let weight {
+      for i in 0..<d { b[i] = a[i] * weight[i] }
+    } else {
+      for i in 0..<d { b[i] = a[i] }
+    }
+  }
+}
+
 /// Σ_i (x[i] - center)², i in 0..<d
 @inline(__always)
 private func sumOfSquares<T: Real>(

@@ -52,7 +52,10 @@ package struct RotaryKind: Hashable, Sendable {
         return (cos(angle) * magnitude, sin(angle) * magnitude)
       case .bfloat16:
         let angle = Double(Float(position) / Float(positionFactor) * Float(frequency))
-        return (roundToBF16(Float(cos(angle))), roundToBF16(Float(sin(angle))))
+        let factor = Float(magnitude)
+        return (
+          roundToBF16(Float(cos(angle)) * factor), roundToBF16(Float(sin(angle)) * factor)
+        )
       }
     }
   }

@@ -41,9 +41,37 @@ extension RotaryKind {
       return nil
     case "yarn":
       return applyYarn(scaling, base: base)
+    case "archscale_yarn":
+      return applyArchScaleYarn(scaling, base: base)
     default:
       return "type \(type) is not supported (linear, llama3 and yarn are)"
     }
+  }
+
+  // ArchScale's `build_rope_cache`: YaRN with an unrounded ramp, and in float32 where the tables are
+  // rounded to bfloat16.
+  private mutating func applyArchScaleYarn(_ scaling: JSONValue, base: Double) -> String? {
+    guard let factor = scaling["factor"]?.double, factor > 1,
+      let original = scaling["original_max_position_embeddings"]?.double, original > 0, base != 1
+    else { return "archscale_yarn needs a factor above 1 and original_max_position_embeddings" }
+    let half = Double(frequencies.count)
+    let (low, high) = (
+      half * log(original / (32 * 2 * Double.pi)) / log(base),
+      half * log(original / (2 * Double.pi)) / log(base)
+    )
+    magnitude = 0.1 * log(factor) + 1
+    let rounds = table == .bfloat16
+    frequencies = frequencies.indices.map { i in
+      let power = pow(base, Double(2 * i) / (2 * half))
+      guard rounds else {
+        let ramp = min(max((Double(i) - low) / (high - low), 0), 1)
+        return 1 / (factor * power) * ramp + 1 / power * (1 - ramp)
+      }
+      let narrow = Float(pow(Double(Float(base)), Double(Float(2 * i) / Float(2 * half))))
+      let kept = 1 - min(max((Float(i) - Float(low)) / Float(high - low), 0), 1)
+      return Double(1 / (Float(factor) * narrow) * (1 - kept) + 1 / narrow * kept)
+    }
+    return nil
   }
 
   // Peng et al. 2023, arXiv 2309.00071.

@@ -12,6 +12,7 @@ struct SelectiveSSM<T: Real> {
   let rates: [T]  // -e^a_log, [n, width]
   let skip: [T]
   let normEps: Double?
+  let normWeights: (dt: [T]?, b: [T]?, c: [T]?)
 
   init(_ loader: PieceLoader<T>, width: Int, normEps: Double?) {
     n = loader.size("d_state")
@@ -22,6 +23,14 @@ struct SelectiveSSM<T: Real> {
     step = loader.projection("dt", width, rank)
     rates = transposed(loader.rates([width, n]), width, n)
     skip = loader.values("d", [width])
+    normWeights =
+      normEps == nil
+      ? (nil, nil, nil)
+      : (
+        loader.optionalValues("x_dt_norm.weight", [rank]),
+        loader.optionalValues("x_b_norm.weight", [n]),
+        loader.optionalValues("x_c_norm.weight", [n])
+      )
     self.width = width
     self.normEps = normEps
   }
@@ -41,9 +50,9 @@ struct SelectiveSSM<T: Real> {
     let c = toC(u.read, run)
     if let normEps {
       let rank = toStep.weight.rows
-      run.rmsNorm(low.read, run.rows, rank, nil, normEps, into: low.pointer)
-      run.rmsNorm(b.read, run.rows, n, nil, normEps, into: b.pointer)
-      run.rmsNorm(c.read, run.rows, n, nil, normEps, into: c.pointer)
+      run.rmsNorm(low.read, run.rows, rank, normWeights.dt, normEps, into: low.pointer)
+      run.rmsNorm(b.read, run.rows, n, normWeights.b, normEps, into: b.pointer)
+      run.rmsNorm(c.read, run.rows, n, normWeights.c, normEps, into: c.pointer)
     }
     let dt = step(low.read, run)
     // Whole blocks of channels, enough of them to be worth a thread's while.

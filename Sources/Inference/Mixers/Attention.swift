@@ -13,6 +13,8 @@ extension MixerKind {
       Attribute("n_kv_heads", "key and value heads"),
       Attribute("head_dim", "channels of a head"),
       Attribute(
+        "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
+      Attribute(
         "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
       Attribute(
         "rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
@@ -32,6 +34,14 @@ extension MixerKind {
       Attribute(
         "d_conv", default: JSONValue.null,
         "width of the short convolutions on q, k and v; null for none"),
+    ] + MixerKind.headAttributes + [
+      Attribute(
+        "out_norm", default: JSONValue.null,
+        "norm of all heads before the output projection: rms or layer; null for none"),
+      Attribute("out_norm_eps", default: JSONValue.null, "epsilon of that norm"),
+      Attribute(
+        "shares_kv", default: JSONValue.null,
+        "true where cross attention behind it reads its keys and values"),
     ],
     pieces: [
       Piece(
@@ -47,13 +57,46 @@ extension MixerKind {
       Piece("v_conv.weight", ["n_kv_heads * head_dim", "d_conv"], "short causal convolution of v"),
       Piece("q_norm.weight", ["head_dim"], identity: .one, "weight of the norm of q"),
       Piece("k_norm.weight", ["head_dim"], identity: .one, "weight of the norm of k"),
+    ] + MixerKind.headPieces + [
+      Piece(
+        "out_norm.weight", ["n_heads * head_dim"], identity: .one, "weight of the norm of all heads"
+      ),
+      Piece("out_norm.bias", ["n_heads * head_dim"], identity: .zero, "its bias (LayerNorm)"),
       Piece("o.weight", ["d_model", "n_heads * head_dim"], "output projection"),
       Piece("o.bias", ["d_model"], identity: .zero, "its bias"),
-    ])
+    ], memory: "n_heads * head_dim")
+
+  /// What self-attention and cross attention have in common.
+  static let headAttributes: [Attribute] = [
+    Attribute(
+      "lambda_init", default: JSONValue.null,
+      "differential attention over pairs of neighbouring heads: its initial lambda; null for plain attention"
+    ),
+    Attribute(
+      "pair_norm_eps", default: JSONValue.null,
+      "epsilon of the norm of each differential pair; null for 1e-5"),
+    Attribute(
+      "head_gate", default: JSONValue.null, "true where a sigmoid gates the output of each head"),
+  ]
+
+  /// The pieces of these.
+  static let headPieces: [Piece] = [
+    Piece(
+      "lambda_q1", ["head_dim"], keepsFloat32: true, "first vector of the first exponent of lambda"),
+    Piece("lambda_k1", ["head_dim"], keepsFloat32: true, "second vector of the first exponent"),
+    Piece("lambda_q2", ["head_dim"], keepsFloat32: true, "first vector of the second exponent"),
+    Piece("lambda_k2", ["head_dim"], keepsFloat32: true, "second vector of the second exponent"),
+    Piece(
+      "pair_norm.weight", ["2 * head_dim"], identity: .one,
+      "weight of the norm of each differential pair"),
+    Piece("gate.weight", ["n_heads", "d_model"], "projection to the heads' gates"),
+    Piece("gate.bias", ["n_heads"], identity: .zero, "its bias"),
+  ]
 }
 
 /// Runs softmax attention; equations of `fla/layers/attn.py`, `lit_gpt/model.py`
-/// (`CausalSelfAttention`, with `sc_attn`'s short convolutions before the rotation).
+/// (`CausalSelfAttention`, with `sc_attn`'s short convolutions before the rotation) and of
+/// ArchScale's `CausalSelfAttention`.
 struct AttentionMixer<T: Real>: Mixer {
   final class State: MixerState<T> {
     let tails: [Buffer<T>]
@@ -65,31 +108,27 @@ struct AttentionMixer<T: Real>: Mixer {
     }
   }
 
-  let heads: Int
-  let groups: Int
-  let dim: Int
-  let window: Int?
+  let attention: SoftmaxAttention<T>
   let rope: RotaryKind?
   let q: Projection<T>
   let k: Projection<T>
   let v: Projection<T>
-  let out: Projection<T>
+  let output: AttentionOutput<T>
   let convolutions: [Convolution<T>]
   let norms: (eps: Double, q: [T]?, k: [T]?)?
-  let selfExtend: SelfExtend?
+  /// How many keys the cache keeps; more than the window where others read it.
+  let kept: Int?
+  let sharesKeys: Bool
 
   init(_ loader: PieceLoader<T>) {
-    heads = loader.size("n_heads")
-    groups = loader.size("n_kv_heads")
-    dim = loader.size("head_dim")
-    window = loader.optionalSize("window")
-    loader.requireMultiple("n_heads", heads, of: "n_kv_heads", groups)
-    rope = AttentionMixer.rotary(loader, dim)
+    attention = SoftmaxAttention(loader)
+    let (heads, groups, dim) = (attention.heads, attention.groups, attention.dim)
+    rope = loader.rotary(dim)
     let (d, wide, narrow) = (loader.dModel, heads * dim, groups * dim)
     q = loader.projection("q", wide, d)
     k = loader.projection("k", narrow, d)
     v = loader.projection("v", narrow, d)
-    out = loader.projection("o", d, wide)
+    output = AttentionOutput(loader, heads: heads, dim: dim, isCross: false)
     if let width = loader.optionalSize("d_conv") {
       convolutions = [
         loader.convolution("q_conv", wide, width), loader.convolution("k_conv", narrow, width),
@@ -100,60 +139,20 @@ struct AttentionMixer<T: Real>: Mixer {
     }
     norms = loader.optionalNumber("qk_norm_eps").map { eps in
       (
-        eps, loader.optionalValues("q_norm.weight", [loader.size("head_dim")]),
-        loader.optionalValues("k_norm.weight", [loader.size("head_dim")])
+        eps, loader.optionalValues("q_norm.weight", [dim]),
+        loader.optionalValues("k_norm.weight", [dim])
       )
     }
-    selfExtend = loader.selfExtend
-    if selfExtend != nil, let window {
-      loader.refuse(
-        "model.self_extend",
-        "Self-Extend needs full attention; this layer has a window of \(window)")
-    } else if let selfExtend,
-      selfExtend.group < 1 || selfExtend.window < 1
-        || selfExtend.window % selfExtend.group != 0
-    {
-      loader.refuse(
-        "model.self_extend",
-        "the window \(selfExtend.window) should be a multiple of the group \(selfExtend.group)")
-    }
-  }
-
-  private static func rotary(_ loader: PieceLoader<T>, _ dim: Int) -> RotaryKind? {
-    let factor = loader.number("rope_factor")
-    let table = loader.word("rope_table", ["float32", "bfloat16"])
-    let scaling = loader.attribute("rope_scaling")
-    let rotating = loader.optionalSize("rope_dim") ?? dim
-    guard let base = loader.optionalNumber("rope_base") else { return nil }
-    if rotating > dim || rotating % 2 != 0 {
-      loader.refuse("model.attribute", "rope_dim \(rotating) should be even and at most \(dim)")
-      return nil
-    }
-    if base <= 0 || factor <= 0 {
-      loader.refuse(
-        "model.attribute", "rope_base \(base) and rope_factor \(factor) should be above 0")
-    }
-    var kind = RotaryKind(
-      // Self-Extend counts positions that lit_gpt's rounded tables do not have.
-      base: base, dim: rotating, positionFactor: factor,
-      table: table == "bfloat16" && loader.selfExtend == nil ? .bfloat16 : .exact)
-    if scaling != .null {
-      if table == "bfloat16" {
-        loader.refuse(
-          "model.attribute", "rope_scaling \(scaling.text()) with a bfloat16 rope_table")
-      } else if let problem = kind.apply(scaling, base: base) {
-        loader.refuse("model.attribute", "rope_scaling: \(problem)")
-      }
-    }
-    return kind
+    sharesKeys = loader.isOn("shares_kv")
+    kept = loader.keptKeys(own: attention.window)
   }
 
   func makeState(batch: Int, workspace: Workspace) -> MixerState<T> {
-    let row = groups * dim
+    let row = attention.groups * attention.dim
     return State(
       tails: makeTails(batch: batch, workspace: workspace),
       cache: KeyValueCache(
-        batch: batch, widths: isExtended ? [row, row, row] : [row, row], window: window,
+        batch: batch, widths: isExtended ? [row, row, row] : [row, row], window: kept,
         workspace: workspace))
   }
 
@@ -161,12 +160,13 @@ struct AttentionMixer<T: Real>: Mixer {
     convolutions.map { $0.makeTail(batch: batch, workspace: workspace) }
   }
 
-  private var isExtended: Bool { selfExtend != nil && rope != nil }
+  private var isExtended: Bool { attention.selfExtend != nil && rope != nil }
 
   func callAsFunction(
     _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
   ) -> Buffer<T> {
     let state = state as? State
+    let (heads, groups, dim) = (attention.heads, attention.groups, attention.dim)
     var (q, k, v) = (q(input.normed, run), k(input.normed, run), v(input.normed, run))
     if !convolutions.isEmpty {
       let tails = state?.tails ?? makeTails(batch: run.batch, workspace: run.workspace)
@@ -178,101 +178,32 @@ struct AttentionMixer<T: Real>: Mixer {
       run.rmsNorm(q.read, run.rows * heads, dim, norms.q, norms.eps, into: q.pointer)
       run.rmsNorm(k.read, run.rows * groups, dim, norms.k, norms.eps, into: k.pointer)
     }
-    var (farQ, farK): (Buffer<T>?, Buffer<T>?) = (nil, nil)
-    if let rope {
-      if let extend = selfExtend {
-        let (a, b) = (run.activation(heads * dim), run.activation(groups * dim))
-        run.rotate(
-          q.read, heads, dim, rope, group: extend.group,
-          shift: extend.window - extend.window / extend.group, into: a.pointer)
-        run.rotate(k.read, groups, dim, rope, group: extend.group, into: b.pointer)
-        (farQ, farK) = (a, b)
-      }
-      run.rotate(q.read, heads, dim, rope, into: q.pointer)
-      run.rotate(k.read, groups, dim, rope, into: k.pointer)
-    }
-    let o: Buffer<T>
-    if let state, run.tokens == 1 {
-      o = step(q, farQ, [k.read, v.read] + (farK.map { [$0.read] } ?? []), state.cache, run)
-    } else {
-      o = tiles(q, farQ, [k.read, v.read] + (farK.map { [$0.read] } ?? []), state?.cache, run)
-    }
-    return out(o.read, run)
+    let farQ = run.turn(q, heads, dim, rope, isQuery: true)
+    let farK = run.turn(k, groups, dim, rope, isQuery: false)
+    let keys = KeySource(
+      [k, v] + (farK.map { [$0] } ?? []), width: groups * dim, cache: state?.cache, kept: kept, run)
+    if sharesKeys { run.crossing.keys = keys }
+    return output(attention(q, farQ, keys, run), input.normed, run)
   }
+}
 
-  private func head(_ planes: [UnsafePointer<T>], group: Int, firstKey: Int) -> AttentionHead<T> {
-    let stride = groups * dim
-    return AttentionHead(
-      k: planes[0] + group * dim, kStride: stride, v: planes[1] + group * dim, vStride: stride,
-      firstKey: firstKey, window: window, dim: dim, dv: dim, scale: T(1 / Double(dim).squareRoot()),
-      bias: nil, farK: planes.count > 2 ? planes[2] + group * dim : nil,
-      neighbours: selfExtend?.window ?? .max)
-  }
-
-  // Decoding: the new token's row joins the cache, then one query a head.
-  private func step(
-    _ q: Buffer<T>, _ farQ: Buffer<T>?, _ planes: [UnsafePointer<T>], _ cache: KeyValueCache<T>,
-    _ run: Run<T>
-  ) -> Buffer<T> {
-    cache.append(planes, tokens: 1, position: run.position)
-    let keys = cache.filled(run.position + 1)
-    let o = run.activation(heads * dim)
-    let shared = heads / groups
-    run.workspace.withScratch(run.workers.count * keys, of: T.self) { scores in
-      run.workers.forEach(run.batch * groups) { piece, lane in
-        let (sequence, group) = (piece / groups, piece % groups)
-        let rows = planes.indices.map { UnsafePointer(cache.rows($0, sequence)) }
-        let at = (sequence * heads + group * shared) * dim
-        attendOnce(
-          head(rows, group: group, firstKey: 0), q: q.read + at, farQ: farQ.map { $0.read + at },
-          queries: shared, keys: keys, scores: scores + lane * keys, into: o.pointer + at)
-      }
+extension Run {
+  /// Turns x [batch, tokens, heads, dim] by its positions, in place.
+  ///
+  /// - Returns: for Self-Extend, x as it is seen from afar.
+  func turn(
+    _ x: Buffer<T>, _ heads: Int, _ dim: Int, _ rope: RotaryKind?, isQuery: Bool
+  ) -> Buffer<T>? {
+    guard let rope else { return nil }
+    var far: Buffer<T>?
+    if let extend = selfExtend {
+      let seen = activation(heads * dim)
+      rotate(
+        x.read, heads, dim, rope, group: extend.group,
+        shift: isQuery ? extend.window - extend.window / extend.group : 0, into: seen.pointer)
+      far = seen
     }
-    return o
-  }
-
-  // Prefill: tiles of queries, each against the keys that it sees.
-  private func tiles(
-    _ q: Buffer<T>, _ farQ: Buffer<T>?, _ planes: [UnsafePointer<T>], _ cache: KeyValueCache<T>?,
-    _ run: Run<T>
-  ) -> Buffer<T> {
-    let (tokens, width) = (run.tokens, groups * dim)
-    // What the cache still holds goes before the new rows.
-    let old = cache == nil ? 0 : min(run.position, window.map { $0 - 1 } ?? run.position)
-    let total = old + tokens
-    var joined: [Buffer<T>] = []
-    if let cache, old > 0 {
-      for (plane, rows) in planes.enumerated() {
-        let room: Buffer<T> = run.workspace.buffer(run.batch * total * width)
-        for sequence in 0..<run.batch {
-          let out = room.pointer + sequence * total * width
-          cache.copyLast(old, position: run.position, plane: plane, sequence: sequence, into: out)
-          (out + old * width).update(
-            from: rows + sequence * tokens * width, count: tokens * width)
-        }
-        joined.append(room)
-      }
-    }
-    cache?.append(planes, tokens: tokens, position: run.position)
-    let sources = joined.isEmpty ? planes : joined.map(\.read)
-    let grain = 64
-    let across = (tokens + grain - 1) / grain
-    let room = grain * min(total, (window ?? total) + grain) * (farQ == nil ? 1 : 2)
-    let o = run.activation(heads * dim)
-    let first = cache == nil ? 0 : run.position
-    run.workspace.withScratch(run.workers.count * room, of: T.self) { scores in
-      run.workers.forEach(run.batch * heads * across) { piece, lane in
-        let (sequence, rest) = (piece / (heads * across), piece % (heads * across))
-        let (h, t0) = (rest / across, rest % across * grain)
-        let at = (sequence * tokens + t0) * heads * dim + h * dim
-        causalAttention(
-          head(
-            sources.map { $0 + sequence * total * width }, group: h / (heads / groups),
-            firstKey: first - old), q: q.read + at, farQ: farQ.map { $0.read + at },
-          qStride: heads * dim, rows: min(grain, tokens - t0), first: first + t0,
-          scores: scores + lane * room, into: o.pointer + at, oStride: heads * dim)
-      }
-    }
-    return o
+    rotate(x.read, heads, dim, rope, into: x.pointer)
+    return far
   }
 }

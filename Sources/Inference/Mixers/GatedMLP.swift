@@ -10,17 +10,23 @@ extension MixerKind {
     attributes: [
       Attribute("d_ff", "inner width"),
       Attribute("activation", default: "silu", "silu or gelu (the exact one, with erf)"),
+      Attribute(
+        "inner_norm", default: JSONValue.null,
+        "norm before the output projection: rms or layer; null for none"),
+      Attribute("inner_norm_eps", default: JSONValue.null, "epsilon of that norm"),
     ],
     pieces: [
       Piece("gate.weight", ["d_ff", "d_model"], "the activated projection"),
       Piece("gate.bias", ["d_ff"], identity: .zero, "its bias"),
       Piece("up.weight", ["d_ff", "d_model"], "the linear projection"),
       Piece("up.bias", ["d_ff"], identity: .zero, "its bias"),
+      Piece("inner_norm.weight", ["d_ff"], identity: .one, "weight of the inner norm"),
+      Piece("inner_norm.bias", ["d_ff"], identity: .zero, "its bias (LayerNorm)"),
       Piece("down.weight", ["d_model", "d_ff"], "output projection"),
       Piece("down.bias", ["d_model"], identity: .zero, "its bias"),
     ],
     outputPieces: ["down.weight", "down.bias"],
-    blank: ["d_ff": 256, "activation": "silu"])
+    blank: ["d_ff": 256, "activation": "silu"], memory: "d_ff")
 }
 
 /// Runs a gated MLP.
@@ -29,6 +35,8 @@ struct GatedMLPMixer<T: Real>: Mixer {
   let gate: Projection<T>
   let up: Projection<T>
   let down: Projection<T>
+  let norm: InnerNorm<T>?
+  let savesMemory: Bool
 
   init(_ loader: PieceLoader<T>) {
     let (d, f) = (loader.dModel, loader.size("d_ff"))
@@ -36,6 +44,8 @@ struct GatedMLPMixer<T: Real>: Mixer {
     gate = loader.projection("gate", f, d)
     up = loader.projection("up", f, d)
     down = loader.projection("down", d, f)
+    norm = InnerNorm(loader, "inner_norm", width: f)
+    savesMemory = loader.isOn("saves_memory")
   }
 
   func makeState(batch: Int, workspace: Workspace) -> MixerState<T> { MixerState() }
@@ -45,7 +55,9 @@ struct GatedMLPMixer<T: Real>: Mixer {
   ) -> Buffer<T> {
     let gated = gate(input.normed, run)
     let inner = up(input.normed, run)
+    if savesMemory { run.crossing.memory = run.copy(inner) }
     run.gate(gated.read, inner.count, activation, times: inner.pointer)
+    norm?(inner.read, run, into: inner.pointer)
     return down(inner.read, run)
   }
 }

@@ -14,7 +14,7 @@ extension MixerKind {
       Attribute("dt_rank", "rank of the step-size projection"),
       Attribute(
         "bcdt_norm_eps", default: JSONValue.null,
-        "falcon_mamba's RMSNorm on dt, B and C: its epsilon"),
+        "RMSNorm on dt, B and C (falcon_mamba, Jamba): its epsilon"),
     ],
     pieces: [
       Piece("in_x.weight", ["d_inner", "d_model"], "projection to the scanned branch"),
@@ -28,6 +28,9 @@ extension MixerKind {
       Piece("x_dt.weight", ["dt_rank", "d_inner"], "projection to the step size"),
       Piece("x_b.weight", ["d_state", "d_inner"], "projection to B"),
       Piece("x_c.weight", ["d_state", "d_inner"], "projection to C"),
+      Piece("x_dt_norm.weight", ["dt_rank"], identity: .one, "weight of the norm of dt"),
+      Piece("x_b_norm.weight", ["d_state"], identity: .one, "weight of the norm of B"),
+      Piece("x_c_norm.weight", ["d_state"], identity: .one, "weight of the norm of C"),
       Piece("dt.weight", ["d_inner", "dt_rank"], "step size of each channel"),
       Piece("dt.bias", ["d_inner"], keepsFloat32: true, "its bias"),
       Piece("a_log", ["d_inner", "d_state"], keepsFloat32: true, "log of -A"),
@@ -37,7 +40,7 @@ extension MixerKind {
       Piece("d", ["d_inner"], keepsFloat32: true, "skip connection"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
       Piece("out.bias", ["d_model"], identity: .zero, "its bias"),
-    ])
+    ], memory: "d_inner")
 }
 
 /// Runs a Mamba-1 sub-layer; equations of `selective_scan_interface.py`, `selective_scan_ref`, and
@@ -59,6 +62,7 @@ struct MambaMixer<T: Real>: Mixer {
   let convolution: Convolution<T>
   let scan: SelectiveSSM<T>
   let out: Projection<T>
+  let savesMemory: Bool
 
   init(_ loader: PieceLoader<T>) {
     let d = loader.dModel
@@ -68,6 +72,7 @@ struct MambaMixer<T: Real>: Mixer {
     convolution = loader.convolution("conv", e, loader.size("d_conv"))
     scan = SelectiveSSM(loader, width: e, normEps: loader.optionalNumber("bcdt_norm_eps"))
     out = loader.projection("out", d, e)
+    savesMemory = loader.isOn("saves_memory")
   }
 
   func makeState(batch: Int, workspace: Workspace) -> MixerState<T> {
@@ -84,6 +89,11 @@ struct MambaMixer<T: Real>: Mixer {
     let x = inX(input.normed, run)
     let u = convolution(x.read, run, tail: state.tail)
     let z = inZ(input.normed, run)
-    return out(scan(u, gate: z, run, state.scan).read, run)
+    guard savesMemory else { return out(scan(u, gate: z, run, state.scan).read, run) }
+    let memory = scan(u, run, state.scan)
+    run.crossing.memory = memory
+    let gated = run.copy(memory)
+    run.gate(z.read, z.count, .silu, times: gated.pointer)
+    return out(gated.read, run)
   }
 }

@@ -48,7 +48,7 @@ extension MixerKind {
       Piece("gated_norm.weight", ["d_inner"], identity: .one, "weight of the gated norm"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
       Piece("out.bias", ["d_model"], identity: .zero, "its bias"),
-    ])
+    ], memory: "d_inner")
 }
 
 /// Runs a Mamba-2 sub-layer; equations of `mamba_ssm/modules/mamba2.py` and transformers'
@@ -79,6 +79,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
   let norm: (eps: Double, weight: [T]?)?
   let normsFirst: Bool
   let out: Projection<T>
+  let savesMemory: Bool
 
   init(_ loader: PieceLoader<T>) {
     let (d, e) = (loader.dModel, loader.size("d_inner"))
@@ -117,6 +118,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
       ? (eps, loader.optionalValues("gated_norm.weight", [e])) : nil
     normsFirst = loader.flag("norm_before_gate")
     out = loader.projection("out", d, e)
+    savesMemory = loader.isOn("saves_memory")
     (self.heads, self.dim, self.groups) = (heads, dim, groups)
   }
 
@@ -172,6 +174,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
     run.workers.forEachRun(of: run.rows, grain: 64) { rows in
       addProduct(x.read, skip, rows: rows, width: heads * dim, to: y.pointer)
     }
+    if savesMemory { run.crossing.memory = run.copy(y) }
     if norm == nil || !normsFirst { run.gate(z.read, z.count, .silu, times: y.pointer) }
     if let norm {
       run.rmsNorm(y.read, run.rows * groups, heads * dim / groups, nil, norm.eps, into: y.pointer)

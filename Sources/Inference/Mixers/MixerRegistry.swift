@@ -19,6 +19,9 @@ struct MixerDefinition: Sendable {
     MixerDefinition(.mamba, MambaMixer<Float>.self, MambaMixer<Double>.self),
     MixerDefinition(.mamba2, Mamba2Mixer<Float>.self, Mamba2Mixer<Double>.self),
     MixerDefinition(.attention, AttentionMixer<Float>.self, AttentionMixer<Double>.self),
+    MixerDefinition(
+      .crossAttention, CrossAttentionMixer<Float>.self, CrossAttentionMixer<Double>.self),
+    MixerDefinition(.gmu, GatedMemoryMixer<Float>.self, GatedMemoryMixer<Double>.self),
     MixerDefinition(.gla, GLAMixer<Float>.self, GLAMixer<Double>.self),
     MixerDefinition(.retention, RetentionMixer<Float>.self, RetentionMixer<Double>.self),
     MixerDefinition(.mlp, GatedMLPMixer<Float>.self, GatedMLPMixer<Double>.self),

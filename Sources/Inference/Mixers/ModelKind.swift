@@ -17,8 +17,11 @@ extension MixerKind {
       Attribute(
         "embed_norm_eps", default: JSONValue.null, "epsilon of that norm; null for the final norm's"
       ),
-      Attribute("final_norm", default: "rms", "norm before the head: rms, layer or none"),
+      Attribute("final_norm", default: "rms", "norm before the head: rms, layer, scale or none"),
       Attribute("final_norm_eps", "epsilon of that norm"),
+      Attribute(
+        "logit_scale", default: JSONValue.null,
+        "factor on the final norm's output, before the head (muP); null for 1"),
       Attribute("parallel_residual", default: false, "mixer and MLP read the same residual stream"),
     ],
     pieces: [

@@ -54,6 +54,9 @@ extension PieceLoader {
     return value
   }
 
+  /// Whether `name` is true; null is not.
+  func isOn(_ name: String) -> Bool { attribute(name) == .null ? false : flag(name) }
+
   /// One of these words.
   func word(_ name: String, _ known: [String]) -> String {
     guard let value = attribute(name).string, known.contains(value) else {

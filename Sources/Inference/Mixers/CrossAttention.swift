@@ -1,0 +1,90 @@
+public import Hub
+import Tensors
+
+extension MixerKind {
+  /// Attention over the keys and values of an earlier sub-layer (YOCO: Sun et al. 2024,
+  /// arXiv 2405.05254; SambaY: Ren et al. 2025, arXiv 2507.06607).
+  public static let crossAttention = MixerKind(
+    name: "cross_attention",
+    summary: "causal softmax attention over the keys and values that an earlier attention shares",
+    attributes: [
+      Attribute("n_heads", "query heads"),
+      Attribute("n_kv_heads", "key and value heads of the shared cache"),
+      Attribute("head_dim", "channels of a head"),
+      Attribute(
+        "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
+      Attribute(
+        "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
+      Attribute(
+        "rope_base", default: JSONValue.null,
+        "base of the rotary frequencies of the queries; null for no rotation"),
+      Attribute("rope_factor", default: 1.0, "positions are divided by it"),
+      Attribute(
+        "rope_scaling", default: JSONValue.null,
+        "any other scaling of the frequencies, as the config has it"),
+      Attribute(
+        "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
+      Attribute(
+        "rope_table", default: "float32",
+        "precision of the cosine and sine tables: float32 or bfloat16"),
+    ] + MixerKind.headAttributes + [
+      Attribute(
+        "unused_conv", default: JSONValue.null,
+        "width of convolutions that the file holds and nothing applies; null for none")
+    ],
+    pieces: [
+      Piece("q.weight", ["n_heads * head_dim", "d_model"], "query projection"),
+      Piece("q.bias", ["n_heads * head_dim"], identity: .zero, "its bias"),
+    ] + MixerKind.headPieces + [
+      Piece("o.weight", ["d_model", "n_heads * head_dim"], "output projection"),
+      Piece("o.bias", ["d_model"], identity: .zero, "its bias"),
+      Piece("unused_q_norm.weight", ["head_dim"], "a norm that is in the file and is not applied"),
+      Piece("unused_k_norm.weight", ["head_dim"], "a norm that is in the file and is not applied"),
+      Piece(
+        "unused_q_conv.weight", ["n_heads * head_dim", "unused_conv"],
+        "a convolution that is in the file and is not applied"),
+      Piece(
+        "unused_k_conv.weight", ["n_kv_heads * head_dim", "unused_conv"],
+        "a convolution that is in the file and is not applied"),
+      Piece(
+        "unused_v_conv.weight", ["n_kv_heads * head_dim", "unused_conv"],
+        "a convolution that is in the file and is not applied"),
+      Piece(
+        "unused_out_norm.weight", ["n_heads * head_dim"],
+        "a norm that is in the file and is not applied"),
+      Piece(
+        "unused_out_norm.bias", ["n_heads * head_dim"],
+        "a bias that is in the file and is not applied"),
+    ])
+}
+
+/// Runs YOCO's cross attention; equations of ArchScale's `CausalSelfAttention` with `yoco_cross` and
+/// of `modeling_phi4flash.py`.
+struct CrossAttentionMixer<T: Real>: Mixer {
+  let attention: SoftmaxAttention<T>
+  let rope: RotaryKind?
+  let q: Projection<T>
+  let output: AttentionOutput<T>
+
+  init(_ loader: PieceLoader<T>) {
+    attention = SoftmaxAttention(loader)
+    let (heads, groups, dim) = (attention.heads, attention.groups, attention.dim)
+    rope = loader.rotary(dim)
+    q = loader.projection("q", heads * dim, loader.dModel)
+    output = AttentionOutput(loader, heads: heads, dim: dim, isCross: true)
+    loader.requireSharedKeys(groups: groups, dim: dim)
+  }
+
+  func makeState(batch: Int, workspace: Workspace) -> MixerState<T> { MixerState() }
+
+  func callAsFunction(
+    _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
+  ) -> Buffer<T> {
+    guard let keys = run.crossing.keys else {
+      preconditionFailure("the model was checked to share keys before this sub-layer")
+    }
+    let q = q(input.normed, run)
+    let far = run.turn(q, attention.heads, attention.dim, rope, isQuery: true)
+    return output(attention(q, far, keys, run), input.normed, run)
+  }
+}
