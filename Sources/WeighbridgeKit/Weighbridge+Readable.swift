@@ -8,7 +8,7 @@ extension Weighbridge {
   ///
   /// - Throws: `Refusal` with what keeps it from that.
   func checkReadable(_ plan: ConversionPlan) throws {
-    guard library.isGiven(plan.to.name) else { return }
+    guard library.isGiven(plan.to.name), !plan.to.detect.isNever else { return }
     let infos = plan.tensors.map {
       TensorInfo(
         name: $0.output.name, dtype: $0.output.dtype, shape: $0.output.shape,

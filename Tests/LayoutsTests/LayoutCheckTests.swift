@@ -106,7 +106,7 @@ struct LayoutCheckTests {
     "what the file's own rules would not read back is told",
     arguments: [
       ("  tensors: [\"emb\"", "  strip: [bl]\n  tensors: [\"emb\"", "detect.strip.[0]"),
-      ("  tensors: [\"emb\"", "  absent: [emb]\n  tensors: [\"emb\"", "detect.absent.[0]"),
+      ("  tensors: [\"emb\"", "  absent: [last]\n  tensors: [\"emb\"", "detect.absent.[0]"),
       ("  tensors: [\"emb\"", "  base: net.\n  tensors: [\"emb\"", "detect.base"),
       ("  tensors: [\"emb\"", "  tied: {hed: emb}\n  tensors: [\"emb\"", "detect.tied"),
       ("  tensors: [\"emb\", \"blocks.*.w1\"]", "  tensors: []", "detect"),

@@ -34,7 +34,7 @@ extension LayoutCheck {
       report(
         "files.container", "is no container: \(shown(files.container))",
         help: help(files.container, words.containers, "containers"))
-    } else if files.weights[files.container] == nil {
+    } else if files.weights[files.container] == nil, files.container != Container.dcp.rawValue {
       report(
         "files.weights", "has no name for \(files.container), which is written by default",
         help: "add \(files.container): NAME")

@@ -1,6 +1,12 @@
 import Hub
 import Tensors
 
+extension Layout.Detect {
+  /// Whether one pattern must match and must not: the layout is written and never recognised, because
+  /// its files are read as those of another one.
+  public var isNever: Bool { !Set(tensors).isDisjoint(with: absent) }
+}
+
 extension LayoutCheck {
   /// A tensor's name as the layout writes it, with `*` for what the config decides.
   struct OwnName {
@@ -69,7 +75,7 @@ extension LayoutCheck {
         help: Nearest.name(to: text, among: names.map(\.glob.text)).map { "did you mean \($0)?" }
           ?? "what this layout writes would not be recognised")
     }
-    for (i, text) in detect.absent.enumerated() {
+    for (i, text) in detect.absent.enumerated() where !detect.isNever {
       guard let own = names.first(where: { $0.isAlways && Glob(text).matches($0.glob.text) }) else {
         continue
       }
