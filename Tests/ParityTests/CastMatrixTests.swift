@@ -10,6 +10,13 @@ import WeighbridgeKit
 /// Every conversion that the fixtures allow, and some that widen or repeat what they move.
 enum Convertible {
   static let targets: [String: [String]] = [
+    "as-mamba/archscale": ["archscale", "fla", "gguf", "hf", "mamba_ssm"],
+    "as-retnet/archscale": ["archscale", "fla", "lit_gpt"],
+    "as-samba/archscale": ["archscale", "fla", "lit_gpt"],
+    "as-sambay/archscale": ["archscale"], "as-sambay2/archscale": ["archscale"],
+    "as-sambayoco/archscale": ["archscale"], "as-sambay-da/archscale": ["archscale"],
+    "as-transformer-gqa-mup/archscale": ["archscale", "hf", "mamba_ssm"],
+    "phi4flash/archscale": ["archscale", "hf"], "phi4flash/hf": ["archscale", "hf"],
     "gla-base/fla": ["fla"], "gla-berlino/berlino": ["berlino", "fla"],
     "gla-conv-gqa-clamp/fla": ["fla"],
     "lit-llama-full/lit_gpt": ["fla", "gguf", "hf", "lit_gpt", "mamba_ssm"],
