@@ -26,8 +26,7 @@ public struct CastReport: Sendable {
         "\(count) finite values became infinite in \(type), of \(total)"
       },
       help: overflow == .error
-        ? "bfloat16 has float32's range; --allow-lossy writes the infinities"
-        : "bfloat16 has float32's range")
+        ? "\(wider); --allow-lossy writes the infinities" : wider)
     {
       found.append(problem)
     }
@@ -38,7 +37,7 @@ public struct CastReport: Sendable {
       isGrave ? .warning : .note, "convert.underflow", \.underflows,
       { count, total, type in
         "\(count) of \(total) values were not zero and became zero in \(type)"
-      }, help: "bfloat16 has float32's range")
+      }, help: wider)
     {
       found.append(problem)
     }
@@ -50,6 +49,15 @@ public struct CastReport: Sendable {
       found.append(problem)
     }
     return found
+  }
+
+  /// The type whose range may hold what these types did not.
+  private var wider: String {
+    let types = Set(counts.map { plan.tensors[$0.tensor].output.dtype })
+    if types.contains(.f16) { return "bfloat16 has float32's range" }
+    return types.contains(.f32)
+      ? "keep the source's type: float64 has the range"
+      : "the values are near bfloat16's limit: float32 has more digits there"
   }
 
   private func elements(_ tensor: Int) -> Int {

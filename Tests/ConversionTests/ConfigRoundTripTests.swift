@@ -299,7 +299,8 @@ struct InertKeyTests {
     }
     #expect(
       try found([
-        "activation": "swish", "conv_init": nil, "D_has_hdim": false, "rmsnorm": true,
+        "activation": "swish", "device": "cuda", "dtype": nil, "learnable_init_states": false,
+        "conv_init": nil, "D_has_hdim": false, "rmsnorm": true,
         "norm_before_gate": false, "dt_limit": [0, .double(.infinity)], "chunk_size": 256,
         "use_mem_eff_path": true, "layer_idx": nil, "process_group": nil,
         "sequence_parallel": true, "bias": false, "A_init_range": [1, 16], "d_ssm": nil,

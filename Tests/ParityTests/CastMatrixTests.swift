@@ -60,8 +60,9 @@ struct CastMatrixTests {
         request.sync = false
         request.verifies = true
         change(&request)
+        let exactness: Exactness
         do {
-          _ = try weighbridge.convert(request)
+          exactness = try weighbridge.convert(request).plan.exactness
         } catch {
           Issue.record("\(source.path) to \(to) in \(type): \(error)")
           continue
@@ -71,10 +72,12 @@ struct CastMatrixTests {
           tokens: .random(batch: 1, length: 16, seed: 1), ParityRequest())
         let stage = result.report.stages.first { !$0.ok }?.name ?? ""
         #expect(result.passes, "\(to) in \(type): \(stage) \(result.problems)")
-        // A cast costs something; what keeps its types costs no more than rotary tables in bfloat16.
+        // What casts cost is theirs, and what rotary tables in bfloat16 cost is too: a unit of 2^-8 in
+        // the angles, more where logits are large. What is exact is rounded to float32 once at most,
+        // and a divergence goes with the square of that.
         let klMean = result.report.logits.klMean
         #expect(klMean < 1e-2)
-        if dtype == nil { #expect(klMean < 1e-5) }
+        if exactness <= .exact { #expect(klMean < 1e-9) }
       }
     }
   }
