@@ -129,7 +129,7 @@ let package = Package(
       dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],
+      name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "CKernels", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ParityTests",

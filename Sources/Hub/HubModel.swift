@@ -29,7 +29,11 @@ public struct HubModel: Sendable {
 
   /// Notes what was done, once.
   public mutating func note(_ exactness: Exactness, _ text: String) {
-    let reason = Reason(exactness, text)
+    note(Reason(exactness, text))
+  }
+
+  /// Notes what was done, once.
+  public mutating func note(_ reason: Reason) {
     if !reasons.contains(reason) { reasons.append(reason) }
   }
 
@@ -59,10 +63,5 @@ public struct HubModel: Sendable {
     for (role, value) in new { pieces[PieceID(place, role)] = value }
     spec.sublayers.insert(sublayer, at: place)
     self.pieces = pieces
-  }
-
-  /// The numbers of the sub-layers of a kind.
-  package func sublayers(_ kind: String) -> [Int] {
-    spec.sublayers.indices.filter { spec.sublayers[$0].kind == kind }
   }
 }
