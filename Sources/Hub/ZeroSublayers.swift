@@ -1,4 +1,3 @@
-public import Hub
 public import Tensors
 
 /// Sub-layers whose output projection is zero: they add exactly nothing.
