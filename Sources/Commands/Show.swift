@@ -52,7 +52,8 @@ struct Show: Command {
 
   func work() throws -> Outcome {
     let (tensors, problems) = try input.weighbridge().show(
-      input.input(path), tensor: tensor, rows: rows.flatMap { RowSlice($0) }, bins: histogram ? bins : 0)
+      input.input(path), tensor: tensor, rows: rows.flatMap { RowSlice($0) },
+      bins: histogram ? bins : 0)
     output.problems(problems)
     try output.result(
       [
@@ -84,12 +85,13 @@ struct Show: Command {
       object["zeros"] = .int(stats.zeros)
     }
     if histogram {
-      object["histogram"] = view.histogram.map {
-        [
-          "edges": .array($0.edges.map { .double($0) }),
-          "counts": .array($0.counts.map { .int($0) }),
-        ]
-      } ?? .null
+      object["histogram"] =
+        view.histogram.map {
+          [
+            "edges": .array($0.edges.map { .double($0) }),
+            "counts": .array($0.counts.map { .int($0) }),
+          ]
+        } ?? .null
     }
     return .object(object)
   }

@@ -150,8 +150,11 @@ extension Weighbridge {
       blocks += TensorStatistics.blocks(of: source.tensors[number]).map { (number, $0) }
     }
     let meter = Meter(total: total, progress)
-    let found = Mutex((parts: [TensorStatistics](repeating: .init(), count: blocks.count),
-      failure: Diagnostic?.none))
+    let found = Mutex(
+      (
+        parts: [TensorStatistics](repeating: .init(), count: blocks.count),
+        failure: Diagnostic?.none
+      ))
     let next = Atomic(0)
     DispatchQueue.concurrentPerform(iterations: min(threads, max(1, blocks.count))) { [blocks] _ in
       while true {

@@ -83,7 +83,9 @@ public struct RowSlice: Sendable {
 
   /// The rows of a tensor that has `count`; clamped as Python clamps, `nil` for one row that is not there.
   func rows(of count: Int) -> Range<Int>? {
-    func place(_ index: Int) -> Int { index < 0 ? max(0, count + max(index, -count)) : min(index, count) }
+    func place(_ index: Int) -> Int {
+      index < 0 ? max(0, count + max(index, -count)) : min(index, count)
+    }
     if isIndex, let start, start >= count || start < -count { return nil }
     let first = place(start ?? 0)
     return first..<max(first, place(end ?? count))
@@ -179,11 +181,12 @@ extension Weighbridge {
         message: "has no row \(slice.start ?? 0); it has \(count) rows",
         help: count > 0 ? "rows are 0 to \(count - 1)" : nil)
     }
-    guard rows.count <= mostValues / width else {
+    let most = max(1, mostValues / width)
+    guard rows.count <= most else {
       throw Diagnostic(
         code: "show.too-many", subject: info.name.string,
         message: "\(rows.count) rows of \(width) values; \(mostValues) values can be shown at once",
-        help: "ask for fewer rows, such as --rows \(rows.lowerBound):\(rows.lowerBound + max(1, mostValues / width))")
+        help: "ask for fewer, such as --rows \(rows.lowerBound):\(rows.lowerBound + most)")
     }
     return rows
   }

@@ -31,7 +31,8 @@ struct ShowTests {
     "rows are sliced as Python slices them",
     arguments: [
       ("1:3", [1, 3], [[1.5, 2, 2.5], [3, 3.5, 4]]), (":1", [0, 1], [[0, 0.5, 1]]),
-      ("-1", [4, 5], [[6, 6.5, 7]]), ("4:99", [4, 5], [[6, 6.5, 7]]), ("-2:-1", [3, 4], [[4.5, 5, 5.5]]),
+      ("-1", [4, 5], [[6, 6.5, 7]]), ("4:99", [4, 5], [[6, 6.5, 7]]),
+      ("-2:-1", [3, 4], [[4.5, 5, 5.5]]),
       ("3:1", [3, 3], []),
     ] as [(String, [Int], [[Double]])])
   func slices(slice: String, rows: [Int], values: [[Double]]) throws {
@@ -41,7 +42,8 @@ struct ShowTests {
     #expect(tensor["dtype"] == "F32" && tensor["shape"] == [5, 3])
   }
 
-  @Test("whole numbers keep their digits, bfloat16 its values, and axes behind the first are one row")
+  @Test(
+    "whole numbers keep their digits, bfloat16 its values, and axes behind the first are one row")
   func types() throws {
     #expect(try tensor("steps")["values"] == [-7, .int(.max)])
     #expect(
