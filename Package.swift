@@ -8,9 +8,18 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("InternalImportsByDefault"),
 ]
 
+/// Whether another package depends on this one by its version: SwiftPM then refuses a manifest that has
+/// unsafe flags.
+let isDependency = Context.packageDirectory.split(separator: "/").contains {
+  ["checkouts", "registry"].contains($0)
+}
+
 /// Targets with loops over tensor bytes: a debug build of these is 40 to 140 times slower without it,
 /// and `-O` keeps overflow and bounds traps.
-let hot: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
+let hot: [SwiftSetting] =
+  strict + (isDependency ? [] : [.unsafeFlags(["-O"], .when(configuration: .debug))])
+let hotC: [CSetting] =
+  isDependency ? [] : [.unsafeFlags(["-O2"], .when(configuration: .debug))]
 
 // On Linux the library is loaded when an HDF5 file is opened (CHDF5Loader) and not linked.
 #if os(Linux)
@@ -48,8 +57,7 @@ let package = Package(
   ],
   targets: [
     // Values and bytes.
-    .target(
-      name: "CKernels", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
+    .target(name: "CKernels", cSettings: hotC),
     .target(name: "Tensors", dependencies: ["CKernels", collections], swiftSettings: hot),
     .systemLibrary(
       name: "CHDF5", path: "Sources/CHDF5", pkgConfig: hdf5, providers: [.apt(["libhdf5-dev"])]),
