@@ -182,8 +182,15 @@ struct HDF5Session {
     _ = try check(H5Pset_alignment(access, 1, hsize_t(alignment)), attempt)
     let creation = try check(H5Pcreate(chdf5_p_file_create()), attempt)
     defer { close(creation) }
+    try forgetTimes(creation, attempt)
     _ = try check(H5Pset_link_creation_order(creation, chdf5_creation_order()), attempt)
     return try check(H5Fcreate(path, chdf5_create_new(), creation, access), attempt)
+  }
+
+  /// Keeps times of access and change out of an object's header (of a file: its root group's), where
+  /// they would make two equal conversions differ.
+  private func forgetTimes(_ creation: Handle, _ attempt: String) throws(HDF5Failure) {
+    _ = try check(H5Pset_obj_track_times(creation, false), attempt)
   }
 
   /// Writes everything that is in memory, and closes the file.
@@ -264,6 +271,7 @@ struct HDF5Session {
     defer { close(link) }
     let creation = try check(H5Pcreate(chdf5_p_group_create()), attempt)
     defer { close(creation) }
+    try forgetTimes(creation, attempt)
     _ = try check(H5Pset_link_creation_order(creation, chdf5_creation_order()), attempt)
     return try check(H5Gcreate2(parent, name, link, creation, chdf5_default()), attempt)
   }
@@ -459,8 +467,7 @@ struct HDF5Session {
     _ = try check(H5Pset_layout(creation, H5D_CONTIGUOUS), attempt)
     _ = try check(H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY), attempt)
     _ = try check(H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER), attempt)
-    // Times of access and change would make two equal conversions differ.
-    _ = try check(H5Pset_obj_track_times(creation, false), attempt)
+    try forgetTimes(creation, attempt)
     return try check(
       H5Dcreate2(parent, name, typeHandle, space, link, creation, chdf5_default()), attempt)
   }
