@@ -128,7 +128,7 @@ struct Diff: Command {
       ])
     }
     if counts.contains(where: { $0.key != "equal" && $0.key != "neutral" }) {
-      head = [table.text(width: Standard.width), ""]
+      head = [table.text(width: Standard.tableWidth), ""]
     }
     for group in AttributeGroup.groups(diff.attributes) {
       let attribute = group.attribute

@@ -10,12 +10,14 @@ struct Inspect: Command {
     commandName: "inspect",
     abstract: "Show what a checkpoint is: layout, config, stack of sub-layers, every tensor.",
     discussion: """
-      Reads headers only, unless --stats or --report is given. Exit status 2 when tensors are missing \
-      or the config does not fit, after telling what it can.
+      Reads headers only, unless --stats, --finite or --report is given. Exit status 2 when tensors are \
+      missing or the config does not fit, after telling what it can; 1 when --finite finds NaN or infinities.
 
       Examples:
         weighbridge inspect iter-100000-ckpt.pth
         weighbridge inspect samba-fla --stats --filter '*A_log'
+        weighbridge inspect samba-fla --sort bytes --top 10
+        weighbridge inspect samba-fla --group-by layer --format csv
         weighbridge inspect samba-fla --report samba.html
       """)
 
@@ -32,8 +34,31 @@ struct Inspect: Command {
 
   @Option(
     help: ArgumentHelp(
-      "List only tensors whose name matches, * standing for anything.", valueName: "glob"))
-  var filter: String?
+      "List only tensors whose name matches, * standing for anything; may be given several times.",
+      valueName: "glob"))
+  var filter: [String] = []
+
+  @Flag(help: "Read every value; exit status 1 when one is NaN or infinite.")
+  var finite = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Sort by name, bytes, dtype or piece; with --stats also by min, max, mean, std, nan, inf or zeros. "
+        + "Numbers come greatest first.", valueName: "column"))
+  var sort: TensorColumn?
+
+  @Option(help: ArgumentHelp("List only the first N tensors or groups.", valueName: "n"))
+  var top: Int?
+
+  @Option(
+    help: ArgumentHelp("Count by layer, kind, role, dtype or file.", valueName: "property"))
+  var groupBy: TensorProperty?
+
+  @Flag(help: "List the tensors as a tree of their names.")
+  var tree = false
+
+  @Option(help: ArgumentHelp("table, csv, markdown or json.", valueName: "form"))
+  var format: ListingFormat = .table
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
@@ -42,6 +67,14 @@ struct Inspect: Command {
 
   func validate() throws {
     try LayoutName.check(layout, option: "--layout", layoutFiles: input.layoutFile)
+    if let top, top < 1 { throw ValidationError("'\(top)', given for --top, is not above 0") }
+    if tree, groupBy != nil { throw ValidationError("--tree and --group-by exclude each other") }
+    if tree, format == .csv || format == .markdown {
+      throw ValidationError("a tree is neither CSV nor Markdown; leave --tree or --format out")
+    }
+    if let sort, sort.needsValues, !stats, !finite {
+      throw ValidationError("--sort \(sort.rawValue) needs --stats")
+    }
   }
 
   func work() throws -> Outcome {
@@ -51,17 +84,50 @@ struct Inspect: Command {
     defer { line?.clear() }
     weighbridge.progress = line?.handler
     let inspection = try weighbridge.inspect(
-      input.input(path, framework: layout), withStatistics: stats || place != nil, filter: filter)
+      input.input(path, framework: layout), withStatistics: stats || finite || place != nil,
+      filters: filter)
     line?.clear()
     try place?.write(HTMLInspection(inspection).text(command: ReportOptions.command))
+    var problems = inspection.problems
+    let odd = finite ? notFinite(inspection) : []
+    problems += odd
+    let listing = TensorListing(
+      inspection, withStatistics: stats, sort: sort, top: top, groupBy: groupBy, isTree: tree,
+      isRaw: format == .csv)
+    var output = output
+    if format == .json { output.json = true }
     try output.result(
-      document(inspection),
-      text: InspectionText(inspection: inspection, withStatistics: stats).text)
-    output.problems(inspection.problems)
-    return inspection.problems.contains { $0.severity == .error } ? .errors : .yes
+      document(inspection, listing, problems), text: text(inspection, listing))
+    output.problems(problems)
+    if inspection.problems.contains(where: { $0.severity == .error }) { return .errors }
+    return odd.isEmpty ? .yes : .no
   }
 
-  private func document(_ inspection: Inspection) -> JSONObject {
+  private func text(_ inspection: Inspection, _ listing: TensorListing) -> String {
+    switch format {
+    case .csv: listing.csv
+    case .markdown: listing.markdown
+    case .table, .json:
+      InspectionText(inspection: inspection).text + "\n\n"
+        + listing.text(width: Standard.tableWidth)
+    }
+  }
+
+  /// One problem for each tensor with values that are not finite.
+  private func notFinite(_ inspection: Inspection) -> [Diagnostic] {
+    inspection.tensors.compactMap { tensor in
+      guard let stats = tensor.stats, stats.nan + stats.inf > 0 else { return nil }
+      return Diagnostic(
+        .error, code: "inspect.not-finite", subject: tensor.info.name.string,
+        message: "has \(stats.nan) NaN and \(stats.inf) infinite values of "
+          + "\(tensor.info.shape.elementCount ?? 0)",
+        help: "training went wrong before this checkpoint, or a cast overflowed")
+    }
+  }
+
+  private func document(
+    _ inspection: Inspection, _ listing: TensorListing, _ problems: [Diagnostic]
+  ) -> JSONObject {
     let sublayers: [JSONValue] = (inspection.spec?.sublayers ?? []).enumerated().map {
       i, sublayer in
       var object: JSONObject = [
@@ -70,7 +136,7 @@ struct Inspect: Command {
       object.merge(sublayer.attributes) { own, _ in own }
       return .object(object)
     }
-    return [
+    var document: JSONObject = [
       "path": .string(inspection.path),
       "container": .string(inspection.container.rawValue),
       "layout": inspection.framework.map { .string($0) } ?? .null,
@@ -82,9 +148,12 @@ struct Inspect: Command {
       "config": .object(inspection.config),
       "sublayers": .array(sublayers),
       "tied": .array(inspection.tied.map { .array($0.map { .string($0) }) }),
-      "tensors": .array(inspection.tensors.map(tensor)),
-      "problems": JSONReport.problems(inspection.problems),
+      "tensors": .array(listing.tensors.map(tensor)),
+      "metadata": .object(inspection.metadata.mapValues { .string($0) }),
+      "problems": JSONReport.problems(problems),
     ]
+    if groupBy != nil { document["groups"] = listing.document }
+    return document
   }
 
   private func tensor(_ tensor: Inspection.Tensor) -> JSONValue {
@@ -97,7 +166,7 @@ struct Inspect: Command {
       "piece": tensor.piece.map { .string($0) } ?? .null,
     ]
     if let grid = tensor.grid { object["grid"] = .string(grid) }
-    if stats {
+    if stats || finite {
       object["min"] = JSONReport.number(tensor.stats?.min)
       object["max"] = JSONReport.number(tensor.stats?.max)
       object["mean"] = JSONReport.number(tensor.stats?.mean)

@@ -56,7 +56,7 @@ struct Kinds: Command {
         kind.name, String(kind.attributes.count), String(kind.pieces.count), kind.summary,
       ])
     }
-    return table.text(width: Standard.width)
+    return table.text(width: Standard.tableWidth)
   }
 
   private static func page(_ kind: MixerKind) -> [String] {

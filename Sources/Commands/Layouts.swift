@@ -145,7 +145,7 @@ struct Layouts: Command {
     for layout in all {
       table.add([layout.name, layout.framework, layout.files.container, layout.title])
     }
-    return table.text(width: Standard.width)
+    return table.text(width: Standard.tableWidth)
       + "\n\n"
       + Paragraph.shown("presets: \(library.presetNames.joined(separator: " "))")
       .joined(separator: "\n")

@@ -50,6 +50,8 @@ public struct Inspection: Sendable {
   public var tied: [[String]]
   /// The tensors.
   public var tensors: [Tensor]
+  /// Texts that the file keeps beside its tensors, by name.
+  public var metadata: OrderedDictionary<String, String>
   /// Everything noticed.
   public var problems: [Diagnostic]
 }
@@ -60,10 +62,10 @@ extension Weighbridge {
   /// - Parameters:
   ///   - input: where it is.
   ///   - withStatistics: reads every tensor for its extremes, mean and spread.
-  ///   - filter: a glob; only tensors whose name matches are listed.
+  ///   - filters: globs; only tensors whose name matches one of them are listed, all where there is none.
   /// - Throws: when the files cannot be read.
   public func inspect(
-    _ input: CheckpointInput, withStatistics: Bool = false, filter: String? = nil
+    _ input: CheckpointInput, withStatistics: Bool = false, filters: [String] = []
   ) throws(Problems) -> Inspection {
     var loaded = try load(input)
     // What it is goes by the names all the same; that a model cannot be used is for others to say.
@@ -101,11 +103,15 @@ extension Weighbridge {
     }
     byKind.sort { ($1.value, $0.key) < ($0.value, $1.key) }
     var tensors: [Inspection.Tensor] = []
-    tensors.reserveCapacity(filter == nil ? loaded.source.tensors.count : 0)
-    let glob = filter.map { Glob($0) }
-    let listed = loaded.source.tensors.indices.filter {
-      glob?.matches(loaded.source.tensors[$0].name.string) ?? true
+    let globs = filters.map { Glob($0) }
+    var matches = [Int](repeating: 0, count: globs.count)
+    let listed = loaded.source.tensors.indices.filter { number in
+      let name = loaded.source.tensors[number].name.string
+      let found = globs.indices.filter { globs[$0].matches(name) }
+      for glob in found { matches[glob] += 1 }
+      return globs.isEmpty || !found.isEmpty
     }
+    tensors.reserveCapacity(listed.count)
     let statistics =
       withStatistics ? try self.statistics(of: listed, loaded.source) : [:]
     let tiled = loaded.source as? any TiledSource
@@ -120,7 +126,7 @@ extension Weighbridge {
           grid: tiled?.grid(of: number)))
     }
     var problems = loaded.problems
-    if let filter, tensors.isEmpty {
+    for (filter, count) in zip(filters, matches) where count == 0 {
       let names = loaded.source.tensors.map(\.name.string)
       problems.append(
         Diagnostic(
@@ -134,7 +140,10 @@ extension Weighbridge {
       family: loaded.bound?.spec.family, parameters: parameters,
       bytes: loaded.source.tensors.reduce(0) { $0 + $1.storedByteCount },
       config: described.map { canonicalConfig($0.spec) } ?? [:], spec: described?.spec,
-      parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
+      parametersByKind: byKind, tied: ties(loaded), tensors: tensors,
+      metadata: OrderedDictionary(
+        uniqueKeysWithValues: loaded.source.metadata.sorted { $0.key < $1.key }),
+      problems: problems)
   }
 
   /// The statistics of tensors, by number, computed on all cores: work is cut by values, not by tensors,

@@ -55,13 +55,16 @@ enum BuiltTool {
 
   /// Runs the tool to its end, with nothing on standard input.
   static func run(
-    _ arguments: [String], in directory: String? = nil, tool: String = path
+    _ arguments: [String], in directory: String? = nil, tool: String = path,
+    environment: [String: String] = ["COLUMNS": "100"]
   ) throws -> ToolRun {
     let files = TemporaryDirectory()
     for name in ["out", "err"] { Files.write("", to: files.file(name)) }
     let process = Process()
     process.executableURL = URL(fileURLWithPath: tool)
     process.arguments = arguments
+    // Tables as the documents show them.
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.currentDirectoryURL = URL(fileURLWithPath: directory ?? package)
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: files.file("out"))

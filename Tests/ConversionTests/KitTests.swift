@@ -64,7 +64,7 @@ struct KitTests {
   @Test("a filter lists only tensors whose name matches")
   func filter() throws {
     let path = ModelFixture.named("mamba-tied/hf").path
-    let inspection = try weighbridge.inspect(CheckpointInput(path: path), filter: "*.A_log")
+    let inspection = try weighbridge.inspect(CheckpointInput(path: path), filters: ["*.A_log"])
     #expect(
       inspection.tensors.map(\.info.name.string)
         == (0..<3).map { "backbone.layers.\($0).mixer.A_log" })

@@ -4,10 +4,9 @@ import OrderedCollections
 import Tensors
 import WeighbridgeKit
 
-/// An inspection for a terminal.
+/// What a checkpoint is, for a terminal: everything but its tensors.
 struct InspectionText {
   let inspection: Inspection
-  let withStatistics: Bool
 
   var text: String {
     var lines: [String] = []
@@ -36,14 +35,15 @@ struct InspectionText {
         inspection.config.filter { $0.value != .null }.map { "\($0.key)=\($0.value.text())" }
           .joined(separator: " "))
     }
+    for (name, value) in inspection.metadata where value.utf8.count <= 200 {
+      fact("metadata", "\(name)=\(value)")
+    }
     for names in inspection.tied { fact("tied", names.joined(separator: " = ")) }
     lines = lines.flatMap { line in
       let indent = line.prefix { $0 == " " }.count
       return Paragraph.fold(
         String(line.dropFirst(indent)), width: Standard.width, indent: indent, hanging: 14)
     }
-    lines.append("")
-    lines.append(tensors)
     return lines.joined(separator: "\n")
   }
 
@@ -76,38 +76,5 @@ struct InspectionText {
       if runs.last?.0 == name { runs[runs.count - 1].1 += 1 } else { runs.append((name, 1)) }
     }
     return runs.map { $0.1 == 1 ? $0.0 : "\($0.1) x \($0.0)" }.joined(separator: ", ")
-  }
-
-  private var tensors: String {
-    if withStatistics {
-      var table = Table(
-        [
-          ("tensor", .left), ("dtype", .left), ("shape", .left), ("min", .right), ("max", .right),
-          ("mean", .right), ("std", .right), ("nan", .right), ("inf", .right), ("zeros", .right),
-        ], spare: [5, 1, 9, 2, 6])
-      for tensor in inspection.tensors {
-        let stats = tensor.stats
-        table.add([
-          tensor.info.name.string, tensor.info.typeName,
-          tensor.info.shape.description + (tensor.grid.map { " in \($0)" } ?? ""),
-          Shown.number(stats?.min), Shown.number(stats?.max), Shown.number(stats?.mean),
-          Shown.number(stats?.std), stats.map { "\($0.nan)" } ?? "-",
-          stats.map { "\($0.inf)" } ?? "-", stats.map { "\($0.zeros)" } ?? "-",
-        ])
-      }
-      return table.text(width: Standard.width)
-    }
-    var table = Table(
-      [
-        ("tensor", .left), ("dtype", .left), ("shape", .left), ("bytes", .right), ("piece", .left),
-      ], spare: [3, 1])
-    table.reserve(inspection.tensors.count)
-    for tensor in inspection.tensors {
-      table.add([
-        tensor.info.name.string, tensor.info.typeName, tensor.info.shape.description,
-        Shown.bytes(tensor.info.storedByteCount), tensor.piece ?? "-",
-      ])
-    }
-    return table.text(width: Standard.width)
   }
 }

@@ -92,7 +92,7 @@ enum ParityText {
           Shown.number(stage.bound), StageBar.text(stage), stage.ok ? "ok" : "OUT",
         ], ink: stage.ok ? .good : .bad)
     }
-    head += ["", table.text(width: Standard.width, isColoured: isColoured), ""]
+    head += ["", table.text(width: Standard.tableWidth, isColoured: isColoured), ""]
     var lines: [String] = []
     if result.equalPieces + result.differing.count > 0 {
       lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")

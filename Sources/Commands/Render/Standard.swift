@@ -59,8 +59,17 @@ enum Standard {
     getenv(name).map { String(cString: $0) } ?? ""
   }
 
-  /// The width of the terminal; 100 where there is none.
+  /// The width of the terminal; where there is none that of COLUMNS, else 100.
   static var width: Int { width(of: STDOUT_FILENO) }
+
+  /// The width that tables may take: without limit where standard output is no terminal and COLUMNS is not
+  /// set, so that `grep` finds every name.
+  static var tableWidth: Int {
+    outputIsTerminal || columns != nil ? width : Int.max / 2
+  }
+
+  /// What COLUMNS says.
+  private static var columns: Int? { Int(variable("COLUMNS")).flatMap { $0 > 20 ? $0 : nil } }
 
   /// The width of standard error's terminal; 100 where there is none.
   static var errorWidth: Int { width(of: STDERR_FILENO) }
@@ -70,7 +79,7 @@ enum Standard {
     if isatty(descriptor) == 1, ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 20 {
       return Int(size.ws_col)
     }
-    return 100
+    return columns ?? 100
   }
 
   private static let isSilent = Atomic(false)
