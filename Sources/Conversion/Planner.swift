@@ -80,7 +80,7 @@ public struct Planner: Sendable {
         ])
   }
 
-  /// What is said of weights that the type asked for does not reach, because theirs has no values here.
+  /// A warning about weights that are not cast to the requested type: their own cannot be read as numbers.
   private func notCast(_ plan: ConversionPlan, _ options: ConversionOptions) -> [Diagnostic] {
     guard let wanted = options.dtype else { return [] }
     var counts: OrderedDictionary<DType, Int> = [:]
@@ -177,9 +177,7 @@ public struct Planner: Sendable {
         return number < 0 && number.isFinite
       }
       guard !isSound else { continue }
-      let name = value.origin?.runs.first.map {
-        model.reader.source.tensors[$0.tensor].name.string
-      }
+      let name = value.origin.map { model.reader.source.tensors[$0.tensor].name.string }
       throw Diagnostic(
         code: "convert.decay", subject: name ?? id.description,
         message: "holds \(found), but A = -exp(A_log) is below 0 and finite",

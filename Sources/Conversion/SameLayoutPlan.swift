@@ -163,8 +163,8 @@ enum SameLayoutPlan {
   private static func stored(_ number: Int, _ info: TensorInfo) -> PieceValue {
     .stored(
       PieceLocation(
-        shape: info.shape, dtype: info.dtype,
-        runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
+        tensor: number, shape: info.shape, dtype: info.dtype,
+        runs: [RowRun(tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
   }
 
   // MARK: Types

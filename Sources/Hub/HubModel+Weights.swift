@@ -32,7 +32,7 @@ extension HubModel: WeightSource {
     for file in reader.source.files { try file.checkUnchanged() }
   }
 
-  /// Lets the bytes of a piece leave memory.
+  /// Removes the bytes of a piece from memory.
   public func evict(_ piece: PieceID) {
     guard let (file, range) = place(piece) else { return }
     file.unload(range)
@@ -58,7 +58,7 @@ extension TensorSource {
     _ location: PieceLocation
   ) -> (file: RandomAccessFile, bytes: Range<Int>)? {
     guard location.runs.count == 1, let run = location.runs.first,
-      let extent = tensors[run.tensor].extent
+      let extent = tensors[location.tensor].extent
     else { return nil }
     let start = extent.offset + run.tensorRow * location.rowBytes
     let end = start + run.count * location.rowBytes

@@ -2,7 +2,7 @@ public import Hub
 public import OrderedCollections
 public import Tensors
 
-/// A checkpoint seen through a layout: the model that it is, and where each piece lies.
+/// A layout matched to a checkpoint: the model that it holds, and where each piece lies.
 public struct BoundModel: Sendable {
   /// The layout.
   public var layout: Layout
@@ -33,7 +33,7 @@ public struct BoundModel: Sendable {
 }
 
 extension Layout {
-  /// Binds a checkpoint to this layout: evaluates the config and matches every tensor.
+  /// Matches a checkpoint to this layout: evaluates the config and finds the place of every tensor.
   ///
   /// - Parameter inertKeys: keys of the config that the layout does not know and that change nothing.
   public func bind(
@@ -271,11 +271,7 @@ private struct Binder {
     }
     for piece in expected.pieces {
       let location = PieceLocation(
-        shape: piece.shape, dtype: info.dtype,
-        runs: piece.runs.map {
-          .init(
-            tensor: number, tensorRow: $0.tensorRow, pieceRow: $0.pieceRow, count: $0.count)
-        })
+        tensor: number, shape: piece.shape, dtype: info.dtype, runs: piece.runs)
       let id = PieceID(expected.sublayer, piece.role)
       // Every tensor that holds a piece holds all of it; the first counts.
       let first = pieces.insert(location, for: id)

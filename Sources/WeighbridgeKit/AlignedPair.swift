@@ -32,13 +32,7 @@ struct AlignedPair {
 
     /// The tensors that hold a piece, as the file names them.
     func tensors(of id: PieceID) -> [String] {
-      guard let location = model.pieces[id]?.origin else { return [] }
-      var names: [String] = []
-      for run in location.runs {
-        let name = reader.source.tensors[run.tensor].name.string
-        if !names.contains(name) { names.append(name) }
-      }
-      return names
+      model.pieces[id]?.origin.map { [reader.source.tensors[$0.tensor].name.string] } ?? []
     }
 
     /// Values of a piece that are NaN or infinite.

@@ -28,8 +28,8 @@ public struct TensorStatistics: Sendable {
     guard info.dtype.isFloat else { return nil }
     let value = PieceValue.stored(
       PieceLocation(
-        shape: info.shape, dtype: info.dtype,
-        runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
+        tensor: number, shape: info.shape, dtype: info.dtype,
+        runs: [RowRun(tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
     // Welford's running moments, so that a large mean costs no digits.
     var count = 0.0
     var mean = 0.0
