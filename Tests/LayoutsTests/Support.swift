@@ -30,13 +30,6 @@ extension Inventory {
   }
 }
 
-/// The config beside a fixture.
-func config(of fixture: ModelFixture) throws -> JSONObject {
-  let location = try CheckpointLocation(finding: fixture.path)
-  let path = location.config!
-  return try JSONParser.parse(Files.read(path), file: path).object!
-}
-
 /// The smallest layout file: an embedding, a norm, and layers of one MLP.
 enum TinyLayout {
   static let text = """
