@@ -81,7 +81,8 @@ let package = Package(
     // The forward pass.
     .target(
       name: "Inference", dependencies: ["Tensors", "Hub", "CKernels"], swiftSettings: hot),
-    .target(name: "Parity", dependencies: ["Tensors", "Hub", "Inference"], swiftSettings: hot),
+    .target(
+      name: "Parity", dependencies: ["Tensors", "Hub", "Inference", collections], swiftSettings: hot),
     // The facade and the tool.
     .target(
       name: "WeighbridgeKit",

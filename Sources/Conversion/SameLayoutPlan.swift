@@ -162,9 +162,7 @@ enum SameLayoutPlan {
 
   private static func stored(_ number: Int, _ info: TensorInfo) -> PieceValue {
     .stored(
-      PieceLocation(
-        tensor: number, shape: info.shape, dtype: info.dtype,
-        runs: [RowRun(tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
+      PieceLocation(tensor: number, whole: info))
   }
 
   // MARK: Types

@@ -36,6 +36,13 @@ public struct PieceLocation: Sendable, Hashable {
     self.runs = runs
   }
 
+  /// All of tensor number `tensor`, which `info` describes, as one piece.
+  package init(tensor: Int, whole info: TensorInfo) {
+    self.init(
+      tensor: tensor, shape: info.shape, dtype: info.dtype,
+      runs: [RowRun(tensorRow: 0, pieceRow: 0, count: info.shape.rows)])
+  }
+
   /// Bytes of a row: everything behind the first extent.
   public var rowBytes: Int {
     shape.dims.dropFirst().reduce(1, *) * dtype.bitWidth / 8
