@@ -11,7 +11,7 @@ import Testing
 struct BindingTests {
   static let library = try! LayoutLibrary.bundled()
 
-  static func bind(_ fixture: ModelFixture) throws -> BoundModel {
+  static func bind(_ fixture: ModelFixture) throws -> MatchedLayout {
     let inventory = try Inventory.of(fixture.path)
     let config = try config(of: fixture)
     let fitting = library.candidates(for: inventory, config: config).filter { $0.obstacles.isEmpty }
@@ -360,7 +360,7 @@ struct BindingTests {
   @Test("counters, an optimizer's tensors and second names are passed over; what may scale is not")
   func passedOver() throws {
     let sound = Self.shapes.map { ($0.key, $0.value) }
-    func bound(_ more: [(String, DType, [Int], Int?)]) throws -> BoundModel {
+    func bound(_ more: [(String, DType, [Int], Int?)]) throws -> MatchedLayout {
       var infos = sound.enumerated().map { number, one in
         TensorInfo(
           name: TensorName(one.0), dtype: .f32, shape: Shape(one.1),

@@ -99,7 +99,7 @@ enum TinyLayout {
 
   static func bound(
     _ config: JSONObject, _ shapes: KeyValuePairs<String, [Int]>, equal: Set<String> = []
-  ) throws -> BoundModel {
+  ) throws -> MatchedLayout {
     try parsed().bind(
       try Inventory.of(shapes, equal: equal), config: config, vocabulary: .standard)
   }

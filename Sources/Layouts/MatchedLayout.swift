@@ -3,7 +3,7 @@ public import OrderedCollections
 public import Tensors
 
 /// A layout matched to a checkpoint: the model that it holds, and where each piece lies.
-public struct BoundModel: Sendable {
+public struct MatchedLayout: Sendable {
   /// The layout.
   public var layout: Layout
   /// The framework's own config.
@@ -38,13 +38,13 @@ extension Layout {
   /// - Parameter inertKeys: keys of the config that the layout does not know and that change nothing.
   public func bind(
     _ whole: Inventory, config: JSONObject, vocabulary: Vocabulary, inertKeys: Set<String> = []
-  ) -> BoundModel {
+  ) -> MatchedLayout {
     let inventory = whole.stripping(detect.strip)
     let expansion = expand(
       config: config, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
     var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
     binder.bind()
-    return BoundModel(
+    return MatchedLayout(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
       isLegacy: expansion.isLegacy, isOfOtherModel: binder.isOfOtherModel,
@@ -433,7 +433,7 @@ private struct StrayRules {
 
 extension HubModel {
   /// The model as it was read.
-  public init(_ bound: BoundModel, source: any TensorSource) {
+  public init(_ bound: MatchedLayout, source: any TensorSource) {
     self.init(
       spec: bound.spec,
       pieces: Dictionary(uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) }),
