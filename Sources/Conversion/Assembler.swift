@@ -240,9 +240,7 @@ struct Assembler {
 
   /// The source tensor that a piece comes from, as the user knows it.
   private func name(of id: PieceID) -> String {
-    guard let location = model.pieces[id]?.origin, let run = location.runs.first else {
-      return id.description
-    }
-    return model.reader.source.tensors[run.tensor].name.string
+    model.pieces[id]?.origin.map { model.reader.source.tensors[$0.tensor].name.string }
+      ?? id.description
   }
 }

@@ -11,7 +11,7 @@ struct ConfigProvenance {
   private let keys: Set<String>
   private let defaults: [String: JSONValue]
 
-  init(_ bound: BoundModel, _ vocabulary: Vocabulary) {
+  init(_ bound: MatchedLayout, _ vocabulary: Vocabulary) {
     layout = bound.layout
     config = bound.config
     keys = Set(bound.layout.config.keys.map(\.name))

@@ -53,7 +53,7 @@ extension PieceValue {
         "stored", .string(place.dtype.rawValue), list(place.shape),
         .array(
           place.runs.map {
-            [.int($0.tensor), .int($0.tensorRow), .int($0.pieceRow), .int($0.count)]
+            [.int(place.tensor), .int($0.tensorRow), .int($0.pieceRow), .int($0.count)]
           }),
       ]
     case .constant(let value, let shape): ["constant", .double(value), list(shape)]

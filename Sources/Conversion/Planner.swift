@@ -24,7 +24,7 @@ public struct Planner: Sendable {
   ///   - reader: the source's bytes, for the few facts that depend on them (a bias of zeros).
   /// - Throws: `Refusal` of the closest target; `Diagnostic` when reading fails.
   public func plan(
-    _ bound: BoundModel, to targets: [Layout], options: ConversionOptions, reader: PieceReader
+    _ bound: MatchedLayout, to targets: [Layout], options: ConversionOptions, reader: PieceReader
   ) throws -> ConversionPlan {
     var model = HubModel(bound, source: reader.source)
     let request = RewriteContext(vocabulary: vocabulary, options: options)
@@ -80,7 +80,7 @@ public struct Planner: Sendable {
         ])
   }
 
-  /// What is said of weights that the type asked for does not reach, because theirs has no values here.
+  /// A warning about weights that are not cast to the requested type: their own cannot be read as numbers.
   private func notCast(_ plan: ConversionPlan, _ options: ConversionOptions) -> [Diagnostic] {
     guard let wanted = options.dtype else { return [] }
     var counts: OrderedDictionary<DType, Int> = [:]
@@ -138,7 +138,7 @@ public struct Planner: Sendable {
 
   /// The models that are fitted to `target`: what its rewrites make of `model` alone, and `model`.
   private func variants(
-    _ model: HubModel, _ bound: BoundModel, _ target: Layout
+    _ model: HubModel, _ bound: MatchedLayout, _ target: Layout
   ) throws(Diagnostic) -> [HubModel] {
     guard target.write != nil else { return [model] }
     var model = model
@@ -155,7 +155,7 @@ public struct Planner: Sendable {
   }
 
   /// The source's own layout first, then those of its family.
-  private func ordered(_ targets: [Layout], for bound: BoundModel) -> [Layout] {
+  private func ordered(_ targets: [Layout], for bound: MatchedLayout) -> [Layout] {
     func rank(_ layout: Layout) -> Int {
       if layout.name == bound.layout.name { return 0 }
       // Most layouts are of one family, whatever the config says.
@@ -177,9 +177,7 @@ public struct Planner: Sendable {
         return number < 0 && number.isFinite
       }
       guard !isSound else { continue }
-      let name = value.origin?.runs.first.map {
-        model.reader.source.tensors[$0.tensor].name.string
-      }
+      let name = value.origin.map { model.reader.source.tensors[$0.tensor].name.string }
       throw Diagnostic(
         code: "convert.decay", subject: name ?? id.description,
         message: "holds \(found), but A = -exp(A_log) is below 0 and finite",
@@ -188,7 +186,7 @@ public struct Planner: Sendable {
   }
 
   /// Blocks are carried on as the numbers that they stand for.
-  private func noteBlocks(_ model: inout HubModel, _ bound: BoundModel) {
+  private func noteBlocks(_ model: inout HubModel, _ bound: MatchedLayout) {
     var types: [String] = []
     for info in bound.inventory.infos {
       if let type = info.stored?.type, !types.contains(type) { types.append(type) }
@@ -202,7 +200,7 @@ public struct Planner: Sendable {
 
   /// The plan of an attempt: config, read back and compared, and the tensors.
   private func plan(
-    _ attempt: Attempt, _ bound: BoundModel, _ options: ConversionOptions
+    _ attempt: Attempt, _ bound: MatchedLayout, _ options: ConversionOptions
   ) throws -> ConversionPlan {
     let target = attempt.target
     guard let write = target.write else {

@@ -7,7 +7,7 @@ import Tensors
 /// A conversion that keeps the layout: another container, other shards, another type.
 enum SameLayoutPlan {
   static func make(
-    _ bound: BoundModel, _ resized: HubModel, _ vocabulary: Vocabulary, options: ConversionOptions
+    _ bound: MatchedLayout, _ resized: HubModel, _ vocabulary: Vocabulary, options: ConversionOptions
   ) -> ConversionPlan {
     var model = resized
     var tensors: [ConversionPlan.Tensor] = []
@@ -128,7 +128,7 @@ enum SameLayoutPlan {
   /// A head that equals the embedding byte for byte shares its storage where the framework's own
   /// files do.
   private static func shareTiedHead(
-    _ bound: BoundModel, _ tensors: inout [ConversionPlan.Tensor],
+    _ bound: MatchedLayout, _ tensors: inout [ConversionPlan.Tensor],
     _ roles: [Int: (PieceID, KeepsFloat32)], _ options: ConversionOptions
   ) {
     guard bound.spec["tied"].bool == true, sharesStorage(options.container),
@@ -146,7 +146,7 @@ enum SameLayoutPlan {
   }
 
   /// What each tensor of the source is, for its type's sake.
-  private static func roles(of bound: BoundModel, _ vocabulary: Vocabulary)
+  private static func roles(of bound: MatchedLayout, _ vocabulary: Vocabulary)
     -> [Int: (PieceID, KeepsFloat32)]
   {
     var roles: [Int: (PieceID, KeepsFloat32)] = [:]
@@ -162,9 +162,7 @@ enum SameLayoutPlan {
 
   private static func stored(_ number: Int, _ info: TensorInfo) -> PieceValue {
     .stored(
-      PieceLocation(
-        shape: info.shape, dtype: info.dtype,
-        runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
+      PieceLocation(tensor: number, whole: info))
   }
 
   // MARK: Types

@@ -102,7 +102,7 @@ struct TransferList: Sendable {
         let from = max(part.start, run.pieceRow)
         let to = min(part.start + part.count, run.pieceRow + run.count)
         guard from < to else { continue }
-        guard let extent = source.tensors[run.tensor].extent else { return nil }
+        guard let extent = source.tensors[location.tensor].extent else { return nil }
         moves.append(
           Move(
             source: .init(

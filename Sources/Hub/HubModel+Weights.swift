@@ -39,7 +39,7 @@ extension HubModel: WeightSource {
     for file in reader.source.files { try file.checkUnchanged() }
   }
 
-  /// Lets the bytes of a piece leave memory.
+  /// Removes the bytes of a piece from memory.
   public func evict(_ piece: PieceID) {
     if let overlay { return overlay.evict(piece) }
     guard let (file, range) = place(piece) else { return }
@@ -79,13 +79,7 @@ package protocol ReadObserver: Sendable {
 extension HubModel {
   /// The tensors that hold a piece, as the file names them.
   package func tensors(of id: PieceID) -> [String] {
-    guard let location = pieces[id]?.origin else { return [] }
-    var names: [String] = []
-    for run in location.runs {
-      let name = reader.source.tensors[run.tensor].name.string
-      if !names.contains(name) { names.append(name) }
-    }
-    return names
+    pieces[id]?.origin.map { [reader.source.tensors[$0.tensor].name.string] } ?? []
   }
 
   /// The tensors that a fault in a piece is to be looked for in: where the head is the embedding, its
@@ -103,7 +97,7 @@ extension TensorSource {
     _ location: PieceLocation
   ) -> (file: RandomAccessFile, bytes: Range<Int>)? {
     guard location.runs.count == 1, let run = location.runs.first,
-      let extent = tensors[run.tensor].extent
+      let extent = tensors[location.tensor].extent
     else { return nil }
     let start = extent.offset + run.tensorRow * location.rowBytes
     let end = start + run.count * location.rowBytes

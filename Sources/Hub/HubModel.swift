@@ -14,7 +14,7 @@ public struct HubModel: Sendable {
   /// Whether pieces that are new (constants, tables) count as float64, as computed ones do; else they
   /// have the type in which they would be written.
   public var hasExactConstants = false
-  /// What was done.
+  /// What was done to the model.
   public var reasons: [Reason] = []
   /// What the user should know.
   public var warnings: [Diagnostic] = []
@@ -46,17 +46,17 @@ public struct HubModel: Sendable {
     return model
   }
 
-  /// Notes what was done, once.
+  /// Adds a reason unless it is there.
   public mutating func note(_ exactness: Exactness, _ text: String) {
     note(Reason(exactness, text))
   }
 
-  /// Notes what was done, once.
+  /// Adds a reason unless it is there.
   public mutating func note(_ reason: Reason) {
     if !reasons.contains(reason) { reasons.append(reason) }
   }
 
-  /// Takes out the sub-layers for which `isOut` holds, and renumbers the pieces of the others.
+  /// Removes the sub-layers for which `isOut` holds and renumbers the pieces of the others.
   package mutating func removeSublayers(where isOut: (Int) -> Bool) {
     var kept: [ModelSpec.Sublayer] = []
     var pieces: [PieceID: PieceValue] = self.pieces.filter { $0.key.sublayer == nil }
@@ -70,7 +70,7 @@ public struct HubModel: Sendable {
     self.pieces = pieces
   }
 
-  /// Puts `sublayer` with its pieces before number `place`.
+  /// Inserts `sublayer` with its pieces before number `place`.
   package mutating func insert(
     _ sublayer: ModelSpec.Sublayer, pieces new: [String: PieceValue], at place: Int
   ) {

@@ -1,6 +1,6 @@
-/// The name that somebody may have meant.
+/// Suggestions for misspelt names.
 package enum Nearest {
-  /// The nearest of `names`, when it is near enough: a third of the letters may differ.
+  /// The name closest to `name`, if at most a third of its letters differ.
   package static func name(to name: String, among names: some Sequence<String>) -> String? {
     let wanted = Array(name.lowercased().utf8)
     let best = names.map { ($0, distance(wanted, Array($0.lowercased().utf8))) }
@@ -9,7 +9,7 @@ package enum Nearest {
     return best.0
   }
 
-  /// Levenshtein's distance, in which two letters that changed places are one slip.
+  /// The Levenshtein distance, with a swap of neighbouring letters counted as one edit.
   package static func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
     var before: [Int] = []
     var last = Array(0...b.count)

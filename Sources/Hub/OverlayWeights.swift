@@ -65,12 +65,12 @@ public struct OverlayWeights: WeightSource {
     fit(piece) == nil ? source(piece).resident(piece) : nil
   }
 
-  /// Looks at both.
+  /// Checks both sources.
   public func checkResident() throws(Diagnostic) {
     try base.checkResident()
     if !exchanged.isEmpty { try other.checkResident() }
   }
 
-  /// Tells the one that has it.
+  /// Evicts it from the source it comes from.
   public func evict(_ piece: PieceID) { source(piece).evict(piece) }
 }

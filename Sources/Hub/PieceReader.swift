@@ -157,7 +157,7 @@ public struct PieceReader: Sendable {
         guard from < to else { continue }
         let start = (run.tensorRow + from - run.pieceRow) * rowBytes
         try source.read(
-          run.tensor, bytes: start..<start + (to - from) * rowBytes,
+          location.tensor, bytes: start..<start + (to - from) * rowBytes,
           into: UnsafeMutableRawBufferPointer(
             rebasing: buffer[
               (from - rows.lowerBound) * rowBytes..<(to - rows.lowerBound) * rowBytes]

@@ -11,7 +11,7 @@ public protocol WeightSource: Sendable {
   /// Reads rows of the first axis (elements, for a vector), dense, row-major, little-endian and in
   /// the piece's own dtype, into `buffer`, which has just their size.
   ///
-  /// - Throws: whatever keeps the bytes from being read.
+  /// - Throws: when the bytes cannot be read.
   func read(
     _ piece: PieceID, rows: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic)
@@ -20,21 +20,21 @@ public protocol WeightSource: Sendable {
   /// as long as the source lives; `nil` where they must be read. They may be misaligned.
   func resident(_ piece: PieceID) -> UnsafeRawBufferPointer?
 
-  /// Told before a sub-layer's resident pieces are used.
+  /// Called before a sub-layer's resident pieces are used.
   ///
-  /// - Throws: whatever says that they are no longer what they were.
+  /// - Throws: when the bytes have changed since the source was opened.
   func checkResident() throws(Diagnostic)
 
-  /// Told when a pass has no more use for a piece: what is resident may leave memory.
+  /// Called when a pass is done with a piece: resident bytes may leave memory.
   func evict(_ piece: PieceID)
 }
 
 extension WeightSource {
-  /// Nothing lies in memory.
+  /// Returns `nil`: the bytes must be read.
   public func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? { nil }
-  /// Nothing to be checked.
+  /// Checks nothing.
   public func checkResident() throws(Diagnostic) {}
-  /// Nothing to be let go.
+  /// Does nothing.
   public func evict(_ piece: PieceID) {}
 }
 

@@ -17,9 +17,9 @@ public struct ExampleModel: Sendable {
 extension LayoutLibrary {
   /// One model of every kind that the bundled layouts know.
   ///
-  /// - Throws: `layout.exampleModels` for a mistake in the bundled file.
+  /// - Throws: `layout.example-models` for a mistake in the bundled file.
   public static func exampleModels() throws(Diagnostic) -> [ExampleModel] {
-    let name = "specimens.json"
+    let name = "example-models.json"
     let text = bundledFormats.first { $0.name == name }?.text ?? ""
     var exampleModels: [ExampleModel] = []
     for value in try JSONParser.parse(Array(text.utf8), file: name).array ?? [] {
@@ -27,7 +27,7 @@ extension LayoutLibrary {
         let config = value["config"]?.object
       else {
         throw Diagnostic(
-          code: "layout.exampleModels", subject: name,
+          code: "layout.example-models", subject: name,
           message: "needs name, layout and config in each")
       }
       exampleModels.append(

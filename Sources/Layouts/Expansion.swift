@@ -56,22 +56,12 @@ public struct Expansion: Sendable {
 
   /// A piece as a tensor holds it; a tensor holds all rows of each of its pieces.
   public struct HeldPiece: Sendable, Hashable {
-    /// Rows that stand together in both.
-    public struct Rows: Sendable, Hashable {
-      /// The first row in the tensor.
-      public var tensorRow: Int
-      /// The first row in the piece.
-      public var pieceRow: Int
-      /// How many.
-      public var count: Int
-    }
-
     /// The role.
     public var role: String
     /// The piece's own shape.
     public var shape: Shape
     /// Its rows, in their order; a row that the tensor repeats is listed once.
-    public var runs: [Rows]
+    public var runs: [RowRun]
   }
 
   /// A buffer that carries no weight but that the framework wants in the file.
@@ -606,7 +596,7 @@ private struct Expander {
   private func held(
     _ segments: [RowSegment], _ shapes: [String: Shape], in dims: [Int]
   ) -> [Expansion.HeldPiece] {
-    var runs: OrderedDictionary<String, [Expansion.HeldPiece.Rows]> = [:]
+    var runs: OrderedDictionary<String, [RowRun]> = [:]
     var row = 0
     for segment in segments {
       runs[segment.role, default: []].append(
@@ -614,7 +604,7 @@ private struct Expander {
       row += segment.count
     }
     return runs.map { role, all in
-      var own: [Expansion.HeldPiece.Rows] = []
+      var own: [RowRun] = []
       // A stable order: of rows that the tensor repeats the first counts.
       for run in all.enumerated().sorted(by: {
         ($0.element.pieceRow, $0.offset) < ($1.element.pieceRow, $1.offset)

@@ -1,9 +1,8 @@
 extension YAMLNode {
-  /// This value as `base` but for what it says itself: mappings are merged member by member, all else
-  /// takes the base's place. `null` removes a member of the base.
+  /// Merges this value into `base`: mappings member by member; anything else replaces the base's value,
+  /// and `null` removes a member of the base.
   ///
-  /// A tensor is one thing: what is said of it under `tensors` replaces what the base says of it. And
-  /// `default: null` is a default.
+  /// An entry under `tensors` replaces the base's entry whole, and `default: null` is a default.
   func merged(over base: YAMLNode) -> YAMLNode {
     guard let own = members, var members = base.members else { return self }
     for member in own {

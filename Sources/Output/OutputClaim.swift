@@ -20,7 +20,7 @@ final class OutputClaim: Sendable {
   /// Directories above that were created for it, the outermost first.
   private let parents: [String]
   private let state = Mutex(State.open)
-  /// Descriptors for the removal, which must not fail for want of them.
+  /// Descriptors reserved for the removal, which must not fail for lack of them.
   private let spare: Mutex<[Int32]>
 
   private struct Registry {
@@ -46,7 +46,7 @@ final class OutputClaim: Sendable {
     }
   }
 
-  /// Creates the directory at `path`; one that is to be kept may be there already.
+  /// Creates the directory at `path`; one that is kept may exist already.
   ///
   /// - Throws: `io.write`; `convert.interrupted` when the process is about to end.
   static func make(
@@ -86,7 +86,7 @@ final class OutputClaim: Sendable {
 
   /// Removes the temporary of a claim that is open.
   ///
-  /// - Returns: what became of it.
+  /// - Returns: whether it was complete, kept or removed.
   @discardableResult
   func abandon(evenKept: Bool = false) -> OutputDirectory.Abandoned {
     state.withLock { state in

@@ -533,7 +533,7 @@ public final class OutputDirectory: Sendable {
       message: "was being replaced by an interrupted run; the old directory is back")
   }
 
-  /// What is to be said of a cleared replacement.
+  /// Notes and warnings about a cleared replacement.
   private static func told(
     _ cleared: Replacement.Cleared, _ path: String, _ destination: String
   ) -> [Diagnostic] {
@@ -639,7 +639,7 @@ public final class OutputDirectory: Sendable {
         message: "appeared while it was being written; another run was faster",
         help: "give another destination")
     }
-    // What was there at the start may have been replaced by something dearer.
+    // Something else may have taken its place since the start.
     try Self.checkReplaceable(destination, given: destination, force: true)
     let new = try FilePath.names(in: path)
     let survey = try Self.survey(destination, new: Set(new), owned: owned)

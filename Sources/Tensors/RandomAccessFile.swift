@@ -96,7 +96,7 @@ public final class RandomAccessFile: Sendable {
     return fd
   }
 
-  /// Whether `descriptor` is none for want of any, or one of those that must stay free.
+  /// Whether no descriptor was left, or `descriptor` is one that must stay free.
   private static func isTooMany(_ descriptor: Int32) -> Bool {
     guard descriptor >= 0 else { return errno == EMFILE || errno == ENFILE }
     // The system gives the lowest that is free.

@@ -132,8 +132,8 @@ public struct TensorStatistics: Sendable {
     // Flat, so that a tensor of one long row is read in blocks, too.
     let count = info.shape.elementCount ?? 0
     let flat = PieceLocation(
-      shape: Shape([count]), dtype: info.dtype,
-      runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: count)])
+      tensor: number, shape: Shape([count]), dtype: info.dtype,
+      runs: [RowRun(tensorRow: 0, pieceRow: 0, count: count)])
     return try reader.doubles(.stored(flat), rows: block)
   }
 }

@@ -131,7 +131,7 @@ extension Weighbridge {
 
   /// The source's model. A config key that changes the mathematics and is not understood matters
   /// only when the layout changes: otherwise the config goes along as it is.
-  private func usable(_ loaded: LoadedCheckpoint, _ targets: [Layout]) throws -> BoundModel {
+  private func usable(_ loaded: LoadedCheckpoint, _ targets: [Layout]) throws -> MatchedLayout {
     let errors = loaded.problems.filter { $0.severity == .error }
     // What the reader passed over may be what is missing.
     let passed = loaded.problems.filter {

@@ -36,10 +36,7 @@ extension Weighbridge {
   ///
   /// - Throws: `output.file-name`.
   func checkName(_ destination: String) throws(Diagnostic) {
-    let endings = [
-      ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".gguf", ".npz", ".distcp",
-      ".json",
-    ]
+    let endings = CheckpointLocation.endings + [".distcp", ".json"]
     var name = destination
     while name.count > 1, name.hasSuffix("/") { name.removeLast() }
     guard let ending = endings.first(where: { name.lowercased().hasSuffix($0) }) else { return }

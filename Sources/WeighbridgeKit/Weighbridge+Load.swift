@@ -154,7 +154,7 @@ extension Weighbridge {
   }
 
   /// What was taken off the names, or put in front of them.
-  private func renamed(_ bound: BoundModel) -> [Diagnostic] {
+  private func renamed(_ bound: MatchedLayout) -> [Diagnostic] {
     var notes = bound.inventory.renamings.map { renaming in
       Diagnostic(
         .note, code: "layout.prefix-stripped", subject: renaming.dropped,

@@ -77,12 +77,12 @@ extension LoadedCheckpoint {
 
 /// Plans the conversion of one of a pair to the other's layout.
 struct LayoutPlanner: RewritePlanner {
-  private let a: BoundModel
-  private let b: BoundModel
+  private let a: MatchedLayout
+  private let b: MatchedLayout
   private let pair: AlignedPair
   private let vocabulary: Vocabulary
 
-  init(a: BoundModel, b: BoundModel, _ pair: AlignedPair, _ vocabulary: Vocabulary) {
+  init(a: MatchedLayout, b: MatchedLayout, _ pair: AlignedPair, _ vocabulary: Vocabulary) {
     (self.a, self.b) = (a, b)
     self.pair = pair
     self.vocabulary = vocabulary

@@ -204,9 +204,7 @@ extension Weighbridge {
     let width = info.shape.rowElements
     if info.dtype.isFloat {
       let value = PieceValue.stored(
-        PieceLocation(
-          shape: info.shape, dtype: info.dtype,
-          runs: [.init(tensor: number, tensorRow: 0, pieceRow: 0, count: info.shape.rows)]))
+        PieceLocation(tensor: number, whole: info))
       guard !rows.isEmpty, width > 0 else { return [] }
       return try PieceReader(source: source).doubles(value, rows: rows).map { .float($0) }
     }

@@ -103,7 +103,7 @@ public struct LoadedCheckpoint: Sendable {
   /// Its config; `nil` when there is none.
   public var config: JSONObject?
   /// What it is; `nil` when no layout fits.
-  public var bound: BoundModel?
+  public var bound: MatchedLayout?
   /// The layouts that come closest, when none fits.
   public var closest: [LayoutLibrary.Candidate]
   /// Everything noticed.
@@ -114,7 +114,7 @@ public struct LoadedCheckpoint: Sendable {
   /// The bound model, which must be sound.
   ///
   /// - Throws: every problem when no layout fits or something is missing.
-  public func model() throws(Problems) -> BoundModel {
+  public func model() throws(Problems) -> MatchedLayout {
     guard let bound, !problems.contains(where: { $0.severity == .error }) else {
       throw Problems(problems.filter { $0.severity == .error })
     }

@@ -4,7 +4,7 @@ import Tensors
 import TestSupport
 import Testing
 
-@Suite("Hostile HDF5")
+@Suite("Hostile HDF5", .tags(.slow))
 struct HDF5HostileTests {
   @Test(
     "a bad file gives the code in its name, once, and no other",

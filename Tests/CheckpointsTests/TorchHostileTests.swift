@@ -1,9 +1,10 @@
 import Checkpoints
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
-@Suite("Hostile PyTorch checkpoints")
+@Suite("Hostile PyTorch checkpoints", .tags(.slow))
 struct TorchHostileTests {
   @Test("every malformed file yields exactly the code in its name")
   func corpus() {

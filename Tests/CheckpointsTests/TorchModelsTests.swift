@@ -26,7 +26,7 @@ struct TorchModelsTests {
       ("deep-dict", "avg.a.b.c.d", true),
       ("list-among-optimizers", "optimizer_states[0].ema", false),
     ])
-  func hoards(file: String, place: String, isReached: Bool) throws {
+  func collections(file: String, place: String, isReached: Bool) throws {
     let source = try odd("model-beside-a-" + file)
     #expect(try source.floats("w") == Self.model)
     let said = source.warnings.filter { $0.code == "checkpoint.other-model" }

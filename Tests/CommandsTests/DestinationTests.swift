@@ -4,7 +4,7 @@ import Tensors
 import Testing
 
 /// Destinations as people give them, at the command line.
-@Suite("Destinations at the command line")
+@Suite("Destinations at the command line", .tags(.slow))
 struct DestinationCommandTests {
   let home = TemporaryDirectory()
   let source = ModelFixture.named("mamba-tied/hf").path

@@ -4,7 +4,7 @@ import Tensors
 import Testing
 
 /// What the documents show is what the tool does.
-@Suite("Documents")
+@Suite("Documents", .tags(.slow))
 struct DocumentTests {
   /// A command of a `console` block, and the lines shown below it.
   struct Shown: Sendable {
@@ -20,7 +20,7 @@ struct DocumentTests {
     }
 
   static func text(_ document: String) -> String {
-    String(decoding: Files.read("\(BuiltTool.package)/\(document)"), as: Unicode.UTF8.self)
+    Files.text("\(BuiltTool.package)/\(document)")
   }
 
   static func shown(_ document: String) -> [Shown] {

@@ -2,7 +2,7 @@ import TestSupport
 import Tensors
 import Testing
 
-@Suite("Exit codes and output")
+@Suite("Exit codes and output", .tags(.slow))
 struct ExitTests {
   static func path(_ name: String) -> String { ModelFixture.named(name).path }
 
@@ -199,7 +199,7 @@ struct ExitTests {
   }
 }
 
-@Suite("JSON documents")
+@Suite("JSON documents", .tags(.slow))
 struct JSONDocumentTests {
   @Test("inspect's document has what the contract says", arguments: ModelFixture.all)
   func inspect(fixture: ModelFixture) throws {
@@ -313,7 +313,7 @@ struct JSONDocumentTests {
   }
 }
 
-@Suite("Usage")
+@Suite("Usage", .tags(.slow))
 struct UsageTests {
   static let commands = [
     "inspect", "convert", "parity", "trace", "generate", "diff", "layouts",

@@ -3,7 +3,7 @@ import Tensors
 import Testing
 
 /// What users see of values that are no numbers.
-@Suite("Values that are not finite")
+@Suite("Values that are not finite", .tags(.slow))
 struct FiniteTests {
   static let name = "backbone.layers.1.mixer.in_proj.weight"
   static let source = ModelFixture.named("mamba-tied/hf").path
@@ -41,7 +41,7 @@ struct FiniteTests {
     #expect(document["first_divergence"]?["stage"] == "hidden_states.2")
     #expect(document["first_divergence"]?["suspects"] == [.string(Self.name)])
     #expect(try run.problems() == ["parity.not-finite hidden_states.2"])
-    let report = String(decoding: Files.read(directory.file("report.html")), as: UTF8.self)
+    let report = Files.text(directory.file("report.html"))
     #expect(report.contains("not finite from hidden_states.2 on"))
     let text = try BuiltTool.run("parity", path, path, "--random", "1x6")
     #expect(text.status == 1)

@@ -4,7 +4,7 @@ import TestSupport
 import Tensors
 import Testing
 
-@Suite("The tool before what is no model of a layout")
+@Suite("The tool before what is no model of a layout", .tags(.slow))
 struct ForeignFormTests {
   @Test(
     "one error from convert and parity alike",
@@ -20,8 +20,7 @@ struct ForeignFormTests {
     for (name, tensor) in stored.tensors.sorted(by: { $0.key < $1.key }) {
       builder.add(name, tensor.dtype, tensor.shape, tensor.bytes)
     }
-    let path = fixture.path + "/config.json"
-    var config = try JSONParser.parse(Files.read(path), file: path).object!
+    var config = try config(of: fixture)
     switch form {
     case "lora":
       for name in ["A", "B"] {

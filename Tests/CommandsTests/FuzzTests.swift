@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 
 /// Every target of `weighbridge-fuzz` for a moment. Each runs in a process of its own: the processor's
 /// time and the memory of a process that runs other tests as well would say nothing about it.
-@Suite("Fuzzing")
+@Suite("Fuzzing", .tags(.slow))
 struct FuzzTests {
   static let fuzzer = BuiltTool.path + "-fuzz"
 

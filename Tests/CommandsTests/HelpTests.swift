@@ -4,7 +4,7 @@ import Tensors
 import Testing
 
 /// Help, completions and suggestions.
-@Suite("Help")
+@Suite("Help", .tags(.slow))
 struct HelpTests {
   static let commands = [
     "inspect", "convert", "parity", "trace", "generate", "diff", "check", "show",

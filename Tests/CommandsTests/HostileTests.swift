@@ -3,7 +3,7 @@ import TestSupport
 import Tensors
 import Testing
 
-@Suite("Hostile files at the command line")
+@Suite("Hostile files at the command line", .tags(.slow))
 struct HostileCommandTests {
   /// A checkpoint whose names and config hold what takes a terminal over.
   private func checkpoint() -> TemporaryDirectory {
@@ -120,7 +120,7 @@ struct HostileCommandTests {
 
   @Test("SECURITY.md counts the files of the corpus as they are")
   func counts() throws {
-    let text = String(decoding: Files.read(BuiltTool.package + "/SECURITY.md"), as: UTF8.self)
+    let text = Files.text(BuiltTool.package + "/SECURITY.md")
     func count(_ directory: String) -> Int {
       Files.names(in: directory).reduce(0) { sum, name in
         if name.contains("__") { return sum + 1 }

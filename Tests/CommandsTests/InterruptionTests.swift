@@ -51,7 +51,7 @@ private func wait(_ what: String, until condition: () -> Bool) {
   #expect(condition(), "\(what) did not happen")
 }
 
-@Suite("Interruptions")
+@Suite("Interruptions", .tags(.slow))
 struct InterruptionTests {
   let home = TemporaryDirectory()
   let source = ModelFixture.named("mamba-tied/hf").path

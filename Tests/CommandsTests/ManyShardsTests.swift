@@ -4,7 +4,7 @@ import Tensors
 import Testing
 
 /// Many shards, and few descriptors.
-@Suite("Many shards")
+@Suite("Many shards", .tags(.slow))
 struct ManyShardsTests {
   let home = TemporaryDirectory()
 

@@ -3,7 +3,7 @@ import Tensors
 import Testing
 
 /// The built tool's forward pass, against the traces and across conversions.
-@Suite("Parity")
+@Suite("Parity", .tags(.slow))
 struct ParityTests {
   /// How far logits may be off, of the largest: float64 sums in another order. S6-Mega's trace passes
   /// through float32 inside, and torchscale's was checked against a float32 module.

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Commands
 
-@Suite("Problems for a person")
+@Suite("Problems for a person", .tags(.slow))
 struct ProblemSummaryTests {
   static func missing(_ count: Int) -> [Diagnostic] {
     (0..<count).map {
@@ -140,7 +140,7 @@ struct ProblemSummaryTests {
   }
 }
 
-@Suite("What people type")
+@Suite("What people type", .tags(.slow))
 struct TypedTests {
   static let source = ModelFixture.named("mamba-tied/hf").path
 
@@ -241,7 +241,7 @@ struct TypedTests {
     let run = try BuiltTool.run("inspect", Self.source, "--json-file", file)
     #expect(run.status == 0 && run.output.hasPrefix(Self.source))
     let json = try BuiltTool.run("inspect", Self.source, "--json")
-    #expect(String(decoding: Files.read(file), as: Unicode.UTF8.self) == json.output)
+    #expect(Files.text(file) == json.output)
     // Its own document is replaced.
     let failed = try BuiltTool.run("inspect", "/no/such", "--json-file", file)
     #expect(failed.status == 2)

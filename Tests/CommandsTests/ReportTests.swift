@@ -4,7 +4,7 @@ import Tensors
 import Testing
 
 /// The reports to look at, made by the built tool.
-@Suite("HTML reports")
+@Suite("HTML reports", .tags(.slow))
 struct ReportTests {
   static let samba = ModelFixture.named("samba-fla/fla").path
   static let changed = "backbone.layers.2.mixer.out_proj.weight"
@@ -16,7 +16,7 @@ struct ReportTests {
     let run = try BuiltTool.run(arguments + ["--report", file])
     // Nothing but the report is left beside it.
     #expect(Files.names(in: directory.path) == ["report.html"], "\(run.error)")
-    return (String(decoding: Files.read(file), as: UTF8.self), run)
+    return (Files.text(file), run)
   }
 
   /// A page as it is read: without the places where a long name may break.

@@ -29,7 +29,7 @@ struct ToolRun {
 /// Runs the built tool.
 enum BuiltTool {
   /// The package's own directory.
-  static let package = String(Fixtures.root.dropLast("/Fixtures".count))
+  static let package = Fixtures.repository
 
   /// The tool, which the build puts beside the tests.
   static let path: String = {
@@ -73,8 +73,8 @@ enum BuiltTool {
     process.waitUntilExit()
     return ToolRun(
       status: process.terminationReason == .exit ? process.terminationStatus : -1,
-      output: String(decoding: Files.read(files.file("out")), as: UTF8.self),
-      error: String(decoding: Files.read(files.file("err")), as: UTF8.self))
+      output: Files.text(files.file("out")),
+      error: Files.text(files.file("err")))
   }
 
   static func run(_ arguments: String..., in directory: String? = nil) throws -> ToolRun {

@@ -79,8 +79,9 @@ struct StrangersHourTests {
     #expect(diff.status == 0 && diff.output.hasSuffix("equal\n"), "\(diff.output)")
   }
 
-  private static let text = String(
-    decoding: Files.read("\(BuiltTool.package)/\(file)"), as: Unicode.UTF8.self)
+  private static let text = Files.text("\(BuiltTool.package)/\(file)")
+  /// The same layout without mistakes, as the guide has it.
+  private static let good = Files.text("\(BuiltTool.package)/docs/examples/burrow.yaml")
 
   @Test("a command that is given the file tells the same, and does nothing")
   func given() throws {
@@ -101,11 +102,8 @@ struct StrangersHourTests {
   func containers() throws {
     let directory = TemporaryDirectory()
     let samba = ModelFixture.named("samba-fla/fla").path
-    let good = String(
-      decoding: Files.read("\(BuiltTool.package)/docs/examples/burrow.yaml"),
-      as: Unicode.UTF8.self)
     Files.write(
-      good.replacingOccurrences(of: "container: safetensors", with: "container: safetensor"),
+      Self.good.replacingOccurrences(of: "container: safetensors", with: "container: safetensor"),
       to: directory.file("bad.yaml"))
     let bad = try BuiltTool.run(
       ["convert", samba, "out", "--to", "meadow", "--layout-file", "bad.yaml"], in: directory.path)
@@ -114,7 +112,7 @@ struct StrangersHourTests {
 
     // A container for which the file has no name is written under one by which it is found again.
     Files.write(
-      good.replacingOccurrences(of: ", pytorch: burrow.pt", with: ""),
+      Self.good.replacingOccurrences(of: ", pytorch: burrow.pt", with: ""),
       to: directory.file("burrow.yaml"))
     let options = ["--layout-file", "burrow.yaml"]
     let run = try BuiltTool.run(
@@ -128,11 +126,9 @@ struct StrangersHourTests {
   func unreadable() throws {
     let directory = TemporaryDirectory()
     let samba = ModelFixture.named("samba-fla/fla").path
-    let good = String(
-      decoding: Files.read("\(BuiltTool.package)/docs/examples/burrow.yaml"),
-      as: Unicode.UTF8.self)
     Files.write(
-      good.replacingOccurrences(of: "detect:\n", with: "detect:\n  config: config.width == 65\n"),
+      Self.good.replacingOccurrences(
+        of: "detect:\n", with: "detect:\n  config: config.width == 65\n"),
       to: directory.file("burrow.yaml"))
     let run = try BuiltTool.run(
       ["convert", samba, "out", "--to", "meadow", "--layout-file", "burrow.yaml"],
@@ -146,10 +142,7 @@ struct StrangersHourTests {
   @Test("one's own layout is the first of those that come close")
   func closest() throws {
     let directory = TemporaryDirectory()
-    let good = String(
-      decoding: Files.read("\(BuiltTool.package)/docs/examples/burrow.yaml"),
-      as: Unicode.UTF8.self)
-    Files.write(good, to: directory.file("burrow.yaml"))
+    Files.write(Self.good, to: directory.file("burrow.yaml"))
     let samba = ModelFixture.named("samba-fla/fla").path
     let made = try BuiltTool.run(
       ["convert", samba, "out", "--to", "meadow", "--layout-file", "burrow.yaml"],
@@ -157,7 +150,7 @@ struct StrangersHourTests {
     #expect(made.status == 0, "\(made.error)")
     // Another prefix inside the names: nothing of the file fits but the embedding.
     Files.write(
-      good.replacingOccurrences(of: "burrow.tunnel.", with: "burrow.passage."),
+      Self.good.replacingOccurrences(of: "burrow.tunnel.", with: "burrow.passage."),
       to: directory.file("burrow.yaml"))
     let run = try BuiltTool.run(
       ["inspect", "out", "--layout-file", "burrow.yaml", "--json"], in: directory.path)

@@ -250,7 +250,7 @@ struct ConversionCase: Sendable, CustomStringConvertible {
   ]
 }
 
-@Suite("Conversions")
+@Suite("Conversions", .tags(.slow))
 struct ConversionTests {
   static func convert(_ test: ConversionCase) throws -> Converted {
     let fixture = ModelFixture.named(test.source)

@@ -69,8 +69,7 @@ struct FaultTests {
     request.writesDigests = true
     request.resumes = true
     let temporary = try interrupt(request)
-    let journal = String(
-      decoding: Files.read(temporary + "/.weighbridge-journal"), as: UTF8.self)
+    let journal = Files.text(temporary + "/.weighbridge-journal")
     #expect(journal.split(separator: "\n").count == 2)
 
     let result = try weighbridge.convert(request)
@@ -200,8 +199,7 @@ struct FaultTests {
     request.input.configPath = home.file("out/mine.json")
     #expect(code(request) == ["output.contains-source"])
     request.input.configPath = nil
-    let layout = String(
-      decoding: Files.read(Fixtures.root + "/../formats/mamba2-hf.yaml"), as: UTF8.self)
+    let layout = Files.text(Fixtures.repository + "/formats/mamba2-hf.yaml")
     Files.write(
       layout.replacing("layout: mamba2-hf", with: "layout: mine"), to: home.file("out/mine.yaml"))
     #expect(code(request, layouts: [home.file("out/mine.yaml")]) == ["output.contains-source"])

@@ -8,11 +8,6 @@ import Tensors
 import Testing
 import WeighbridgeKit
 
-/// A fixture's config.
-private func config(of fixture: ModelFixture) throws -> JSONObject {
-  try readConfig(CheckpointLocation(finding: fixture.path).config!)
-}
-
 /// The names of the embedding and the head in a fixture.
 private func tiedNames(_ fixture: ModelFixture) -> (embedding: String, head: String) {
   switch fixture.layout {
@@ -38,7 +33,7 @@ private func tyingConfig(_ fixture: ModelFixture, _ tied: Bool = true) throws ->
   return config
 }
 
-@Suite("Names in wrappers")
+@Suite("Names in wrappers", .tags(.slow))
 struct WrapperTests {
   /// What people put around a model.
   static let wrappers = [

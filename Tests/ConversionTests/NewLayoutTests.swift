@@ -10,8 +10,7 @@ import WeighbridgeKit
 @Suite("A new layout")
 struct NewLayoutTests {
   /// The file that the guide shows.
-  static let yaml = String(
-    decoding: Files.read(Fixtures.root + "/../docs/examples/snake.yaml"), as: Unicode.UTF8.self)
+  static let yaml = Files.text(Fixtures.repository + "/docs/examples/snake.yaml")
 
   /// Width 6, inner 12, memory 5, taps 3, rank 2, 2 segments, 11 words: no two extents alike.
   static func tensors() -> [String: StoredCheckpoint.Tensor] {

@@ -7,7 +7,7 @@ import Tensors
 import Testing
 import WeighbridgeKit
 
-@Suite("The same layout in other containers")
+@Suite("The same layout in other containers", .tags(.slow))
 struct SameLayoutTests {
   @Test("hdf5, pytorch, shards, a single file: every byte comes back", arguments: ModelFixture.all)
   func hops(fixture: ModelFixture) throws {

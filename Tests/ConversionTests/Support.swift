@@ -35,16 +35,11 @@ struct Converted {
   }
 }
 
-/// A config file as an object.
-func readConfig(_ path: String) throws -> JSONObject {
-  try JSONParser.parse(Files.read(path), file: path).object!
-}
-
 /// The config beside a fixture, changed, in a file of its own.
 func changedConfig(
   _ fixture: ModelFixture, in directory: TemporaryDirectory, _ change: (inout JSONObject) -> Void
 ) throws -> String {
-  var config = try readConfig(CheckpointLocation(finding: fixture.path).config!)
+  var config = try config(of: fixture)
   change(&config)
   let path = directory.file("changed.json")
   Files.write(JSONValue.object(config).text(), to: path)

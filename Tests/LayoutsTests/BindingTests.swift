@@ -11,7 +11,7 @@ import Testing
 struct BindingTests {
   static let library = try! LayoutLibrary.bundled()
 
-  static func bind(_ fixture: ModelFixture) throws -> BoundModel {
+  static func bind(_ fixture: ModelFixture) throws -> MatchedLayout {
     let inventory = try Inventory.of(fixture.path)
     let config = try config(of: fixture)
     let fitting = library.candidates(for: inventory, config: config).filter { $0.obstacles.isEmpty }
@@ -54,7 +54,7 @@ struct BindingTests {
       #expect(rows.count == location.shape.dims.first ?? 1, "\(id)")
       for run in location.runs {
         for row in run.tensorRow..<run.tensorRow + run.count {
-          #expect(used[run.tensor, default: []].insert(row).inserted, "\(id)")
+          #expect(used[location.tensor, default: []].insert(row).inserted, "\(id)")
         }
       }
     }
@@ -133,8 +133,9 @@ struct BindingTests {
     #expect(bound.problems == [])
     #expect(
       bound.pieces[PieceID(0, "up.weight")]?.runs == [
-        .init(tensor: 4, tensorRow: 6, pieceRow: 0, count: 6)
+        RowRun(tensorRow: 6, pieceRow: 0, count: 6)
       ])
+    #expect(bound.pieces[PieceID(0, "up.weight")]?.tensor == 4)
   }
 
   @Test("layers that differ in what their shapes are made from have their own shapes and names")
@@ -359,7 +360,7 @@ struct BindingTests {
   @Test("counters, an optimizer's tensors and second names are passed over; what may scale is not")
   func passedOver() throws {
     let sound = Self.shapes.map { ($0.key, $0.value) }
-    func bound(_ more: [(String, DType, [Int], Int?)]) throws -> BoundModel {
+    func bound(_ more: [(String, DType, [Int], Int?)]) throws -> MatchedLayout {
       var infos = sound.enumerated().map { number, one in
         TensorInfo(
           name: TensorName(one.0), dtype: .f32, shape: Shape(one.1),

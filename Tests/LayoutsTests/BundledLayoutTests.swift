@@ -12,8 +12,7 @@ struct BundledLayoutTests {
 
   @Test("every file of formats/ is in the library, under its own name")
   func files() {
-    let folder = Fixtures.root.split(separator: "/").dropLast().joined(separator: "/")
-    let names = Files.names(in: "/\(folder)/formats")
+    let names = Files.names(in: Fixtures.repository + "/formats")
       .filter { $0.hasSuffix(".yaml") && $0 != "inert-keys.yaml" }
       .map { String($0.dropLast(".yaml".count)) }
     #expect(names.count >= 11)

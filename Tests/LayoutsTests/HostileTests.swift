@@ -47,7 +47,7 @@ struct HostileTests {
     let files = Self.files("layout")
     #expect(files.count >= 9)
     for (path, code) in files {
-      let text = String(decoding: Files.read(path), as: UTF8.self)
+      let text = Files.text(path)
       let error = #expect(throws: Diagnostic.self, "\(path)") {
         try Layout(yaml: text, file: path)
       }

@@ -44,15 +44,15 @@ struct LayoutCheckTests {
 
   @Test("every bundled layout and the guide's are sound")
   func sound() throws {
-    let folder = Fixtures.root.split(separator: "/").dropLast().joined(separator: "/")
-    let bundled = Files.names(in: "/\(folder)/formats")
+    let folder = Fixtures.repository
+    let bundled = Files.names(in: "\(folder)/formats")
       .filter { $0.hasSuffix(".yaml") && $0 != "inert-keys.yaml" }.map { "formats/\($0)" }
-    let examples = Files.names(in: "/\(folder)/docs/examples").filter {
+    let examples = Files.names(in: "\(folder)/docs/examples").filter {
       $0.hasSuffix(".yaml")
     }.map { "docs/examples/\($0)" }
     #expect(bundled.count >= 15 && examples.count >= 3)
     for name in bundled + examples {
-      let text = String(decoding: Files.read("/\(folder)/\(name)"), as: UTF8.self)
+      let text = Files.text("\(folder)/\(name)")
       let checked = Self.library.check(yaml: text, file: name, words: Self.words.with(Self.library))
       #expect(checked.problems == [] && checked.isSound, "\(name)")
     }
@@ -155,9 +155,8 @@ struct LayoutCheckTests {
       ("s.kind == 'attention'", "s.kind == 'atention'", "write.let.looks", "attention"),
     ])
   func members(old: String, new: String, path: String, meant: String) throws {
-    let folder = Fixtures.root.split(separator: "/").dropLast().joined(separator: "/")
-    let good = String(
-      decoding: Files.read("/\(folder)/docs/examples/burrow.yaml"), as: UTF8.self)
+    let folder = Fixtures.repository
+    let good = Files.text("\(folder)/docs/examples/burrow.yaml")
     #expect(good.contains(old))
     let problems = Self.check(good.replacing(old, with: new, maxReplacements: 1)).problems
     #expect(problems.count == 1, "\(problems)")

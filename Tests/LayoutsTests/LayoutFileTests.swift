@@ -156,7 +156,7 @@ struct LayoutFileTests {
       "emb": [10, 4], "last": [4], "head": [10, 4], "blocks.0.ln.weight": [4],
       "blocks.0.w1": [12, 4], "blocks.0.w2": [4, 2, 3],
     ]
-    func bound(_ shape: String) throws -> BoundModel {
+    func bound(_ shape: String) throws -> MatchedLayout {
       try TinyLayout.parsed(
         TinyLayout.text(
           replacing: "w2: down.weight", with: "w2: {piece: down.weight, or: \(shape)}")

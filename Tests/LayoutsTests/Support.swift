@@ -30,13 +30,6 @@ extension Inventory {
   }
 }
 
-/// The config beside a fixture.
-func config(of fixture: ModelFixture) throws -> JSONObject {
-  let location = try CheckpointLocation(finding: fixture.path)
-  let path = location.config!
-  return try JSONParser.parse(Files.read(path), file: path).object!
-}
-
 /// The smallest layout file: an embedding, a norm, and layers of one MLP.
 enum TinyLayout {
   static let text = """
@@ -106,7 +99,7 @@ enum TinyLayout {
 
   static func bound(
     _ config: JSONObject, _ shapes: KeyValuePairs<String, [Int]>, equal: Set<String> = []
-  ) throws -> BoundModel {
+  ) throws -> MatchedLayout {
     try parsed().bind(
       try Inventory.of(shapes, equal: equal), config: config, vocabulary: .standard)
   }

@@ -21,7 +21,7 @@ struct Altered {
     var weights = try Weights(source + "/model.safetensors")
     change(&weights)
     Files.write(weights.file, to: path + "/model.safetensors")
-    var text = String(decoding: Files.read(source + "/config.json"), as: UTF8.self)
+    var text = Files.text(source + "/config.json")
     for (old, new) in replacements {
       let parts = text.split(separator: old, maxSplits: 1, omittingEmptySubsequences: false)
       precondition(parts.count == 2, "the config does not say \(old)")

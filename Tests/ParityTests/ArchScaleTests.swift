@@ -23,7 +23,7 @@ struct CrossingTests {
   }
 
   /// The model and its weights in memory.
-  private func parts(_ fixture: ModelFixture) throws -> (BoundModel, MemoryWeights) {
+  private func parts(_ fixture: ModelFixture) throws -> (MatchedLayout, MemoryWeights) {
     let loaded = try weighbridge.load(CheckpointInput(path: fixture.path))
     let bound = try loaded.model()
     let reader = PieceReader(source: loaded.source)

@@ -39,7 +39,7 @@ enum Convertible {
   static let fixtures = ModelFixture.all.map(\.description)
 }
 
-@Suite("Casts beside every conversion")
+@Suite("Casts beside every conversion", .tags(.slow))
 struct CastMatrixTests {
   let weighbridge: Weighbridge
 
@@ -101,7 +101,7 @@ struct CastMatrixTests {
         Array(tensor.bytes.prefix(isGrouped ? tensor.bytes.count / 2 : tensor.bytes.count)))
     }
     Files.write(builder.bytes, to: directory.file("model.safetensors"))
-    let config = String(decoding: Files.read(path + "/config.json"), as: UTF8.self)
+    let config = Files.text(path + "/config.json")
     let parts = config.split(separator: "\"num_kv_heads\": null", omittingEmptySubsequences: false)
     try #require(parts.count == 2)
     Files.write(

@@ -8,7 +8,7 @@ import Testing
 import WeighbridgeKit
 
 /// What passes as the same function, and what does not.
-@Suite("What decides a pair")
+@Suite("What decides a pair", .tags(.slow))
 struct DecisionTests {
   static let layer = "backbone.layers."
   let weighbridge: Weighbridge

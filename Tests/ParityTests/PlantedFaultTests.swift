@@ -101,7 +101,7 @@ struct Fault: Sendable, CustomTestStringConvertible {
   ]
 }
 
-@Suite("Planted faults")
+@Suite("Planted faults", .tags(.slow))
 struct PlantedFaultTests {
   let weighbridge: Weighbridge
   let original = CheckpointInput(path: Fixtures.path("models/samba-fla/fla"))

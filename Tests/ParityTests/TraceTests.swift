@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 import WeighbridgeKit
 
-@Suite("Parity with the frameworks' traces")
+@Suite("Parity with the frameworks' traces", .tags(.slow))
 struct TraceTests {
   let weighbridge: Weighbridge
 

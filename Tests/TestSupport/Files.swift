@@ -53,6 +53,9 @@ public enum Files {
     }
   }
 
+  /// The text of a file.
+  public static func text(_ path: String) -> String { String(decoding: read(path), as: UTF8.self) }
+
   /// Whether something stands at `path`.
   public static func exists(_ path: String) -> Bool {
     var info = stat()

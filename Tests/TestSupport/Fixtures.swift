@@ -1,9 +1,12 @@
 /// Finds the files under `Fixtures/`.
 public enum Fixtures {
   /// The path of `Fixtures/`, next to the package's manifest.
-  public static let root: String = {
+  public static let root = repository + "/Fixtures"
+
+  /// The path of the repository.
+  public static let repository: String = {
     let parts = #filePath.split(separator: "/", omittingEmptySubsequences: false)
-    return parts.dropLast(3).joined(separator: "/") + "/Fixtures"
+    return parts.dropLast(3).joined(separator: "/")
   }()
 
   /// The path of `Fixtures/<relative>`.

@@ -89,13 +89,13 @@ struct StateDict {
   ) -> [Diagnostic] {
     let tensors = state.entries.map(\.value).filter { decoder.kind($0) == .tensor }
     let known = search.candidates(under: graph.root).filter { $0.ref != graph.root }.map(\.ref)
-    let hoards = TensorHoards(graph: graph, decoder: decoder).copies(
+    let collections = TensorCollections(graph: graph, decoder: decoder).copies(
       of: tensors, passing: Set(known + [read.ref])
     ).filter { $0.ref != graph.root }
-    return hoards.prefix(4).map { hoard in
-      let isReached = hoard.isNamed && search.resolve(hoard.path)?.ref == hoard.ref
-      let count = hoard.tensors.count
-      let shown = String(shown(hoard.path).dropFirst().dropLast())
+    return collections.prefix(4).map { collection in
+      let isReached = collection.isNamed && search.resolve(collection.path)?.ref == collection.ref
+      let count = collection.tensors.count
+      let shown = String(shown(collection.path).dropFirst().dropLast())
       return Diagnostic(
         .warning, code: "checkpoint.other-model", subject: subject,
         message:
@@ -103,7 +103,7 @@ struct StateDict {
           + "same shapes \(count == 1 ? "lies" : "lie") under `\(shown)` and "
           + "\(count == 1 ? "is" : "are") left",
         help: isReached
-          ? "--key \(hoard.path) reads them"
+          ? "--key \(collection.path) reads them"
           : "if they are the weights that you want, such as an average, save them alone, as a dict "
             + "of names and tensors")
     }
@@ -158,16 +158,18 @@ struct StateDict {
         help: "turn each into a tensor with `torch.from_numpy` and save them again, or write them"
           + " with `safetensors.numpy.save_file`")
     }
-    let hoards = TensorHoards(graph: graph, decoder: decoder).find()
+    let collections = TensorCollections(graph: graph, decoder: decoder).find()
       .filter { $0.path.contains("[") }
-    for hoard in hoards.prefix(4) {
+    for collection in collections.prefix(4) {
       let place =
-        hoard.path.isEmpty ? "it" : "`\(String(shown(hoard.path).dropFirst().dropLast()))`"
+        collection.path.isEmpty
+        ? "it" : "`\(String(shown(collection.path).dropFirst().dropLast()))`"
       notes.append(
-        "\(place) holds \(hoard.tensors.count) tensors\(hoard.isNamed ? "" : " without names")")
+        "\(place) holds \(collection.tensors.count) tensors\(collection.isNamed ? "" : " without names")"
+      )
     }
     let resave = "save `model.state_dict()`, bare or under `model`, with `torch.save`"
-    guard let way = hoards.first(where: \.isNamed)?.python else {
+    guard let way = collections.first(where: \.isNamed)?.python else {
       return .pytorch(
         "no-state-dict", subject,
         "holds \(graph.kind(graph.root)) in which no model's tensors are found",

@@ -75,7 +75,9 @@ extension PickleWriter {
     return strides
   }
 
-  fileprivate mutating func storage(_ module: String, _ name: String, _ entry: TorchPickle.Entry, count: Int) {
+  fileprivate mutating func storage(
+    _ module: String, _ name: String, _ entry: TorchPickle.Entry, count: Int
+  ) {
     op(.mark)
     remembered("storage")
     global(module, name)

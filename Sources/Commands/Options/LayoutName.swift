@@ -1,5 +1,6 @@
 import ArgumentParser
 import Hub
+import Tensors
 import WeighbridgeKit
 
 /// Names of layouts as they are given on the command line.
@@ -48,9 +49,7 @@ enum LayoutName {
       meant = layouts.first { $0.name == name.lowercased() }?.framework
     }
     var text = "\(option.map { "'\(name)', given for \($0)," } ?? "'\(name)'") is no layout"
-    let container =
-      containers[plain]
-      ?? (["safetensors", "pytorch", "hdf5", "dcp", "npz"].contains(plain) ? plain : nil)
+    let container = containers[plain] ?? Container(rawValue: plain)?.rawValue
     if meant == nil, option != "--to" || container == nil {
       meant = Suggestion.nearest(
         name, option == nil ? frameworks + layouts.map(\.name) : frameworks)

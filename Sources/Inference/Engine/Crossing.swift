@@ -48,6 +48,16 @@ final class Crossing<T: Real> {
   }
 }
 
+extension Crossing {
+  /// What an earlier sub-layer must have left; the model was checked for it when it was loaded.
+  func required<Value>(_ left: KeyPath<Crossing, Value?>) -> Value {
+    guard let value = self[keyPath: left] else {
+      preconditionFailure("no earlier sub-layer left what this one reads")
+    }
+    return value
+  }
+}
+
 /// What sub-layers have left for those behind them, as numbers that any pass over the same tokens can
 /// take in.
 public struct CrossedValues: Sendable, Equatable {

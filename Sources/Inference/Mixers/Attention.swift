@@ -8,27 +8,7 @@ extension MixerKind {
     name: "attention",
     summary: "causal softmax attention",
     source: "lit_gpt/model.py, fla/layers/attn.py, transformers/models/llama/modeling_llama.py",
-    attributes: [
-      Attribute("n_heads", "query heads"),
-      Attribute("n_kv_heads", "key and value heads"),
-      Attribute("head_dim", "channels of a head"),
-      Attribute(
-        "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
-      Attribute(
-        "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
-      Attribute(
-        "rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
-      ),
-      Attribute(
-        "rope_factor", default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
-      Attribute(
-        "rope_scaling", default: JSONValue.null,
-        "any other scaling of the frequencies, as the config has it"),
-      Attribute(
-        "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
-      Attribute(
-        "rope_table", default: "float32",
-        "precision of the cosine and sine tables: float32 or bfloat16"),
+    attributes: MixerKind.scoreAttributes + [
       Attribute(
         "qk_norm_eps", default: JSONValue.null, "epsilon of the RMSNorm on q and k; null for none"),
       Attribute(
@@ -72,7 +52,31 @@ extension MixerKind {
       Piece("o.bias", ["d_model"], identity: .zero, "its bias"),
     ], memory: "n_heads * head_dim")
 
-  /// What self-attention and cross attention have in common.
+  /// What decides the scores of self-attention and of cross attention.
+  static let scoreAttributes: [Attribute] = [
+    Attribute("n_heads", "query heads"),
+    Attribute("n_kv_heads", "key and value heads"),
+    Attribute("head_dim", "channels of a head"),
+    Attribute(
+      "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
+    Attribute(
+      "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
+    Attribute(
+      "rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
+    ),
+    Attribute(
+      "rope_factor", default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
+    Attribute(
+      "rope_scaling", default: JSONValue.null,
+      "any other scaling of the frequencies, as the config has it"),
+    Attribute(
+      "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
+    Attribute(
+      "rope_table", default: "float32",
+      "precision of the cosine and sine tables: float32 or bfloat16"),
+  ]
+
+  /// What else the two have in common.
   static let headAttributes: [Attribute] = [
     Attribute(
       "lambda_init", default: JSONValue.null,

@@ -7,27 +7,7 @@ extension MixerKind {
   public static let crossAttention = MixerKind(
     name: "cross_attention",
     summary: "causal softmax attention over the keys and values that an earlier attention shares",
-    attributes: [
-      Attribute("n_heads", "query heads"),
-      Attribute("n_kv_heads", "key and value heads of the shared cache"),
-      Attribute("head_dim", "channels of a head"),
-      Attribute(
-        "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
-      Attribute(
-        "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
-      Attribute(
-        "rope_base", default: JSONValue.null,
-        "base of the rotary frequencies of the queries; null for no rotation"),
-      Attribute("rope_factor", default: 1.0, "positions are divided by it"),
-      Attribute(
-        "rope_scaling", default: JSONValue.null,
-        "any other scaling of the frequencies, as the config has it"),
-      Attribute(
-        "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
-      Attribute(
-        "rope_table", default: "float32",
-        "precision of the cosine and sine tables: float32 or bfloat16"),
-    ] + MixerKind.headAttributes + [
+    attributes: MixerKind.scoreAttributes + MixerKind.headAttributes + [
       Attribute(
         "unused_conv", default: JSONValue.null,
         "width of convolutions that the file holds and nothing applies; null for none")
@@ -80,9 +60,7 @@ struct CrossAttentionMixer<T: Real>: Mixer {
   func callAsFunction(
     _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
   ) -> Buffer<T> {
-    guard let keys = run.crossing.keys else {
-      preconditionFailure("the model was checked to share keys before this sub-layer")
-    }
+    let keys = run.crossing.required(\.keys)
     let q = q(input.normed, run)
     let far = run.turn(q, attention.heads, attention.dim, rope, isQuery: true)
     return output(attention(q, far, keys, run), input.normed, run)

@@ -46,11 +46,8 @@ struct GatedMemoryMixer<T: Real>: Mixer {
   func callAsFunction(
     _ input: MixerInput<T>, _ run: Run<T>, _ state: MixerState<T>?
   ) -> Buffer<T> {
-    guard let memory = run.crossing.memory else {
-      preconditionFailure("the model was checked to save a memory before this sub-layer")
-    }
     let g = gate(input.normed, run)
-    let y = run.copy(memory)
+    let y = run.copy(run.crossing.required(\.memory))
     run.gate(g.read, g.count, .silu, times: y.pointer)
     if let norm {
       run.rmsNorm(y.read, run.rows, gate.weight.rows, norm.weight, norm.eps, into: y.pointer)

@@ -52,7 +52,7 @@ extension LayoutCheck {
 
   /// What tells the layout apart: its own names must pass.
   mutating func checkNames() {
-    // Without all of its names nothing is to be said of them.
+    // An incomplete list of names proves nothing.
     guard !isBroken("detect"), !isBroken("layers"), !isBroken("mixers"), !isBroken("model"),
       !namesMissingMixer
     else { return }

@@ -3,7 +3,7 @@ import Tensors
 import TestSupport
 import Testing
 
-@Suite("Sharded checkpoints: hostile ones")
+@Suite("Sharded checkpoints: hostile ones", .tags(.slow))
 struct DCPHostileTests {
   @Test(
     "every malformed directory yields exactly the code in its name, within a second",

@@ -153,7 +153,7 @@ struct GGUFReaderTests {
   }
 }
 
-@Suite("Hostile GGUF")
+@Suite("Hostile GGUF", .tags(.slow))
 struct GGUFHostileTests {
   @Test(
     "a bad file gives the code in its name, and nothing else", arguments: Fixtures.list("bad/gguf"))

@@ -111,7 +111,7 @@ struct ShardedTests {
       ])
     #expect(sink.outputs.map { Files.exists($0) } == [true, true, true])
     #expect(
-      String(decoding: Files.read(directory.file("model.safetensors.index.json")), as: UTF8.self)
+      Files.text(directory.file("model.safetensors.index.json"))
         == """
         {
           "metadata": {

@@ -2,8 +2,8 @@ public import Hub
 public import OrderedCollections
 public import Tensors
 
-/// A checkpoint seen through a layout: the model that it is, and where each piece lies.
-public struct BoundModel: Sendable {
+/// A layout matched to a checkpoint: the model that it holds, and where each piece lies.
+public struct MatchedLayout: Sendable {
   /// The layout.
   public var layout: Layout
   /// The framework's own config.
@@ -33,18 +33,18 @@ public struct BoundModel: Sendable {
 }
 
 extension Layout {
-  /// Binds a checkpoint to this layout: evaluates the config and matches every tensor.
+  /// Matches a checkpoint to this layout: evaluates the config and finds the place of every tensor.
   ///
   /// - Parameter inertKeys: keys of the config that the layout does not know and that change nothing.
   public func bind(
     _ whole: Inventory, config: JSONObject, vocabulary: Vocabulary, inertKeys: Set<String> = []
-  ) -> BoundModel {
+  ) -> MatchedLayout {
     let inventory = whole.stripping(detect.strip)
     let expansion = expand(
       config: config, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
     var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
     binder.bind()
-    return BoundModel(
+    return MatchedLayout(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
       isLegacy: expansion.isLegacy, isOfOtherModel: binder.isOfOtherModel,
@@ -271,11 +271,7 @@ private struct Binder {
     }
     for piece in expected.pieces {
       let location = PieceLocation(
-        shape: piece.shape, dtype: info.dtype,
-        runs: piece.runs.map {
-          .init(
-            tensor: number, tensorRow: $0.tensorRow, pieceRow: $0.pieceRow, count: $0.count)
-        })
+        tensor: number, shape: piece.shape, dtype: info.dtype, runs: piece.runs)
       let id = PieceID(expected.sublayer, piece.role)
       // Every tensor that holds a piece holds all of it; the first counts.
       let first = pieces.insert(location, for: id)
@@ -437,7 +433,7 @@ private struct StrayRules {
 
 extension HubModel {
   /// The model as it was read.
-  public init(_ bound: BoundModel, source: any TensorSource) {
+  public init(_ bound: MatchedLayout, source: any TensorSource) {
     self.init(
       spec: bound.spec,
       pieces: Dictionary(uniqueKeysWithValues: bound.pieces.map { ($0.key, .stored($0.value)) }),

@@ -2,9 +2,9 @@ import Tensors
 
 /// The places of a pickled checkpoint that hold tensors, whatever holds them: also lists and numbered
 /// dicts, which no key reaches.
-struct TensorHoards {
+struct TensorCollections {
   /// A list, tuple or dict that holds tensors itself.
-  struct Hoard {
+  struct Found {
     var ref: PickleRef
     /// The way to it: `ema.shadow_params`, `models[0]`.
     var path: String
@@ -27,15 +27,15 @@ struct TensorHoards {
   }
 
   private static let depthLimit = 32
-  private static let hoardLimit = 256
+  private static let collectionLimit = 256
 
-  /// The hoards at and under the root, the shallowest first. `passedOver` are not looked into.
-  func find(passing passedOver: Set<PickleRef> = []) -> [Hoard] {
-    var found: [Hoard] = []
+  /// The collections at and under the root, the shallowest first. `passedOver` are not looked into.
+  func find(passing passedOver: Set<PickleRef> = []) -> [Found] {
+    var found: [Found] = []
     var queue = [Step(ref: graph.root, path: "", python: "", depth: 0)]
     var seen = passedOver.union([graph.root])
     var next = 0
-    while next < queue.count, found.count < Self.hoardLimit {
+    while next < queue.count, found.count < Self.collectionLimit {
       let step = queue[next]
       next += 1
       var tensors: [PickleRef] = []
@@ -75,7 +75,7 @@ struct TensorHoards {
       }
       if !tensors.isEmpty {
         found.append(
-          Hoard(
+          Found(
             ref: step.ref, path: step.path, python: step.python, tensors: tensors, isNamed: isNamed)
         )
       }
@@ -92,15 +92,16 @@ struct TensorHoards {
   }
 
   /// Those that hold, in whatever order, the shapes of nearly all `tensors`.
-  func copies(of tensors: [PickleRef], passing passedOver: Set<PickleRef>) -> [Hoard] {
+  func copies(of tensors: [PickleRef], passing passedOver: Set<PickleRef>) -> [Found] {
     let shapes = tensors.compactMap(decoder.extents).filter { !$0.isEmpty }
     guard !shapes.isEmpty else { return [] }
     var wanted: [[Int]: Int] = [:]
     for shape in shapes { wanted[shape, default: 0] += 1 }
-    return find(passing: passedOver).filter { hoard in
+    return find(passing: passedOver).filter { collection in
       var left = wanted
       var hits = 0
-      for shape in hoard.tensors.compactMap(decoder.extents) where left[shape, default: 0] > 0 {
+      for shape in collection.tensors.compactMap(decoder.extents) where left[shape, default: 0] > 0
+      {
         left[shape]! -= 1
         hits += 1
       }
