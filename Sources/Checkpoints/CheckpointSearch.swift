@@ -110,6 +110,10 @@ enum CheckpointSearch {
     for set in ShardSet.sets(of: loose) where !all.contains(set.whole) {
       choices.append(Choice(set.standing[0], .shards(set)))
     }
+    let ofOne = Set(
+      choices.filter { if case .index = $0.kind { true } else { false } }
+        .compactMap { onlyFile(ofIndex: $0.name, in: directory) })
+    choices.removeAll { if case .file = $0.kind { ofOne.contains($0.name) } else { false } }
     let named = choices.filter { $0.rank < 2 }.sorted { $0.rank < $1.rank }
     if !named.isEmpty { return named }
     return choices.filter { choice in
@@ -117,6 +121,21 @@ enum CheckpointSearch {
         || !isTrace(CheckpointLocation.join(directory, choice.name))
     }
   }
+
+  /// The one file that an index lists, where that is the file it is named after: mlx-lm writes an index
+  /// beside every `model.safetensors`.
+  private static func onlyFile(ofIndex name: String, in directory: String) -> String? {
+    let path = CheckpointLocation.join(directory, name)
+    guard name.hasSuffix(".index.json"),
+      let file = try? RandomAccessFile(path: path), file.byteCount <= mostIndexBytes,
+      let bytes = try? file.bytes(at: 0, count: file.byteCount),
+      let index = try? ShardIndex(parsing: bytes, path: path)
+    else { return nil }
+    let whole = String(name.dropLast(".index.json".count))
+    return !index.entries.isEmpty && index.entries.allSatisfy { $0.file == whole } ? whole : nil
+  }
+
+  private static let mostIndexBytes = 64 << 20
 
   private static func found(_ choice: Choice, in directory: String) throws(Diagnostic) -> Found {
     func join(_ name: String) -> String { CheckpointLocation.join(directory, name) }

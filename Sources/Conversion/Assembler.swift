@@ -36,7 +36,8 @@ struct Assembler {
       try add(expected)
     }
     for buffer in expansion.buffers {
-      let value = PieceValue.constant(0, buffer.shape)
+      let value =
+        buffer.values.map { PieceValue.table($0, buffer.shape) } ?? .constant(0, buffer.shape)
       append(
         buffer.name, buffer.shape,
         [

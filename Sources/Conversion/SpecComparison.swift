@@ -80,8 +80,7 @@ struct SpecComparison {
   }
 
   private func same(_ a: JSONValue, _ b: JSONValue) -> Bool {
-    if let x = a.double, let y = b.double { return x == y }
-    return a == b
+    a.isSame(as: b)
   }
 
   private func accepts(_ kind: String, _ attribute: String, _ model: inout HubModel) -> Bool {

@@ -68,8 +68,10 @@ public struct Expansion: Sendable {
   public struct Buffer: Sendable, Hashable {
     /// The name.
     public var name: String
-    /// The shape; float32 zeros are written.
+    /// The shape.
     public var shape: Shape
+    /// The float32 numbers that are written; `nil` for zeros.
+    public var values: [Double]?
   }
 
   /// The model; whether it is tied is what the config says.
@@ -649,8 +651,19 @@ private struct Expander {
         var scope = outer
         scope.values["i"] = .int(i)
         if let when = write.when, try !when.bool(in: scope) { continue }
-        buffers.append(
-          Expansion.Buffer(name: try write.name.expand(in: scope), shape: Shape(write.shape)))
+        var buffer = Expansion.Buffer(
+          name: try write.name.expand(in: scope), shape: Shape(write.shape))
+        if let expression = write.values {
+          let list = try expression.value(in: scope).array ?? []
+          let values = list.compactMap(\.double)
+          guard values.count == list.count else {
+            throw Diagnostic(
+              code: "layout.schema", subject: layout.name,
+              message: "the values of \(buffer.name) are no list of numbers")
+          }
+          (buffer.shape, buffer.values) = (Shape([values.count]), values)
+        }
+        buffers.append(buffer)
       }
     }
   }

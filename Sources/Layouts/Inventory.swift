@@ -14,6 +14,8 @@ public struct Inventory: Sendable {
   public let outside: Set<Int>
   /// The base model's prefix, where the names lacked it.
   public let base: String?
+  /// What the file itself says of its form: `pt`, `mlx`; `nil` where it says nothing.
+  public let format: String?
   private let index: NameIndex
   private let classes: NameClasses
   private let stripped = Stripped()
@@ -32,18 +34,19 @@ public struct Inventory: Sendable {
   ///   - infos: the tensors.
   ///   - values: the values of tensor number `i`; `nil` when it is too large or no float.
   ///   - sameBytes: whether two tensors of equal type and shape hold the same bytes.
+  ///   - format: safetensors' `format`.
   /// - Throws: `layout.name-clash` when two names differ only in wrappers' prefixes.
   public init(
     infos: [TensorInfo], values: @escaping @Sendable (Int) -> [Double]?,
-    sameBytes: @escaping @Sendable (Int, Int) -> Bool
+    sameBytes: @escaping @Sendable (Int, Int) -> Bool, format: String? = nil
   ) throws(Diagnostic) {
     let names = infos.map { Inventory.unwrapped($0.name.string) }
     let index = NameIndex(names)
     // Both go through all names; who asks first waits.
     if names.count > 1000 { DispatchQueue.global().async { index.prepare() } }
     self.init(
-      infos: infos, names: names, index: index, classes: NameClasses(names), values: values,
-      sameBytes: sameBytes)
+      infos: infos, names: names, index: index, classes: NameClasses(names), format: format,
+      values: values, sameBytes: sameBytes)
     guard index.count == infos.count else {
       var seen: Set<TensorName> = []
       for (name, info) in zip(names, infos) where !seen.insert(TensorName(name)).inserted {
@@ -58,7 +61,7 @@ public struct Inventory: Sendable {
 
   private init(
     infos: [TensorInfo], names: [String], index: NameIndex, classes: NameClasses,
-    outside: Set<Int> = [], base: String? = nil,
+    outside: Set<Int> = [], base: String? = nil, format: String?,
     values: @escaping @Sendable (Int) -> [Double]?,
     sameBytes: @escaping @Sendable (Int, Int) -> Bool
   ) {
@@ -68,14 +71,15 @@ public struct Inventory: Sendable {
     self.index = index
     self.outside = outside
     self.base = base
+    self.format = format
     readValues = values
     compareBytes = sameBytes
   }
 
   /// An inventory of nothing, for configs that are read without a checkpoint.
   public static let empty = Inventory(
-    infos: [], names: [], index: NameIndex([]), classes: NameClasses([]), values: { _ in nil },
-    sameBytes: { _, _ in false })
+    infos: [], names: [], index: NameIndex([]), classes: NameClasses([]), format: nil,
+    values: { _ in nil }, sameBytes: { _, _ in false })
 
   /// The same tensors with one of `prefixes` taken off the front of each name that has it.
   public func stripping(_ prefixes: [String]) -> Inventory {
@@ -91,7 +95,7 @@ public struct Inventory: Sendable {
       // Names that were of one kind still are.
       let inventory = Inventory(
         infos: infos, names: names, index: NameIndex(names), classes: classes, outside: outside,
-        base: base, values: readValues, sameBytes: compareBytes)
+        base: base, format: format, values: readValues, sameBytes: compareBytes)
       known[own] = inventory
       return inventory
     }
@@ -149,7 +153,7 @@ public struct Inventory: Sendable {
     guard index.count == names.count else { return nil }
     return Inventory(
       infos: infos, names: names, index: index, classes: NameClasses(names), outside: outside,
-      base: base, values: readValues, sameBytes: compareBytes)
+      base: base, format: format, values: readValues, sameBytes: compareBytes)
   }
 
   /// The number of the tensor called `name`.

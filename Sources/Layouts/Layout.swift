@@ -67,6 +67,9 @@ public struct Layout: Sendable {
     public var strip: [String]
     /// What must hold of the raw config, when there is one.
     public var config: Expression?
+    /// What safetensors' metadata calls the format, in what is read and in what is written; `nil` for
+    /// PyTorch's, of which nothing is asked.
+    public var format: String?
     /// The `model_type`s that this layout reads; `nil` when its configs need not have one.
     public var modelTypes: [String]?
     /// What the names of the head class begin with and those of its base model lack.
@@ -222,16 +225,18 @@ public struct Layout: Sendable {
     public var glob: String
     /// Why it carries none.
     public var why: String
-    /// Whether the framework misses it when it is absent: then this shape is written as zeros, once
-    /// for each layer if the name holds `{i}`.
+    /// Whether the framework misses it when it is absent: then it is written, once for each layer if
+    /// the name holds `{i}`.
     public var write: Written?
 
     /// A buffer that the framework wants in the file.
     public struct Written: Sendable {
       /// The name.
       public var name: NameTemplate
-      /// The shape.
+      /// The shape of zeros; empty where there are values.
       public var shape: [Int]
+      /// The values of a vector, if they are not zeros.
+      public var values: Expression?
       /// When it is there.
       public var when: Expression?
     }

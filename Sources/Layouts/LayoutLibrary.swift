@@ -155,13 +155,14 @@ extension LayoutLibrary {
     let embeddings = Set(files.compactMap { $0.front.detect.tied?.embedding })
     return files.filter { framework == nil || $0.front.framework == framework }
       .compactMap { file in
-        guard asBase else { return candidate(file, inventory, config, embeddings) }
+        let isAsked = framework != nil
+        guard asBase else { return candidate(file, inventory, config, embeddings, isAsked) }
         let detect = file.front.detect
         guard let base = detect.base, detect.mayBeBase(inventory.stripping(detect.strip)) else {
           return nil
         }
         return inventory.stripping(detect.strip).adding(base: base, head: detect.tied?.head)
-          .map { candidate(file, $0, config, embeddings) }
+          .map { candidate(file, $0, config, embeddings, isAsked) }
       }
       .sorted {
         ($0.obstacles.count, -$0.matches, $0.name) < ($1.obstacles.count, -$1.matches, $1.name)
@@ -179,7 +180,7 @@ extension LayoutLibrary {
   ) -> [String] {
     let embeddings = Set(files.compactMap { $0.front.detect.tied?.embedding })
     return files.first { $0.front.name == name }
-      .map { candidate($0, inventory, config, embeddings).obstacles } ?? []
+      .map { candidate($0, inventory, config, embeddings, false).obstacles } ?? []
   }
 
   /// Wrappers around wrappers are not looked for deeper than this.
@@ -208,7 +209,8 @@ extension LayoutLibrary {
   }
 
   private func candidate(
-    _ file: LayoutFile, _ whole: Inventory, _ config: JSONObject?, _ embeddings: Set<String>
+    _ file: LayoutFile, _ whole: Inventory, _ config: JSONObject?, _ embeddings: Set<String>,
+    _ isAsked: Bool
   ) -> Candidate {
     let detect = file.front.detect
     let inventory = whole.stripping(detect.strip)
@@ -230,6 +232,14 @@ extension LayoutLibrary {
     for glob in detect.absent {
       if let found = inventory.first(Glob(glob)) {
         obstacles.append("\(found) does not belong to it")
+      }
+    }
+    // Containers without metadata say nothing: whoever names the framework knows.
+    if let format = detect.format, !isAsked {
+      if inventory.format == format {
+        matches += 1
+      } else {
+        obstacles.append("the file's metadata does not say format: \(format)")
       }
     }
     if let expression = detect.config, let config {

@@ -111,12 +111,13 @@ extension Layout.Detect {
 
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
     let fields = try cursor.fields([
-      "tensors", "absent", "strip", "config", "model_types", "base", "tied",
+      "tensors", "absent", "strip", "config", "format", "model_types", "base", "tied",
     ])
     tensors = try fields["tensors"]?.strings() ?? []
     absent = try fields["absent"]?.strings() ?? []
     strip = try fields["strip"]?.strings() ?? []
     config = try fields["config"].map { (c) throws(Diagnostic) in try c.expression() }
+    format = try fields["format"]?.string()
     modelTypes = try fields["model_types"]?.strings()
     base = try fields["base"]?.string()
     if let cursor = fields["tied"] {
@@ -359,17 +360,18 @@ extension Layout.Ignored {
     self.glob = try glob.string()
     self.why = try why.string()
     if let write = fields["write"] {
-      let parts = try write.fields(["name", "shape", "when"])
-      guard let name = parts["name"], let shape = parts["shape"] else {
-        throw write.error("needs name and shape")
+      let parts = try write.fields(["name", "shape", "values", "when"])
+      guard let name = parts["name"], (parts["shape"] == nil) != (parts["values"] == nil) else {
+        throw write.error("needs name, and shape or values")
       }
       var dims: [Int] = []
-      for element in try shape.elements() {
+      for element in try parts["shape"]?.elements() ?? [] {
         guard let dim = try element.json().int else { throw element.error("should be a number") }
         dims.append(dim)
       }
       self.write = Written(
         name: try name.template(), shape: dims,
+        values: try parts["values"].map { (c) throws(Diagnostic) in try c.expression() },
         when: try parts["when"].map { (c) throws(Diagnostic) in try c.expression() })
     }
   }

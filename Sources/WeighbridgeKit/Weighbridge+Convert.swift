@@ -324,7 +324,7 @@ extension Weighbridge {
     // safetensors' save_model notes which name it dropped for which; here every name has its tensor.
     let names = Set(loaded.source.tensors.map(\.name.string))
     metadata = metadata.filter { !names.contains($0.value) }
-    metadata["format"] = container == .safetensors ? "pt" : nil
+    metadata["format"] = container == .safetensors ? plan.to.detect.format ?? "pt" : nil
     var manifest = OutputManifest(
       tensors: plan.tensors.map(\.output), metadata: metadata, config: .object(plan.config),
       nesting: container == .dcp ? request.nesting : plan.to.files.nesting, ranks: request.ranks)

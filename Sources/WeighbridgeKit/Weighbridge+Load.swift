@@ -70,7 +70,8 @@ extension Weighbridge {
     let reader = PieceReader(source: source)
     let inventory = try Inventory(
       infos: source.tensors,
-      values: { SourceFacts.values($0, reader) }, sameBytes: { SourceFacts.isSame($0, $1, source) })
+      values: { SourceFacts.values($0, reader) }, sameBytes: { SourceFacts.isSame($0, $1, source) },
+      format: source.metadata["format"])
     var loaded = LoadedCheckpoint(
       location: location, source: source, config: config, bound: nil, closest: [],
       problems: location.notes + source.warnings, inertKeys: input.inertKeys)

@@ -14,7 +14,9 @@ extension Weighbridge {
         name: $0.output.name, dtype: $0.output.dtype, shape: $0.output.shape,
         byteCount: $0.output.byteCount, file: plan.to.name)
     }
-    let inventory = try Inventory(infos: infos, values: { _ in nil }, sameBytes: { _, _ in false })
+    let inventory = try Inventory(
+      infos: infos, values: { _ in nil }, sameBytes: { _, _ in false },
+      format: plan.to.detect.format)
     let obstacles = library.obstacles(to: plan.to.name, inventory, config: plan.config)
     guard !obstacles.isEmpty else { return }
     throw Refusal(

@@ -21,7 +21,7 @@ struct BundledLayoutTests {
       Set(Self.library.frameworks)
         == [
           "hf", "fla", "mamba_ssm", "lit_gpt", "litgpt", "torchscale", "berlino", "gguf", "candle",
-          "archscale",
+          "archscale", "mlx",
         ])
   }
 
@@ -116,6 +116,7 @@ struct BundledLayoutTests {
         ["torchscale", "pytorch", "checkpoint.pt", "config.json"],
         ["gguf", "gguf", "model.gguf", "model.gguf"],
         ["candle", "safetensors", "model.safetensors", "config.json"],
+        ["mlx", "safetensors", "model.safetensors", "config.json"],
       ])
     for layout in Self.library.layouts where layout.framework != "gguf" {
       #expect(layout.files.weights["hdf5"] == "model.h5")

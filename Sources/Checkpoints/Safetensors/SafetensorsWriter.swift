@@ -17,7 +17,7 @@ public final class SafetensorsWriter: TensorSink {
 
   /// Creates `directory/fileName` at its full size and writes the header.
   ///
-  /// `{"format": "pt"}` is always among the metadata, as transformers wants it.
+  /// The metadata name a `format`, as transformers wants it: `pt` unless the manifest has another.
   ///
   /// - Throws: `io.write`; `safetensors.shared-storage`, `safetensors.duplicate`,
   ///   `safetensors.name`, `safetensors.size`, `safetensors.header-length` for a manifest that the
@@ -99,7 +99,7 @@ public final class SafetensorsWriter: TensorSink {
     _ tensors: [OutputTensor], begins: [Int], metadata: [String: String]
   ) -> [UInt8] {
     var metadata = metadata
-    metadata["format"] = "pt"
+    metadata["format"] = metadata["format"] ?? "pt"
     let texts = metadata.sorted { $0.key < $1.key }.map { "\(shown($0.key)):\(shown($0.value))" }
     var header = Array("{\"__metadata__\":{\(texts.joined(separator: ","))}".utf8)
     for (tensor, begin) in zip(tensors, begins) {

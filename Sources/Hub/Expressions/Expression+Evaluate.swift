@@ -93,11 +93,14 @@ extension JSONValue {
     }
   }
 
-  /// Equality in which `1` equals `1.0`.
+  /// Equality in which `1` equals `1.0` and members have no order.
   package func isSame(as other: JSONValue) -> Bool {
     if let a = double, let b = other.double { return a == b }
     if let a = array, let b = other.array {
       return a.count == b.count && zip(a, b).allSatisfy { $0.isSame(as: $1) }
+    }
+    if let a = object, let b = other.object {
+      return a.count == b.count && a.allSatisfy { b[$0.key]?.isSame(as: $0.value) ?? false }
     }
     return self == other
   }

@@ -19,7 +19,9 @@ extension Scope {
   package static var builtinNames: [String] { builtins.keys.sorted() }
 
   /// The functions that every expression may call.
-  static let builtins: [String: Function] = [
+  static let builtins: [String: Function] = numbersAndLists.merging(rotary) { first, _ in first }
+
+  private static let numbersAndLists: [String: Function] = [
     // ceil(x), floor(x): whole numbers.
     "ceil": { (v) throws(Diagnostic) in try whole(number(v, 0).rounded(.up)) },
     "floor": { (v) throws(Diagnostic) in try whole(number(v, 0).rounded(.down)) },
