@@ -38,7 +38,8 @@ struct Convert: Command {
       """)
 
   @Argument(
-    help: "The source, or several: files, directories, patterns in quotes. Then the directory to write.",
+    help:
+      "The source, or several: files, directories, patterns in quotes. Then the directory to write.",
     completion: Completions.checkpoints)
   var paths: [String] = []
 
@@ -287,8 +288,12 @@ struct Convert: Command {
     lines += plan.reasons.flatMap { Paragraph.shown("    \($0.exactness.rawValue): \($0.text)") }
     lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
     if result.wasDone { lines.append("  done        by an earlier run; its parts are removed") }
-    if verify, !dryRun, part == nil, !result.wasDone { lines.append("  verified    read back and compared with the source") }
-    if sha256, !dryRun, part == nil { lines.append("  digests     weighbridge.json; see weighbridge check") }
+    if verify, !dryRun, part == nil, !result.wasDone {
+      lines.append("  verified    read back and compared with the source")
+    }
+    if sha256, !dryRun, part == nil {
+      lines.append("  digests     weighbridge.json; see weighbridge check")
+    }
     lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote      ") \($0)" }
     if dryRun {
       var table = Table([("tensor", .left), ("dtype", .left), ("shape", .left), ("from", .left)])

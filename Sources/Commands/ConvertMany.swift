@@ -60,13 +60,13 @@ struct ConvertMany {
       while true { pause() }
     }
     let entries = log.entries.withLock { $0 }
-    tell(notes)
     try command.output.result(Self.document(entries, notes), text: Self.summary(entries))
     return Self.outcome(entries)
   }
 
   private func convertAll() throws -> [Diagnostic] {
     let sources = BatchSources(command.sources, into: command.destination)
+    command.output.problems(sources.notes)
     for item in sources.items { add(convert(item)) }
     return sources.notes
   }
@@ -82,7 +82,7 @@ struct ConvertMany {
       let note = Diagnostic(
         .note, code: "watch.waiting", subject: place, message: "does not exist yet")
       notes.append(note)
-      tell([note])
+      command.output.problems([note])
     }
     var watch = RunWatch(command.sources, into: command.destination)
     var last = ContinuousClock.now
@@ -175,7 +175,9 @@ struct ConvertMany {
 
   private func tell(_ problems: [Diagnostic]) {
     let new = problems.filter { problem in
-      guard problem.severity != .error, !command.output.allProblems else { return true }
+      if problem.severity == .error || command.output.allProblems { return true }
+      // A line for each source; its notes are in the document.
+      if problem.severity == .note { return false }
       // The same of another checkpoint of the run.
       return told.keys.withLock { $0.insert("\(problem.code) \(problem.message)").inserted }
     }

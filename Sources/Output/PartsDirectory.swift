@@ -239,7 +239,8 @@ package struct PartsDirectory: Sendable {
     }
     // Under the name of a leftover, so that the next run removes what this one did not manage to.
     let name = FilePath.name(of: path).dropLast("parts".count)
-    let trash = "\(FilePath.directory(of: path))/\(name)\(getpid())-"
+    let trash =
+      "\(FilePath.directory(of: path))/\(name)\(getpid())-"
       + "\(Self.serial.add(1, ordering: .relaxed).newValue)000.partial"
     OutputDirectory.removeTree(rename(path, trash) == 0 ? trash : path)
     return []

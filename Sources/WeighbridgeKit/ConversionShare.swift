@@ -37,9 +37,12 @@ struct ConversionFiles {
       parts = ShardedWriter.parts(
         manifest, fileName: fileName, maxShardBytes: request.maxShardBytes)
       files = parts.map { part in
-        (part.name, part.manifest.tensors.reduce(0) { sum, tensor in
-          sum + (tensor.sharesStorageWith == nil ? tensor.byteCount : 0)
-        })
+        (
+          part.name,
+          part.manifest.tensors.reduce(0) { sum, tensor in
+            sum + (tensor.sharesStorageWith == nil ? tensor.byteCount : 0)
+          }
+        )
       }
       if request.maxShardBytes == nil {
         try Self.check(request, files.count, fileName, "--max-shard-size 5GB splits it")
@@ -47,7 +50,8 @@ struct ConversionFiles {
     case .hdf5, .npz, .gguf:
       throw Diagnostic(
         code: "part.container", subject: container.rawValue,
-        message: "is written as one file, or as files that are written together; there are no parts",
+        message:
+          "is written as one file, or as files that are written together; there are no parts",
         help: "leave --part out, or write safetensors, PyTorch or DCP")
     }
   }
@@ -58,7 +62,8 @@ struct ConversionFiles {
     guard case .part(_, let parts)? = request.share, parts > 1, count == 1 else { return }
     throw Diagnostic(
       code: "part.one-file", subject: name,
-      message: "would hold all of the weights, and \(parts) parts cannot write one file", help: help)
+      message: "would hold all of the weights, and \(parts) parts cannot write one file", help: help
+    )
   }
 
   /// The numbers of the files that part `number` of `count` writes: the largest file that is left always
@@ -136,7 +141,8 @@ struct ShareHead {
   /// - Throws: `part.source-changed`, `part.other`, `part.head`, each with what differs.
   func check(_ bytes: [UInt8], path: String) throws(Diagnostic) -> Int {
     let restart = "remove \(path) to begin anew"
-    guard let standing = try? JSONParser.parse(bytes, file: path), standing["weighbridge_parts"] == 1,
+    guard let standing = try? JSONParser.parse(bytes, file: path),
+      standing["weighbridge_parts"] == 1,
       let parts = standing["parts"]?.int, parts > 0, parts <= Weighbridge.mostParts
     else {
       throw Diagnostic(
@@ -154,7 +160,8 @@ struct ShareHead {
       throw other("part.other", "holds parts that version \(tool) has written")
     }
     let now = JSONValue.object(document)
-    let options = Self.differences(standing["options"]?.object ?? [:], now["options"]?.object ?? [:])
+    let options = Self.differences(
+      standing["options"]?.object ?? [:], now["options"]?.object ?? [:])
     guard options.isEmpty else {
       throw other("part.other", "holds parts of a conversion with other options", options)
     }

@@ -221,7 +221,8 @@ extension Weighbridge {
     return Diagnostic(
       code: "part.missing", subject: directory.path,
       message: parts.count == 1
-        ? "part \(list) of \(count) is not there" : "of \(count) parts these are not there: \(list)",
+        ? "part \(list) of \(count) is not there"
+        : "of \(count) parts these are not there: \(list)",
       notes: Array(begun.prefix(12)),
       help: "write \(parts.count == 1 ? "it" : "them") with --part "
         + numbers.prefix(3).map { "\($0)/\(count)" }.joined(separator: ", --part ")
