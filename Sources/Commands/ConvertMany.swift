@@ -26,6 +26,18 @@ struct ConvertMany {
     var status: Status
     var result: ConversionResult?
     var problems: [Diagnostic] = []
+
+    /// The problems as they are told among those of other sources.
+    var told: [Diagnostic] {
+      problems.map { problem in
+        guard problem.severity == .error, !problem.subject.hasPrefix(source) else {
+          return problem
+        }
+        var problem = problem
+        problem.notes.append("found in \(source)")
+        return problem
+      }
+    }
   }
 
   /// What has been done, for whichever thread tells of it in the end.
@@ -164,7 +176,7 @@ struct ConvertMany {
 
   private func add(_ entry: Entry) {
     log.entries.withLock { $0.append(entry) }
-    tell(entry.problems)
+    tell(entry.told)
     if !command.output.json { Standard.output(Self.line(entry)) }
   }
 
@@ -250,7 +262,7 @@ struct ConvertMany {
     for status in [
       Entry.Status.converted, .planned, .skipped, .refused, .failed, .unfinished,
     ] { document[status.rawValue] = .int(count(entries, status)) }
-    document["problems"] = JSONReport.problems(notes + entries.flatMap(\.problems))
+    document["problems"] = JSONReport.problems(notes + entries.flatMap(\.told))
     return document
   }
 
