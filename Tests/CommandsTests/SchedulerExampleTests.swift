@@ -62,7 +62,9 @@ struct SchedulerExampleTests {
     return command[2].split(separator: " ").map(String.init)
   }
 
-  @Test("the Indexed Job has the members of batch/v1, an index for each part, and retries each by itself")
+  @Test(
+    "the Indexed Job has the members of batch/v1, an index for each part, and retries each by itself"
+  )
   func kubernetes() throws {
     let jobs = try Self.jobs()
     #expect(jobs.count == 2)
@@ -103,9 +105,11 @@ struct SchedulerExampleTests {
     /// Runs a container's command on a small checkpoint, with the index that Kubernetes gives it.
     func run(_ job: [String: Any], index: Int) throws -> ToolRun {
       let words = try Self.command(job).map { word in
-        word == "weighbridge" ? BuiltTool.path
-          : word == "/data/run/checkpoint/step-2048" ? source
-          : word == "/data/fla/step-2048" ? home.file("out") : word == "5GB" ? "200kB" : word
+        word == "weighbridge"
+          ? BuiltTool.path
+          : word == "/data/run/checkpoint/step-2048"
+            ? source
+            : word == "/data/fla/step-2048" ? home.file("out") : word == "5GB" ? "200kB" : word
       }
       #expect(words.filter { $0 == source || $0 == home.file("out") }.count == 2)
       return try BuiltTool.run(
@@ -148,7 +152,9 @@ struct SchedulerExampleTests {
     #expect(try BuiltTool.run("inspect", home.file("out")).status == 0)
   }
 
-  @Test("the scripts for Ray and Dask are a dozen lines and run every part, then the end", arguments: ["ray", "dask"])
+  @Test(
+    "the scripts for Ray and Dask are a dozen lines and run every part, then the end",
+    arguments: ["ray", "dask"])
   func python(name: String) {
     let lines = Self.text("\(name)_parts.py").split(separator: "\n")
     #expect(lines.count <= 13)
