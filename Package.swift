@@ -148,7 +148,9 @@ let package = Package(
       ], swiftSettings: strict),
     .testTarget(
       name: "CommandsTests",
-      dependencies: ["Commands", "WeighbridgeKit", "TestSupport", "embed", "weighbridge-fuzz"],
+      dependencies: [
+        "Commands", "WeighbridgeKit", "TestSupport", "embed", "weighbridge-fuzz", "Yams",
+      ],
       swiftSettings: strict),
   ]
 )

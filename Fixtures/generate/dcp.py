@@ -1,6 +1,6 @@
 """Writes the sharded checkpoints of Fixtures/dcp: the weights of models/mamba-bias-untied/hf as torch.distributed.checkpoint saves them.
 
-    pip install torch safetensors
+    pip install torch safetensors zstandard
     python3 Fixtures/generate/dcp.py
 
 Written with torch 2.15 on CPU with gloo. Weights are those of the model, bit for bit; optimizer states are random.
@@ -93,6 +93,14 @@ def shards(rank, world):
     dcp.save(weights, storage_writer=writer)
 
 
+def zstd(rank, world):
+    """Entries compressed by torch's own extension."""
+    from torch.distributed.checkpoint._extension import ZStandard
+    mesh = init_device_mesh("cpu", (world,))
+    writer = dcp.FileSystemWriter("zstd-2r", _extensions=[ZStandard()])
+    dcp.save(rows(load_file(MODEL / "model.safetensors"), mesh), storage_writer=writer)
+
+
 def run(rank, job, world, port):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(world), "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
@@ -133,7 +141,7 @@ def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     for job, world, config in ((flame, 3, "flame-3r/exp/config.json"), (grid, 4, "grid-2x2/step-10/config.json"), (titan, 5, "titan-5r/outputs/configs/mamba.json"),
-                               (lightning, 2, "lightning-2r/config.json"), (shards, 2, "safetensors-2r/config.json")):
+                               (lightning, 2, "lightning-2r/config.json"), (shards, 2, "safetensors-2r/config.json"), (zstd, 2, "zstd-2r/config.json")):
         mp.spawn(run, (job, world, port()), nprocs=world)
         path = OUT / config
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -172,6 +172,21 @@ public struct CheckpointLocation: Sendable, Hashable {
     endings.first { name.hasSuffix($0) && name.utf8.count > $0.utf8.count }
   }
 
+  /// A weights file's name without its ending.
+  package static func withoutEnding(_ name: String) -> String {
+    weightsEnding(of: name).map { String(name.dropLast($0.utf8.count)) } ?? name
+  }
+
+  /// Whether a file of this name stands for the directory of a sharded checkpoint.
+  package static func isSharedIndex(_ name: String) -> Bool { name == DCPFiles.indexName }
+
+  /// Whether a file of this name may be a model by itself: no shard, no index, nothing that trainers
+  /// save beside the weights.
+  package static func mayBeModel(_ name: String) -> Bool {
+    weightsEnding(of: name) != nil && ShardName(name).map { $0.count < 2 } ?? true
+      && !CheckpointSearch.isTrainingState(name) && !name.hasPrefix(".")
+  }
+
   /// Whether a file of this name may hold weights.
   package static func hasWeightsEnding(_ name: String) -> Bool {
     weightsEnding(of: name) != nil || isIndex(name) || name.hasSuffix(".distcp")

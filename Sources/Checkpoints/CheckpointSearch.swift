@@ -222,7 +222,7 @@ enum CheckpointSearch {
   }
 
   /// Files that trainers save beside the weights.
-  private static func isTrainingState(_ name: String) -> Bool {
+  static func isTrainingState(_ name: String) -> Bool {
     [
       "optim", "scheduler", "rng_state", "training_args", "scaler", "random_states",
       "trainer_state",

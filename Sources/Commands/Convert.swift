@@ -11,7 +11,8 @@ extension Container: ExpressibleByArgument {}
 struct Convert: Command {
   static let configuration = CommandConfiguration(
     commandName: "convert",
-    abstract: "Convert a checkpoint to another framework's layout, container or type.",
+    abstract: "Convert checkpoints to another framework's layout, container or type.",
+    usage: "weighbridge convert <source> ... <destination> --to <layout> [<options>]",
     discussion: """
       DST is a directory that the framework loads as it is. It appears whole or not at all; an empty \
       directory may stand there, and missing parents are created. What the target cannot express is \
@@ -21,16 +22,26 @@ struct Convert: Command {
       directory's weighbridge.json lists. Every other file and directory stays. Weights that would be \
       read instead of the new ones are an error that names them.
 
+      Of several sources, or of a quoted pattern, each becomes a directory of its own name in DST, with \
+      weighbridge.json; those that it shows to be done are skipped. One that fails stops no other: the \
+      exit status is 2 at the end, or 1 where all that failed are refusals. --watch goes on with what a \
+      run's directory gets.
+
+      With --part K/N (from 1/N to N/N), N runs on any machines of one file system write the shards of \
+      one conversion, and --finish puts them together. See docs/at-scale.md.
+
       Examples:
         weighbridge convert iter-100000-ckpt.pth samba-fla --to fla
         weighbridge convert mamba-hf mamba-bf16 --to hf --dtype bfloat16
+        weighbridge convert 'run/checkpoint/step-*' steps --to fla
+        weighbridge convert mamba-hf mamba-parts --to hf --max-shard-size 100kB --part 1/2
       """)
 
-  @Argument(help: "The source: a file or a directory.", completion: Completions.checkpoints)
-  var source: String
-
-  @Argument(help: "The directory to write.", completion: Completions.checkpoints)
-  var destination: String
+  @Argument(
+    help:
+      "The source, or several: files, directories, patterns in quotes. Then the directory to write.",
+    completion: Completions.checkpoints)
+  var paths: [String] = []
 
   @Option(
     help: ArgumentHelp(
@@ -97,12 +108,48 @@ struct Convert: Command {
   @Flag(help: "Keep finished shards when interrupted, and resume from them.")
   var resume = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Write only the shards of part K of N (1/4 to 4/4); --finish puts the parts together.",
+      valueName: "k/n"))
+  var part: PartChoice?
+
+  @Flag(help: "Examine all parts that --part has written, and put the directory together.")
+  var finish = false
+
+  @Flag(
+    help: """
+      Convert every checkpoint in the source directory (or of the pattern) as it becomes complete, until \
+      SIGINT or SIGTERM.
+      """)
+  var watch = false
+
+  @Option(
+    help: ArgumentHelp(
+      "With --watch: end when nothing has changed for so long.", valueName: "seconds"))
+  var untilIdle: Double?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --watch: the time between two looks, 5 by default. What has not changed between them is complete.",
+      valueName: "seconds"))
+  var watchInterval: Double?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var progressOptions: ProgressOptions
 
+  /// The sources.
+  var sources: [String] { paths.dropLast() }
+  /// The directory to write.
+  var destination: String { paths.last ?? "" }
+
+  /// Whether each source goes to a directory of its own in the destination.
+  var isMany: Bool { watch || sources.count > 1 || sources.contains(where: BatchSources.isPattern) }
+
   var emptyDocument: JSONObject {
-    [
+    if isMany { return ConvertMany.document([], []) }
+    return [
       "exactness": .null, "reasons": [], "from": .null, "to": to.map { .string($0) } ?? .null,
       "family": .null,
       "tensors": 0, "bytes": 0, "outputs": [],
@@ -110,6 +157,20 @@ struct Convert: Command {
   }
 
   func validate() throws {
+    guard paths.count > 1 else {
+      throw ValidationError(
+        "Missing expected argument '<\(paths.isEmpty ? "source" : "destination")>'")
+    }
+    try validateShare()
+    if !watch, untilIdle != nil || watchInterval != nil {
+      throw ValidationError("--until-idle and --watch-interval belong to --watch")
+    }
+    if watch, dryRun { throw ValidationError("--watch has no --dry-run: it waits for work to do") }
+    for (name, seconds) in [("--until-idle", untilIdle), ("--watch-interval", watchInterval)] {
+      if let seconds, !(seconds > 0 && seconds <= 1e7) {
+        throw ValidationError("\(name) should be a positive number of seconds")
+      }
+    }
     if verify, dtype == .q8_0 {
       throw ValidationError("--verify cannot judge the rounding of --dtype q8_0; use parity")
     }
@@ -133,8 +194,15 @@ struct Convert: Command {
     }
   }
 
-  func work() throws -> Outcome {
-    let weighbridge = try input.weighbridge()
+  private func validateShare() throws {
+    guard part != nil || finish else { return }
+    if part != nil, finish { throw ValidationError("--part and --finish exclude each other") }
+    if isMany { throw ValidationError("--part and --finish are for one source at a time") }
+    if resume { throw ValidationError("--resume is not for parts, which are written again") }
+  }
+
+  /// What to do with a source.
+  func request(_ source: String, to destination: String) -> ConversionRequest {
     var request = ConversionRequest(
       input: input.input(source, framework: from), destination: destination,
       // Only GGUF's own names can stand in a GGUF file.
@@ -153,6 +221,14 @@ struct Convert: Command {
     request.sync = !noFsync
     request.writesDigests = sha256
     request.resumes = resume
+    request.share = finish ? .finish : part.map { .part($0.number, of: $0.count) }
+    return request
+  }
+
+  func work() throws -> Outcome {
+    let weighbridge = try input.weighbridge()
+    if isMany { return try ConvertMany(self, weighbridge).work() }
+    let request = request(sources[0], to: destination)
     let empty = emptyDocument
     var lastWord: (@Sendable (Diagnostic) -> String)?
     if output.json {
@@ -175,13 +251,19 @@ struct Convert: Command {
           .note, code: "convert.container", subject: "--to \(to)",
           message: "is not used: a GGUF file has llama.cpp's names and keys"))
     }
+    if part != nil, sha256 || verify {
+      result.problems.append(
+        Diagnostic(
+          .note, code: "part.later", subject: verify ? "--verify" : "--sha256",
+          message: "is done by --finish, which has all of the weights"))
+    }
     output.problems(result.problems)
     try output.result(document(result), text: text(result))
     return .yes
   }
 
-  private func document(_ result: ConversionResult) -> JSONObject {
-    [
+  func document(_ result: ConversionResult) -> JSONObject {
+    var document: JSONObject = [
       "exactness": .string(result.plan.exactness.rawValue),
       "reasons": .array(result.plan.reasons.map { .string($0.text) }),
       "from": .string(result.plan.from.framework),
@@ -192,18 +274,26 @@ struct Convert: Command {
       "outputs": .array(result.outputs.map { .string($0) }),
       "problems": JSONReport.problems(result.problems),
     ]
+    if let part { document["part"] = .string("\(part.number)/\(part.count)") }
+    return document
   }
 
   private func text(_ result: ConversionResult) -> String {
     let plan = result.plan
+    let share = part.map { "part \($0.number) of \($0.count) of " } ?? ""
     var lines = [
-      "\(dryRun ? "would convert" : "converted") \(plan.from.title) to \(plan.to.title)",
+      "\(dryRun ? "would convert" : "converted") \(share)\(plan.from.title) to \(plan.to.title)",
       "  exactness   \(plan.exactness.rawValue)\(plan.reasons.isEmpty ? ": every value has its bits" : "")",
     ]
     lines += plan.reasons.flatMap { Paragraph.shown("    \($0.exactness.rawValue): \($0.text)") }
     lines.append("  tensors     \(plan.tensors.count), \(Shown.bytes(plan.byteCount))")
-    if verify, !dryRun { lines.append("  verified    read back and compared with the source") }
-    if sha256, !dryRun { lines.append("  digests     weighbridge.json; see weighbridge check") }
+    if result.wasDone { lines.append("  done        by an earlier run; its parts are removed") }
+    if verify, !dryRun, part == nil, !result.wasDone {
+      lines.append("  verified    read back and compared with the source")
+    }
+    if sha256, !dryRun, part == nil {
+      lines.append("  digests     weighbridge.json; see weighbridge check")
+    }
     lines += result.outputs.map { "  \(dryRun ? "would write" : "wrote      ") \($0)" }
     if dryRun {
       var table = Table([("tensor", .left), ("dtype", .left), ("shape", .left), ("from", .left)])
@@ -249,6 +339,24 @@ enum FloatChoice: String, ExpressibleByArgument, CaseIterable {
     case .float16: .f16
     case .bfloat16: .bf16
     }
+  }
+}
+
+/// What `--part` takes: `2/4`, the second of four.
+struct PartChoice: ExpressibleByArgument {
+  var number: Int
+  var count: Int
+
+  init?(argument: String) {
+    let words = argument.split(separator: "/", omittingEmptySubsequences: false)
+    let numbers = words.compactMap { word in
+      word.utf8.allSatisfy { $0 >= 48 && $0 < 58 } ? Int(word) : nil
+    }
+    guard words.count == 2, numbers.count == 2, (1...Weighbridge.mostParts).contains(numbers[1]),
+      (1...numbers[1]).contains(numbers[0])
+    else { return nil }
+    number = numbers[0]
+    count = numbers[1]
   }
 }
 

@@ -18,10 +18,23 @@ import Tensors
 enum Interruption {
   private static let signals = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")]
 
+  /// How a process ends that waits for work until it is told to end: that is no failure.
+  struct Ending: Sendable {
+    /// Takes note that no new work shall begin.
+    var stop: @Sendable () -> Void
+    /// Tells what was done, given the signal's name and what was given up. Returns the exit status, or
+    /// `nil` where another thread is ending the process already.
+    var status: @Sendable (String, [OutputDirectory.Abandoned]) -> Int32?
+  }
+
   /// Takes the signals over, but for those that the process was started to ignore (`nohup`).
   ///
-  /// - Parameter document: for `--json`: the document that tells of a problem.
-  static func arm(document: (@Sendable (Diagnostic) -> String)?) {
+  /// - Parameters:
+  ///   - document: for `--json`: the document that tells of a problem.
+  ///   - ending: how the process ends, where that is not by the signal.
+  static func arm(
+    document: (@Sendable (Diagnostic) -> String)?, ending: Ending? = nil
+  ) {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { return }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -31,7 +44,11 @@ enum Interruption {
       while true {
         var number: UInt8 = 0
         let count = read(reading, &number, 1)
-        if count == 1 { end(by: Int32(number), document) } else if errno != EINTR { return }
+        if count == 1 {
+          end(by: Int32(number), document, ending)
+        } else if errno != EINTR {
+          return
+        }
       }
     }
     for (number, _) in signals {
@@ -58,8 +75,11 @@ enum Interruption {
 
   private static let isEnding = Atomic(false)
 
-  private static func end(by number: Int32, _ document: (@Sendable (Diagnostic) -> String)?) {
+  private static func end(
+    by number: Int32, _ document: (@Sendable (Diagnostic) -> String)?, _ ending: Ending?
+  ) {
     isEnding.store(true, ordering: .releasing)
+    ending?.stop()
     let all = OutputDirectory.abandonAll()
     // The destination stands; what is left is to say so.
     if all.contains(where: { $0.fate == .complete }) {
@@ -70,6 +90,11 @@ enum Interruption {
     for (number, _) in signals { _ = signal(number, SIG_DFL) }
     let name = signals.first { $0.0 == number }?.1 ?? "a signal"
     let problem = diagnostic(name, all)
+    if let ending {
+      if let status = ending.status(name, all) { _exit(status) }
+      isEnding.store(false, ordering: .releasing)
+      return
+    }
     Standard.silence()
     Standard.write(problem.description + "\n", to: STDERR_FILENO, evenSilent: true)
     if let document {

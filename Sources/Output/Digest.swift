@@ -6,6 +6,9 @@ package struct Digest {
   private static let blockBytes = 4 << 20
   private var hasher = SHA256()
 
+  /// Of nothing so far.
+  package init() {}
+
   package mutating func update(_ bytes: UnsafeRawBufferPointer) {
     hasher.update(bufferPointer: bytes)
   }

@@ -734,7 +734,7 @@ public final class OutputDirectory: Sendable {
     return notes
   }
 
-  private static func syncTree(_ directory: String) throws(Diagnostic) {
+  static func syncTree(_ directory: String) throws(Diagnostic) {
     for name in try FilePath.names(in: directory) {
       let path = directory + "/" + name
       switch FilePath.kind(path) {
@@ -746,7 +746,7 @@ public final class OutputDirectory: Sendable {
     try sync(directory)
   }
 
-  private static func sync(_ path: String) throws(Diagnostic) {
+  static func sync(_ path: String) throws(Diagnostic) {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
       throw Diagnostic.system("io.write", path, "cannot be brought to the disk")

@@ -45,6 +45,8 @@ public struct ConversionRequest: Sendable {
   public var writesDigests = false
   /// Whether finished shards outlive an interruption, and those of an earlier run are used.
   public var resumes = false
+  /// The share of the conversion that this run does; `nil` for all of it.
+  public var share: ConversionShare?
 
   /// A conversion.
   public init(input: CheckpointInput, destination: String, to: String) {
@@ -62,6 +64,8 @@ public struct ConversionResult: Sendable {
   public var outputs: [String]
   /// Everything noticed.
   public var problems: [Diagnostic]
+  /// Whether it was done already, by an earlier run, and nothing was written.
+  public var wasDone = false
 }
 
 extension Weighbridge {
@@ -199,6 +203,19 @@ extension Weighbridge {
     var unique: [Diagnostic] = []
     for problem in problems where !unique.contains(problem) { unique.append(problem) }
     problems = unique
+    if case .part(let number, let count)? = request.share {
+      guard count >= 1, count <= Self.mostParts, number >= 1, number <= count else {
+        throw Diagnostic(
+          code: "part.number", subject: "\(number)/\(count)",
+          message: "is no part: they are counted from 1/\(count) to \(count)/\(count)")
+      }
+    }
+    guard request.share == nil || !request.resumes else {
+      throw Diagnostic(
+        code: "part.resume", subject: request.destination,
+        message: "is written in parts, which are not resumed but written again",
+        help: "leave --resume out")
+    }
     if dryRun {
       let manifest = try manifest(request, loaded, plan, container, &problems)
       let all = self.names(request, loaded, plan, manifest, name, container)
@@ -208,13 +225,48 @@ extension Weighbridge {
           force: request.force, names: all
         ) { written(in: $0, besides: all) }
       } catch { throw explain(error, request, plan) }
-      let weights = container == .dcp ? DCPWriter.names(ranks: request.ranks) : [name]
+      var weights = container == .dcp ? DCPWriter.names(ranks: request.ranks) : [name]
+      switch request.share {
+      case .part(let number, let count):
+        let files = try ConversionFiles(request, container, manifest, fileName: name)
+        return ConversionResult(
+          plan: plan,
+          outputs: files.share(of: number, among: count).map {
+            "\(request.destination)/\(files.files[$0].name)"
+          }, problems: problems)
+      case .finish:
+        let parts = try gather(request, loaded, plan, manifest, container, fileName: name)
+        weights = parts.files.files.map(\.name)
+        if parts.files.parts.count > 1 { weights.append(name + ".index.json") }
+        if container == .dcp { weights.append(name) }
+      case nil: break
+      }
       let names = weights + (plan.to.files.config == name ? [] : [plan.to.files.config])
       return ConversionResult(
         plan: plan, outputs: names.map { "\(request.destination)/\($0)" }, problems: problems)
     }
     let manifest = try manifest(request, loaded, plan, container, &problems)
     let names = names(request, loaded, plan, manifest, name, container)
+    if case .part(let number, let count)? = request.share {
+      do throws(Diagnostic) {
+        try OutputDirectory.foresee(
+          destination: request.destination, sources: sources(request, loaded),
+          force: request.force, names: names
+        ) { written(in: $0, besides: names) }
+      } catch { throw explain(error, request, plan) }
+      return try convertPart(
+        number, of: count, request, loaded, plan, manifest, container, fileName: name, problems,
+        progress: progress)
+    }
+    var parts: GatheredParts?
+    if request.share == .finish {
+      let found = try gather(request, loaded, plan, manifest, container, fileName: name)
+      if !request.force, let standing = published(found, request, plan) {
+        problems += found.remove()
+        return ConversionResult(plan: plan, outputs: standing, problems: problems, wasDone: true)
+      }
+      parts = found
+    }
     let directory: OutputDirectory
     do throws(Diagnostic) {
       directory = try OutputDirectory(
@@ -244,6 +296,8 @@ extension Weighbridge {
               help: "everything is written anew"))
         }
         written = try writer.resume(journal)
+      } else if let parts {
+        written = try writer.assemble(parts)
       } else {
         written = try writer.run()
       }
@@ -277,7 +331,10 @@ extension Weighbridge {
       }
       let digests = try sources?.value()
       for file in loaded.source.files { try file.checkUnchanged() }
-      if let digests { try writeManifest(plan, digests, written, in: directory.path) }
+      if let digests {
+        try writeManifest(
+          plan, digests, written, options: request.options(container), in: directory.path)
+      }
       if request.verifies {
         let found = try verify(
           written: directory.path, plan: plan, against: loaded, castsAll: request.castsAll)
@@ -286,6 +343,7 @@ extension Weighbridge {
       try check?(directory.path, loaded)
       let outputs = try TextFile.names(in: directory.path).map { "\(request.destination)/\($0)" }
       problems += try directory.commit(sync: request.sync)
+      if let parts { problems += parts.remove() }
       return ConversionResult(plan: plan, outputs: outputs, problems: problems)
     } catch {
       // A source that changed explains what else went wrong, and spoils what was written.
@@ -305,6 +363,17 @@ extension Weighbridge {
       }
       throw error
     }
+  }
+
+  /// The files of the destination, when an earlier run was ended between putting the parts in place and
+  /// removing them.
+  private func published(
+    _ parts: GatheredParts, _ request: ConversionRequest, _ plan: ConversionPlan
+  ) -> [String]? {
+    guard let names = try? TextFile.names(in: request.destination),
+      names.contains(plan.to.files.config), parts.areIn(request.destination)
+    else { return nil }
+    return names.map { "\(request.destination)/\($0)" }
   }
 
   /// Everything that is read, each of which may lie, or lead by a link, where the destination is.

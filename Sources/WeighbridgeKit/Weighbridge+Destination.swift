@@ -123,7 +123,7 @@ extension Weighbridge {
     return owned
   }
 
-  private func writtenManifest(in directory: String) -> WrittenManifest? {
+  func writtenManifest(in directory: String) -> WrittenManifest? {
     let path = "\(directory)/\(WrittenManifest.fileName)"
     guard let file = try? RandomAccessFile(path: path),
       file.byteCount <= WrittenManifest.mostBytes,

@@ -27,7 +27,7 @@ extension Weighbridge {
   /// Writes `weighbridge.json`, and compares what the disk gives back with what was meant.
   func writeManifest(
     _ plan: ConversionPlan, _ sources: [WrittenManifest.File], _ written: WeightsWriter.Result,
-    in directory: String
+    options: JSONObject, in directory: String
   ) throws {
     let files = BackgroundTask { () throws(Diagnostic) in
       var files: [WrittenManifest.File] = []
@@ -46,6 +46,7 @@ extension Weighbridge {
           name: tensor.output.name, dtype: tensor.output.dtype.rawValue,
           shape: tensor.output.shape.dims, sha256: digest)
       })
+    manifest.options = .object(options)
     var result = CheckResult(manifest: manifest)
     checkTensors(manifest, directory, nil, &result)
     manifest.files = try files.value()

@@ -56,6 +56,17 @@ struct WeightsWriter {
     return result
   }
 
+  /// Puts the files of parts that were written before into the directory.
+  func assemble(_ parts: GatheredParts) throws -> Result {
+    var result = Result(weights: try parts.place(in: directory, sync: sync))
+    result.counts = parts.counts
+    if wantsDigests {
+      result.digests = try read(
+        manifest.tensors.map { _ in nil }, manifest.tensors, from: result.weights)
+    }
+    return result
+  }
+
   /// The digests with those that are missing read back.
   private func complete(_ digests: [String?], by weights: String) throws -> [String] {
     guard digests.contains(nil) else { return digests.compactMap { $0 } }
@@ -192,7 +203,7 @@ struct WeightsWriter {
 
 extension ConversionPlan {
   /// The plan of one shard.
-  fileprivate func part(_ part: ShardedWriter.Part) -> ConversionPlan {
+  func part(_ part: ShardedWriter.Part) -> ConversionPlan {
     var plan = self
     plan.tensors = zip(part.members, part.manifest.tensors).map { member, output in
       var tensor = tensors[member]

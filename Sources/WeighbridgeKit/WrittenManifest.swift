@@ -47,6 +47,8 @@ public struct WrittenManifest: Sendable, Hashable {
   public var reasons: [JSONValue]
   /// The SHA-256 of the plan.
   public var plan: String
+  /// What was asked for; `nil` in manifests of earlier versions.
+  public var options: JSONValue?
   /// The files that were read.
   public var sources: [File]
   /// The file or index to open.
@@ -65,7 +67,7 @@ public struct WrittenManifest: Sendable, Hashable {
           ]
         })
     }
-    return [
+    var document: JSONObject = [
       "weighbridge": 1, "tool": .string(tool), "from": .string(from), "to": .string(to),
       "family": .string(family), "exactness": .string(exactness), "reasons": .array(reasons),
       "plan": .string(plan), "sources": list(sources), "weights": .string(weights),
@@ -78,6 +80,8 @@ public struct WrittenManifest: Sendable, Hashable {
           ]
         }),
     ]
+    if let options { document["options"] = options }
+    return document
   }
 
   /// The text of the file. Its last member is the digest of the document without that member.
@@ -135,6 +139,7 @@ public struct WrittenManifest: Sendable, Hashable {
         guard dims.count == shape.count else { return nil }
         return Tensor(name: TensorName(name), dtype: dtype, shape: dims, sha256: sha256)
       })
+    options = document["options"]
     // The tool writes one text for one manifest, so that any changed byte shows.
     guard Array(self.text.utf8) == bytes else { throw damaged("was changed after it was written") }
     guard (files.map(\.name) + [weights]).allSatisfy(Self.isPlain) else {

@@ -52,6 +52,12 @@ struct HelpTests {
     for name in ["prompts.json", "p.json"] {
       Files.write("[[1, 2, 3, 4, 5, 6, 7, 8]]", to: directory.file(name))
     }
+    for folder in ["run", "run/checkpoint"] { Files.makeDirectory(directory.file(folder)) }
+    for step in ["step-100", "step-200"] {
+      Files.link(
+        directory.file("run/checkpoint/\(step)"),
+        to: ModelFixture.named(step == "step-100" ? "gla-base/fla" : "samba-fla/fla").path)
+    }
     if command != "convert" {
       let from = ["parity", "trace"].contains(command) ? samba : lit
       let made = try BuiltTool.run(

@@ -5,7 +5,7 @@ import Testing
 
 /// A conversion that stands still: its progress goes into a pipe that is full, so that it cannot end
 /// before the test lets it.
-private final class StalledConversion {
+final class StalledConversion {
   let process = Process()
   private let pipe = Pipe()
   private let stuffing: Int
@@ -46,7 +46,7 @@ private final class StalledConversion {
 }
 
 /// Waits for something that is bound to happen; a minute is for slow machines.
-private func wait(_ what: String, until condition: () -> Bool) {
+func wait(_ what: String, until condition: () -> Bool) {
   for _ in 0..<6000 where !condition() { usleep(10_000) }
   #expect(condition(), "\(what) did not happen")
 }

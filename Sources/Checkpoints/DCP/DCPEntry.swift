@@ -9,32 +9,46 @@ enum DCPEntry {
   ///   - dtype: the type that the index gives the tensor.
   ///   - sizes: the extents that the index gives the chunk.
   ///   - subject: names tensor and file in messages.
+  /// - Returns: its elements, in `decoded` where the entry was compressed, and the sum of its bytes.
   /// - Throws: `dcp.stored-dtype`, `dcp.stored-size`, `dcp.not-a-tensor`, `dcp.storage-short`,
-  ///   `dcp.transform`; what a PyTorch file is refused for, under `dcp.*`; `io.*`.
+  ///   `dcp.transform`, `dcp.transform-damaged`, `dcp.transform-size`, `dcp.no-library`; what a PyTorch file is refused for, under `dcp.*`; `io.*`.
   static func read(
     _ place: DCPMetadata.Place, of file: RandomAccessFile, dtype: DType, sizes: [Int],
     subject: String
-  ) throws(Problems) -> (view: StridedView, checksum: TileChecksum?) {
+  ) throws(Problems) -> (view: StridedView, checksum: TileChecksum?, decoded: ZstdEntry?) {
     do throws(Problems) {
-      let part: FileStretch
+      let part: any StoredBytes
+      var decoded: ZstdEntry?
       do throws(Diagnostic) {
-        try checkTransforms(place, subject)
-        part = try FileStretch(place.offset..<place.offset + place.length, of: file)
+        let range = place.offset..<place.offset + place.length
+        if try isCompressed(place, subject) {
+          let bytes = Shape(sizes).byteCount(of: dtype) ?? 0
+          decoded = try ZstdEntry(
+            range, of: file, limit: bytes.checkedPlus(slackBytes) ?? .max, subject: subject)
+        }
+        part = try decoded ?? FileStretch(range, of: file)
         try TorchArchive.checkKind(of: part)
       } catch { throw Problems([error]) }
       let archive = try TorchArchive(file: part)
       let graph = try PickleMachine.run(
         archive.pickle, subject: "\(file.name): \(archive.prefix)data.pkl")
       do throws(Diagnostic) {
-        return try chunk(archive, graph, part, place, dtype, sizes, subject)
+        let (view, checksum) = try chunk(
+          archive, graph, part, base: decoded == nil ? place.offset : 0, dtype, sizes, subject)
+        return (view, checksum, decoded)
       } catch { throw Problems([error]) }
     } catch { throw error.inDCP(subject) }
   }
 
-  private static func checkTransforms(
+  /// Bytes that a zip file with one tensor has besides, with room to spare.
+  private static let slackBytes = 1 << 20
+
+  /// Whether an entry was compressed with zstd, which is the only transform that is undone here.
+  private static func isCompressed(
     _ place: DCPMetadata.Place, _ subject: String
-  ) throws(Diagnostic) {
-    guard !place.transforms.isEmpty else { return }
+  ) throws(Diagnostic) -> Bool {
+    guard !place.transforms.isEmpty else { return false }
+    if place.transforms == ["stream.zstd/1"] { return true }
     let names = place.transforms.map { shown($0) }.joined(separator: ", ")
     throw .dcp(
       "transform", subject, "was written through \(names), which is not undone here",
@@ -42,8 +56,8 @@ enum DCPEntry {
   }
 
   private static func chunk(
-    _ archive: TorchArchive, _ graph: PickleGraph, _ part: FileStretch,
-    _ place: DCPMetadata.Place, _ dtype: DType, _ sizes: [Int], _ subject: String
+    _ archive: TorchArchive, _ graph: PickleGraph, _ part: any StoredBytes, base: Int,
+    _ dtype: DType, _ sizes: [Int], _ subject: String
   ) throws(Diagnostic) -> (view: StridedView, checksum: TileChecksum?) {
     let storages = StorageTable(file: part, directory: archive.directory, prefix: archive.prefix)
     let decoder = TensorDecoder(graph: graph, storages: storages)
@@ -79,9 +93,9 @@ enum DCPEntry {
         && storedView.base < entry.dataOffset + entry.byteCount
     }
     var view = storedView
-    view.base += place.offset
+    view.base += base
     guard let entry, entry.checksum != 0 else { return (view, nil) }
-    let start = place.offset + entry.dataOffset
+    let start = base + entry.dataOffset
     let isWhole = view.isDense && view.base == start && bytes == entry.byteCount
     return (
       view,

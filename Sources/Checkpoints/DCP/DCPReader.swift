@@ -95,7 +95,8 @@ public final class DCPReader: TiledSource {
     for (chunk, entry) in zip(chunks, entries) {
       tiles[chunk.tensor].append(
         TiledTensor.Tile(
-          box: chunk.box, file: chunk.file, view: entry.view, checksum: entry.checksum))
+          box: chunk.box, file: chunk.file, decoded: entry.decoded, view: entry.view,
+          checksum: entry.checksum))
     }
     var tensors: [TensorInfo] = []
     var tiled: [TiledTensor] = []
@@ -182,8 +183,8 @@ public final class DCPReader: TiledSource {
   /// What the chunks say of themselves, looked at by several threads.
   private static func entries(
     _ chunks: [Chunk], _ dtypes: [DType], _ files: [RandomAccessFile]
-  ) throws(Problems) -> [(view: StridedView, checksum: TileChecksum?)] {
-    typealias Entry = (view: StridedView, checksum: TileChecksum?)
+  ) throws(Problems) -> [(view: StridedView, checksum: TileChecksum?, decoded: ZstdEntry?)] {
+    typealias Entry = (view: StridedView, checksum: TileChecksum?, decoded: ZstdEntry?)
     let threads = chunks.count < 64 ? 1 : 4
     let results = Mutex([[Result<Entry, Problems>]](repeating: [], count: threads))
     let size = (chunks.count + threads - 1) / max(threads, 1)
@@ -216,7 +217,9 @@ public final class DCPReader: TiledSource {
 
   /// Where a tensor's bytes lie together. One with a checksum is read, so that damage shows.
   private static func extent(_ tiles: [TiledTensor.Tile]) -> TensorInfo.Extent? {
-    guard tiles.count == 1, tiles[0].checksum == nil, tiles[0].view.isDense else { return nil }
+    guard tiles.count == 1, tiles[0].checksum == nil, tiles[0].decoded == nil,
+      tiles[0].view.isDense
+    else { return nil }
     return TensorInfo.Extent(file: tiles[0].file, offset: tiles[0].view.base)
   }
 

@@ -11,13 +11,15 @@ public final class DCPWriter: TensorSink {
   /// The ranks' files, then the index.
   public let outputs: [String]
 
-  private let files: [OutputFile]
+  /// By rank; `nil` for those that another process writes.
+  private let files: [OutputFile?]
   private let tensors: [OutputTensor]
   /// The chunks of each tensor.
   private let chunks: [[Chunk]]
   /// Tensors that share the storage of each; the index has no word for it, so each is written.
   private let followers: [[Int]]
-  private let index: [UInt8]
+  /// The index; `nil` where another process writes it.
+  private let index: [UInt8]?
   private let state: Mutex<[[ChecksumPieces]]>
 
   /// The name of the index.
@@ -43,7 +45,22 @@ public final class DCPWriter: TensorSink {
   /// Names stand under the key `manifest.nesting`, or at the top level.
   ///
   /// - Throws: `pytorch.dtype`, `pytorch.manifest`, `dcp.ranks`, `io.write`.
-  public init(manifest: OutputManifest, directory: String) throws(Diagnostic) {
+  public convenience init(manifest: OutputManifest, directory: String) throws(Diagnostic) {
+    try self.init(
+      manifest: manifest, directory: directory, only: Set(0..<max(manifest.ranks, 0)),
+      writesIndex: true)
+  }
+
+  /// Creates the files of some of the ranks: the others are written by other processes, to the same
+  /// bytes as if one wrote all. Rows of other ranks that come are passed over.
+  ///
+  /// - Parameters:
+  ///   - ranks: the ranks, counted from 0.
+  ///   - writesIndex: whether `finish` writes the index, which is that of all ranks.
+  /// - Throws: as `init(manifest:directory:)`.
+  package init(
+    manifest: OutputManifest, directory: String, only own: Set<Int>, writesIndex: Bool
+  ) throws(Diagnostic) {
     try TorchManifest.check(manifest, fileName: DCPFiles.indexName)
     guard (1...Self.rankLimit).contains(manifest.ranks) else {
       throw .dcp(
@@ -90,16 +107,59 @@ public final class DCPWriter: TensorSink {
           dtype: TorchDType.name(tensor.dtype), dims: tensor.shape.dims, chunks: listed))
     }
     self.chunks = chunks
-    index = DCPIndexPickle.encode(entries)
+    index = writesIndex ? DCPIndexPickle.encode(entries) : nil
     state = Mutex(chunks.map { $0.map { _ in ChecksumPieces() } })
-    var files: [OutputFile] = []
+    var files: [OutputFile?] = []
     for (rank, byteCount) in ends.enumerated() {
       files.append(
-        try OutputFile(path: directory + "/" + Self.fileName(rank), byteCount: byteCount))
+        own.contains(rank)
+          ? try OutputFile(path: directory + "/" + Self.fileName(rank), byteCount: byteCount) : nil)
     }
     self.files = files
-    outputs = files.map(\.path) + [directory + "/" + DCPFiles.indexName]
+    outputs =
+      files.compactMap { $0?.path } + (writesIndex ? [directory + "/" + DCPFiles.indexName] : [])
   }
+
+  /// The bytes of a tensor that some of the ranks hold, in order and joined where they touch: of the
+  /// tensor itself, and of those that share its storage.
+  package static func ranges(
+    of number: Int, in manifest: OutputManifest, only own: Set<Int>
+  ) -> [Range<Int>] {
+    let ranks = DCPRanks(count: manifest.ranks)
+    let tensors = manifest.tensors
+    var found: [Range<Int>] = []
+    for (other, tensor) in tensors.enumerated()
+    where other == number || tensor.sharesStorageWith == number {
+      for part in ranks.parts(of: tensor) where own.contains(part.rank) && part.byteCount > 0 {
+        found.append(part.start..<min(part.start + part.byteCount, tensors[number].byteCount))
+      }
+    }
+    found.sort { $0.lowerBound < $1.lowerBound }
+    var joined: [Range<Int>] = []
+    for range in found where !range.isEmpty {
+      if let last = joined.last, range.lowerBound <= last.upperBound {
+        joined[joined.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
+      } else {
+        joined.append(range)
+      }
+    }
+    return joined
+  }
+
+  /// Bytes of each rank's file, which a share of the ranks is balanced by.
+  package static func byteCounts(of manifest: OutputManifest) -> [Int] {
+    let ranks = DCPRanks(count: manifest.ranks)
+    var counts = [Int](repeating: 0, count: manifest.ranks)
+    for tensor in manifest.tensors {
+      for part in ranks.parts(of: tensor) {
+        counts[part.rank] = counts[part.rank].checkedPlus(part.byteCount) ?? .max
+      }
+    }
+    return counts
+  }
+
+  /// The name of a rank's file, counted from 0.
+  package static func name(ofRank rank: Int) -> String { fileName(rank) }
 
   /// The names of the files that so many ranks write, the index last.
   public static func names(ranks: Int) -> [String] {
@@ -179,11 +239,11 @@ public final class DCPWriter: TensorSink {
       let chunk = own[low]
       let from = max(range.lowerBound, chunk.part.start)
       let to = min(range.upperBound, chunk.part.start + chunk.part.byteCount)
-      if from < to {
+      if from < to, let file = files[chunk.part.rank] {
         let part = UnsafeRawBufferPointer(
           rebasing: bytes[from - range.lowerBound..<to - range.lowerBound])
         let inside = from - chunk.part.start
-        try files[chunk.part.rank].write(
+        try file.write(
           at: chunk.offset + chunk.zip.entries[chunk.entry].dataOffset + inside, part)
         var sum = ZipChecksum()
         sum.update(part)
@@ -201,19 +261,20 @@ public final class DCPWriter: TensorSink {
     let sums = state.withLock { $0 }
     for (number, tensor) in tensors.enumerated() {
       for (place, chunk) in chunks[number].enumerated() {
-        try complete(chunk, sums[number][place], tensor)
+        guard let file = files[chunk.part.rank] else { continue }
+        try complete(chunk, in: file, sums[number][place], tensor)
       }
     }
-    for file in files { try file.finish(sync: sync) }
+    for file in files { try file?.finish(sync: sync) }
+    guard let index else { return }
     let file = try OutputFile(path: outputs[outputs.count - 1], byteCount: index.count)
     try file.write(at: 0, index)
     try file.finish(sync: sync)
   }
 
   private func complete(
-    _ chunk: Chunk, _ pieces: ChecksumPieces, _ tensor: OutputTensor
+    _ chunk: Chunk, in file: OutputFile, _ pieces: ChecksumPieces, _ tensor: OutputTensor
   ) throws(Diagnostic) {
-    let file = files[chunk.part.rank]
     if let gap = pieces.firstGap(in: chunk.part.byteCount) {
       throw .dcp(
         "incomplete", "\(file.path): tensor \(shown(tensor.name.string))",

@@ -9,6 +9,8 @@ struct TiledTensor: Sendable {
     var box: DCPMetadata.Box
     /// The file, by number.
     var file: Int
+    /// The bytes of its own that it is read from, where it was compressed; else those of the file.
+    var decoded: ZstdEntry? = nil
     /// Its elements in that file.
     var view: StridedView
     /// What its bytes must sum up to; `nil` where the writer computed no sum.
@@ -99,7 +101,8 @@ struct TiledTensor: Sendable {
       let tile = tiles[low]
       low += 1
       guard tile.span.upperBound > first else { continue }
-      try gather(tile, first..<end, from: files[tile.file], into: buffer.baseAddress!)
+      try gather(
+        tile, first..<end, from: tile.decoded ?? files[tile.file], into: buffer.baseAddress!)
     }
   }
 
@@ -117,7 +120,7 @@ struct TiledTensor: Sendable {
 
   /// Copies what of the elements `range` lies in `tile` to `out`, which begins with the first of them.
   private func gather(
-    _ tile: Tile, _ range: Range<Int>, from file: RandomAccessFile,
+    _ tile: Tile, _ range: Range<Int>, from file: any StoredBytes,
     into out: UnsafeMutableRawPointer
   ) throws(Diagnostic) {
     let count = tile.view.dims.reduce(1, *)
@@ -177,7 +180,7 @@ struct TiledTensor: Sendable {
 
   /// Reads the elements `range` of a tile, dense and row-major.
   private func load(
-    _ tile: Tile, _ range: Range<Int>, from file: RandomAccessFile,
+    _ tile: Tile, _ range: Range<Int>, from file: any StoredBytes,
     into out: UnsafeMutableRawPointer
   ) throws(Diagnostic) {
     let bytes = range.lowerBound * itemSize..<range.upperBound * itemSize
@@ -243,7 +246,7 @@ final class TileChecksum: Sendable {
   /// Reads the whole chunk, the first time, and compares it.
   ///
   /// - Throws: `dcp.checksum`, `io.*`.
-  func verify(in file: RandomAccessFile) throws(Diagnostic) {
+  func verify(in file: any StoredBytes) throws(Diagnostic) {
     if state.withLock({ $0.isVerified }) { return }
     try compare(try ZipChecksum.ofBytes(range, in: file))
     state.withLock { $0.isVerified = true }

@@ -6,14 +6,14 @@ import Tensors
 /// a mebibyte, so that a transposed matrix costs few reads and no more memory than a small one.
 struct StridedGather {
   private let view: StridedView
-  private let file: RandomAccessFile
+  private let file: any StoredBytes
   private let block: UnsafeMutableRawPointer
 
   private static let blockBytes = 1 << 20
   /// Reading a gap is cheaper than another call up to this many bytes.
   private static let cheapBytes = 4096
 
-  init(view: StridedView, file: RandomAccessFile) {
+  init(view: StridedView, file: any StoredBytes) {
     self.view = view
     self.file = file
     block = .allocate(byteCount: Self.blockBytes, alignment: 64)

@@ -37,7 +37,7 @@ struct StridedView: Sendable {
 
   /// Reads the bytes `range` of the dense, row-major form into `buffer`.
   func read(
-    _ range: Range<Int>, from file: RandomAccessFile, into buffer: UnsafeMutableRawBufferPointer
+    _ range: Range<Int>, from file: any StoredBytes, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     guard !range.isEmpty else { return }
     if isDense { return try file.read(at: base + range.lowerBound, into: buffer) }

@@ -22,6 +22,7 @@ struct DCPReaderTests {
       "safetensors-2r", "dcp/safetensors-2r/sharded", "dcp/safetensors-2r/config.json",
       .safetensors
     ),
+    ("zstd-2r", "dcp/zstd-2r", "dcp/zstd-2r/config.json", .dcp),
   ]
 
   /// The names as the model has them, without what wrappers put in.
@@ -51,16 +52,18 @@ struct DCPReaderTests {
         == example.config.flatMap { FileIdentity.name(of: Fixtures.path($0)) })
   }
 
-  @Test("any range of any tensor is what the whole has there, by several readers at once")
-  func ranges() async throws {
-    let source = try openCheckpoint(at: Fixtures.path("dcp/grid-2x2/step-10"))
+  @Test(
+    "any range of any tensor is what the whole has there, by several readers at once",
+    arguments: ["dcp/grid-2x2/step-10", "dcp/zstd-2r"])
+  func ranges(path: String) async throws {
+    let source = try openCheckpoint(at: Fixtures.path(path))
     let whole = try source.tensors.indices.map { try source.bytes(of: $0) }
     try await withThrowingTaskGroup(of: Void.self) { group in
       for seed in 0..<4 {
         group.addTask {
           var random = SeededRandom(UInt64(seed))
           // Opened anew: its checksums are those of these pieces.
-          let source = try openCheckpoint(at: Fixtures.path("dcp/grid-2x2/step-10"))
+          let source = try openCheckpoint(at: Fixtures.path(path))
           for _ in 0..<300 {
             let number = Int.random(in: source.tensors.indices, using: &random)
             let count = source.tensors[number].byteCount

@@ -87,21 +87,24 @@ def inspect(path: Path, *, stats: bool = False, layout: Optional[str] = None, fi
 def convert(src: Path, dst: Path, to: str, *, from_: Optional[str] = None, container: Optional[str] = None, dtype: Optional[str] = None,
             cast_all: bool = False, allow_lossy: bool = False, vocab_size: Optional[int] = None, max_shard_size: Union[str, int, None] = None,
             ranks: Optional[int] = None, dcp_prefix: Optional[str] = None, dry_run: bool = False, force: bool = False, verify: bool = False,
-            fsync: bool = True, sha256: bool = False, resume: bool = False, config: Optional[Path] = None, preset: Optional[str] = None,
-            key: Optional[str] = None, layout_files: Sequence[Path] = (), compat: bool = False, inert: Sequence[str] = (),
-            progress: Optional[Callable[[Progress], None]] = None) -> Conversion:
+            fsync: bool = True, sha256: bool = False, resume: bool = False, part: Optional[Tuple[int, int]] = None, finish: bool = False,
+            config: Optional[Path] = None, preset: Optional[str] = None, key: Optional[str] = None, layout_files: Sequence[Path] = (),
+            compat: bool = False, inert: Sequence[str] = (), progress: Optional[Callable[[Progress], None]] = None) -> Conversion:
     """Convert a checkpoint to another framework's layout (``hf``, ``fla``, ``mamba_ssm``, ``lit_gpt``, ``torchscale``, ``berlino``), container or type.
 
     ``dst`` is a folder that the framework loads as it is; it appears whole or not at all. ``verify`` runs what was written beside its source first.
     ``ranks`` and ``dcp_prefix`` belong to ``container="dcp"``. ``sha256`` writes the digests that ``check`` compares with. ``progress`` is
     called about once a second; an exception that it raises stops the conversion.
 
+    ``part=(2, 4)`` writes only the files of the second of four parts, which may run at once and on several machines of one file system; ``finish``
+    examines all parts and puts the folder in place.
+
     Raises ``Refused`` for what the target cannot express, and for what would be lost (rows of the vocabulary, values beyond the type) unless
     ``allow_lossy`` is set.
     """
     options = _options(to=to, from_=from_, container=container, dtype=dtype, cast_all=cast_all, allow_lossy=allow_lossy, vocab_size=vocab_size, max_shard_size=max_shard_size,
                        ranks=ranks, dcp_prefix=dcp_prefix, dry_run=dry_run, force=force, verify=verify, no_fsync=not fsync, sha256=sha256,
-                       resume=resume, config=config, preset=preset, key=key, layout_file=list(layout_files), compat=compat, inert=list(inert))
+                       resume=resume, part=_pair(part, "/"), finish=finish, config=config, preset=preset, key=key, layout_file=list(layout_files), compat=compat, inert=list(inert))
     return build(Conversion, _run(["convert", _place(src), _place(dst), *options], progress=progress))
 
 
