@@ -46,7 +46,9 @@ public enum ContainerSniffer {
   /// The signature stands at byte 0, or behind a user block of 512, 1024, 2048… bytes.
   private static func isHDF5(_ file: RandomAccessFile) throws(Diagnostic) -> Bool {
     var offset = 0
-    while let end = offset.checkedPlus(8), end <= file.byteCount {
+    // Behind a URL each look costs a request, and no user block is that long.
+    let most = file.isRemote ? min(file.byteCount, 128 << 10) : file.byteCount
+    while let end = offset.checkedPlus(8), end <= most {
       if try file.bytes(at: offset, count: 8) == [0x89, 0x48, 0x44, 0x46, 13, 10, 26, 10] {
         return true
       }

@@ -26,7 +26,9 @@ struct Convert: Command {
         weighbridge convert mamba-hf mamba-bf16 --to hf --dtype bfloat16
       """)
 
-  @Argument(help: "The source: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "The source: a file, a directory, or a URL (https://…, hf://org/model).",
+    completion: Completions.checkpoints)
   var source: String
 
   @Argument(help: "The directory to write.", completion: Completions.checkpoints)

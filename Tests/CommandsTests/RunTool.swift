@@ -55,7 +55,8 @@ enum BuiltTool {
 
   /// Runs the tool to its end, with nothing on standard input.
   static func run(
-    _ arguments: [String], in directory: String? = nil, tool: String = path
+    _ arguments: [String], in directory: String? = nil, tool: String = path,
+    environment: [String: String] = [:]
   ) throws -> ToolRun {
     let files = TemporaryDirectory()
     for name in ["out", "err"] { Files.write("", to: files.file(name)) }
@@ -64,6 +65,9 @@ enum BuiltTool {
     process.arguments = arguments
     process.currentDirectoryURL = URL(fileURLWithPath: directory ?? package)
     process.standardInput = FileHandle.nullDevice
+    if !environment.isEmpty {
+      process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    }
     process.standardOutput = FileHandle(forWritingAtPath: files.file("out"))
     process.standardError = FileHandle(forWritingAtPath: files.file("err"))
     try process.run()
