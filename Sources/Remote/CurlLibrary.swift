@@ -45,6 +45,12 @@ enum CurlLibrary {
       help: "install it (Debian: apt install libcurl4), or download the files and give their path")
   }
 
+  /// `8.5.0 OpenSSL/3.0.13`; the library is loaded.
+  static var version: String {
+    let words = String(cString: ccurl_version()).split(separator: " ").prefix(2)
+    return words.joined(separator: " ").replacing("libcurl/", with: "", maxReplacements: 1)
+  }
+
   /// A handle without options, one with a connection to `origin` if there is any.
   static func handle(for origin: String) throws(Diagnostic) -> Handle {
     let old = idle.withLock { idle in

@@ -73,7 +73,8 @@ final class HubRepository: RemotePlace {
         $0.notes.add(
           Diagnostic(
             .note, code: "source.revision", subject: address.prefix,
-            message: "\(shown(revision)) is commit \(commit), at which every file is read",
+            message:
+              "\(shown(revision, quoted: false)) is commit \(commit), at which every file is read",
             help: "hf://\(address.model)@\(commit) names it for good"))
       }
     }
@@ -208,7 +209,8 @@ final class HubRepository: RemotePlace {
       place,
       Diagnostic(
         .note, code: "source.cached", subject: address.path,
-        message: "HF_HUB_OFFLINE is set: commit \(commit) is read from \(shown(place))")
+        message: "HF_HUB_OFFLINE is set: commit \(commit) is read from "
+          + shown(place, quoted: false))
     )
   }
 }

@@ -8,6 +8,14 @@ package enum Remote {
     return ["http://", "https://", "hf://"].contains { start.hasPrefix($0) }
   }
 
+  /// What libcurl calls itself, with the TLS library that it uses.
+  ///
+  /// - Throws: `source.library`.
+  package static func libraryVersion() throws(Diagnostic) -> String {
+    try CurlLibrary.load()
+    return CurlLibrary.version
+  }
+
   /// Opens what a URL names, so that its path, and those beside it, can be read as files are.
   ///
   /// - Parameters:

@@ -28,7 +28,7 @@ struct RemoteNotes {
         Diagnostic(
           .note, code: "source.cached", subject: subject,
           message: "\(files(cached)) of this revision \(cached == 1 ? "is" : "are") read from "
-            + "\(shown(cache)), where Hugging Face's tools keep what they fetched"))
+            + "\(shown(cache, quoted: false)), where Hugging Face's tools keep what they fetched"))
     }
     if whole.files > 0 {
       notes.append(

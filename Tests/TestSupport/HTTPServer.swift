@@ -264,6 +264,11 @@ public final class HTTPServer: Sendable {
     while !bytes.suffix(4).elementsEqual([13, 10, 13, 10]) {
       var byte: UInt8 = 0
       guard recv(connection, &byte, 1, 0) == 1, bytes.count < 1 << 16 else { return nil }
+      // Nothing but a method begins with a letter: a greeting of TLS ends here.
+      guard !bytes.isEmpty || (0x41...0x5A).contains(byte) else {
+        _ = send(connection, Array("HTTP/1.1 400 Status\r\n\r\n".utf8))
+        return nil
+      }
       bytes.append(byte)
     }
     let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\r\n")
