@@ -63,9 +63,12 @@ let package = Package(
       name: "CHDF5", path: "Sources/CHDF5", pkgConfig: hdf5, providers: [.apt(["libhdf5-dev"])]),
     .target(name: "CHDF5Loader", dependencies: ["CHDF5"]),
     .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
+    // Files behind a URL; libcurl is loaded when one is named.
+    .target(name: "CCurlLoader"),
+    .target(name: "Remote", dependencies: ["Tensors", "CCurlLoader"], swiftSettings: hot),
     .target(
       name: "Checkpoints",
-      dependencies: ["Tensors", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
+      dependencies: ["Tensors", "Remote", "CHDF5", "CHDF5Loader", "CKernels", "CSystem", collections],
       swiftSettings: hot),
     // Files and directories that appear whole or not at all.
     .target(
@@ -95,8 +98,8 @@ let package = Package(
     .target(
       name: "WeighbridgeKit",
       dependencies: [
-        "Tensors", "Hub", "Checkpoints", "Output", "Layouts", "Conversion", "Inference", "Parity",
-        collections,
+        "Tensors", "Hub", "Remote", "Checkpoints", "Output", "Layouts", "Conversion", "Inference",
+        "Parity", collections,
       ], swiftSettings: strict),
     .target(
       name: "Commands",
@@ -127,6 +130,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "RemoteTests", dependencies: ["Remote", "Checkpoints", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "CheckpointsTests", dependencies: ["Checkpoints", "Output", "TestSupport"],
       swiftSettings: strict),

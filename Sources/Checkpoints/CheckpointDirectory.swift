@@ -1,3 +1,4 @@
+import Remote
 public import Tensors
 
 /// Where a checkpoint's parts are: weights, configs, and the files that go along with them.
@@ -40,7 +41,8 @@ public struct CheckpointLocation: Sendable, Hashable {
   /// The likeliest config file, if there is any.
   public var config: String? { configs.first }
 
-  /// Finds the parts of the checkpoint at `path`: weights, an index, or a directory.
+  /// Finds the parts of the checkpoint at `path`: weights, an index, or a directory; or at a URL, such
+  /// as `https://host/model.safetensors` and `hf://org/model`.
   ///
   /// In a directory `model.safetensors`, its index or its shards come first, then `pytorch_model.bin`
   /// or its index or shards, then a single other weights file. Traces, optimizer states and shards of
@@ -49,8 +51,19 @@ public struct CheckpointLocation: Sendable, Hashable {
   ///
   /// - Throws: `checkpoint.not-found`, `checkpoint.none`, `checkpoint.ambiguous`,
   ///   `shards.missing-file`, `io.open`; `checkpoint.adapter` and others for what is known to be no
-  ///   checkpoint that is read.
+  ///   checkpoint that is read; `source.*` for a URL.
   public init(finding path: String) throws(Diagnostic) {
+    guard Remote.isURL(path) else {
+      try self.init(standing: path)
+      return
+    }
+    let opened = try Remote.open(path)
+    try self.init(standing: opened.path)
+    notes.insert(contentsOf: opened.notes, at: 0)
+  }
+
+  /// The same for a path, also in a place behind a URL that was opened.
+  package init(standing path: String) throws(Diagnostic) {
     self.path = path
     notes = []
     var outer: String?
@@ -119,6 +132,15 @@ public struct CheckpointLocation: Sendable, Hashable {
             "is a link to \(shown(real)), outside the checkpoint's directory; it is not copied",
           help: "copy the file yourself if you trust the link"))
       return true
+    }
+  }
+
+  /// Asks for the tokenizer files beside a file of a web server, which shows no list.
+  ///
+  /// - Throws: `source.*`.
+  package mutating func findCompanions() throws(Diagnostic) {
+    for path in try Remote.companions(of: weights.path) where !companions.contains(path) {
+      companions.append(path)
     }
   }
 

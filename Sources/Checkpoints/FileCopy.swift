@@ -26,6 +26,14 @@ enum FileCopy {
     _ count: Int, of source: RandomAccessFile, at offset: Int, to descriptor: Int32,
     path: String, at target: Int
   ) throws(Diagnostic) {
+    if source.isRemote {
+      // One request, written as it comes.
+      var place = target
+      return try source.stream(offset..<offset + count) { bytes throws(Diagnostic) in
+        try write(bytes, to: descriptor, path: path, at: place)
+        place += bytes.count
+      }
+    }
     var done = 0
     // Blocks can be shared where both lie alike in them.
     if (target - offset) % page == 0, csystem_copies_itself(descriptor) != 0 {

@@ -19,6 +19,17 @@ public func openCheckpoint(
   return try openCheckpoint(location, rules: rules, key: key)
 }
 
+extension Diagnostic {
+  /// A container that is read from files only.
+  static func notStreamed(_ what: String, _ path: String) -> Diagnostic {
+    Diagnostic(
+      code: "source.container", subject: path,
+      message: "is \(what), which cannot be read from a URL",
+      help: path.hasPrefix("hf://")
+        ? "fetch it with `hf download`, and give its path" : "download it, and give its path")
+  }
+}
+
 /// Opens a checkpoint whose parts were found already.
 ///
 /// - Throws: as `openCheckpoint(at:rules:key:)`.
@@ -49,6 +60,9 @@ public func openCheckpoint(
   case .shards(let paths):
     source = try ShardedReader(shards: paths) { path throws(Problems) in try open(path, nil) }
   case .sharded(let path):
+    guard RemotePlaces.holder(of: path) == nil else {
+      throw Problems([.notStreamed("a sharded checkpoint (DCP)", path)])
+    }
     let names: [String]
     do throws(Diagnostic) {
       names = try FilePath.names(in: path)

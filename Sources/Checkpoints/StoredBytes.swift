@@ -9,6 +9,9 @@ package protocol StoredBytes: Sendable {
   /// How many there are.
   var byteCount: Int { get }
 
+  /// Asks for a few bytes at each of `offsets` at once, where that spares waiting.
+  func prefetch(_ offsets: [Int])
+
   /// Fills `buffer` with the bytes from `offset` on.
   ///
   /// - Throws: `io.read`, `io.truncated`.
@@ -18,6 +21,11 @@ package protocol StoredBytes: Sendable {
   ///
   /// - Throws: `io.read`; `io.truncated` for a range past the end, before allocating.
   func bytes(at offset: Int, count: Int) throws(Diagnostic) -> [UInt8]
+}
+
+extension StoredBytes {
+  /// Local bytes come as they are read.
+  package func prefetch(_ offsets: [Int]) {}
 }
 
 extension RandomAccessFile: StoredBytes {}

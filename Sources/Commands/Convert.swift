@@ -39,7 +39,7 @@ struct Convert: Command {
 
   @Argument(
     help:
-      "The source, or several: files, directories, patterns in quotes. Then the directory to write.",
+      "The source, or several: files, directories, URLs, patterns in quotes. Then the directory to write.",
     completion: Completions.checkpoints)
   var paths: [String] = []
 

@@ -18,7 +18,8 @@ struct Diff: Command {
         weighbridge diff mamba-hf mamba-bf16 --report diff.html
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "A checkpoint: a file, a directory or a URL.", completion: Completions.checkpoints)
   var a: String
 
   @Argument(help: "Another.", completion: Completions.checkpoints)
@@ -50,7 +51,9 @@ struct Diff: Command {
     weighbridge.progress = line?.handler
     let diff = try weighbridge.diff(input.input(a), second)
     line?.clear()
-    try place?.write(HTMLDiff(diff: diff, a: a, b: b).text(command: ReportOptions.command))
+    try place?.write(
+      HTMLDiff(diff: diff, a: Weighbridge.shown(a), b: Weighbridge.shown(b)).text(
+        command: ReportOptions.command))
     output.problems(diff.problems)
     try output.result(document(diff), text: text(diff))
     return diff.isEqual ? .yes : .no

@@ -18,7 +18,8 @@ struct Generate: Command {
         weighbridge generate mamba --tokens p.json --max-new-tokens 9 --temperature 1
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "A checkpoint: a file, a directory or a URL.", completion: Completions.checkpoints)
   var path: String
 
   @Option(

@@ -21,7 +21,9 @@ struct Inspect: Command {
         weighbridge inspect samba-fla --report samba.html
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "A checkpoint: a file, a directory, or a URL (https://…, hf://org/model).",
+    completion: Completions.checkpoints)
   var path: String
 
   @Flag(help: "Add min, max, mean, std, NaN, inf and zeros of each tensor.")

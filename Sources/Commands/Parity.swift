@@ -20,7 +20,8 @@ struct ParityCheck: Command {
         weighbridge parity samba-fla --trace trace.safetensors --report parity.html
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "A checkpoint: a file, a directory or a URL.", completion: Completions.checkpoints)
   var a: String
 
   @Argument(help: "Another; or none, with --trace.", completion: Completions.checkpoints)
@@ -98,6 +99,7 @@ struct ParityCheck: Command {
 
   func work() throws -> Outcome {
     let place = try report.place()
+    let (nameA, nameB) = (Weighbridge.shown(a), Weighbridge.shown(b ?? trace ?? ""))
     var weighbridge = try input.weighbridge()
     let line = progressOptions.line
     defer { line?.clear() }
@@ -128,11 +130,11 @@ struct ParityCheck: Command {
     }
     line?.clear()
     try place?.write(
-      HTMLParity(result: result, a: a, b: b ?? trace ?? "", isTrace: trace != nil)
+      HTMLParity(result: result, a: nameA, b: nameB, isTrace: trace != nil)
         .text(command: ReportOptions.command))
     output.problems(result.problems)
     try output.result(
-      ParityText.document(result), text: ParityText.text(result, a: a, b: b ?? trace ?? ""))
+      ParityText.document(result), text: ParityText.text(result, a: nameA, b: nameB))
     return result.passes ? .yes : .no
   }
 }

@@ -18,7 +18,8 @@ struct Show: Command {
         weighbridge show model.gguf 3.a_log --json
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "A checkpoint: a file, a directory or a URL.", completion: Completions.checkpoints)
   var path: String
 
   @Argument(help: "A tensor's name, a piece's, or a glob.")

@@ -18,7 +18,8 @@ struct Trace: Command {
         weighbridge trace mamba-hf trace.safetensors --random 1x32 --precision float32
       """)
 
-  @Argument(help: "A checkpoint: a file or a directory.", completion: Completions.checkpoints)
+  @Argument(
+    help: "A checkpoint: a file, a directory or a URL.", completion: Completions.checkpoints)
   var path: String
 
   @Argument(help: "The file to write.", completion: Completions.checkpoints)

@@ -26,6 +26,8 @@ public struct Executor: Sendable {
 
   /// Threads that read, transform and write.
   public var threads: Int
+  /// As many connections to a server, at least.
+  private static let remoteThreads = 6
 
   /// An executor with this many threads.
   public init(threads: Int = 2) { self.threads = threads }
@@ -51,6 +53,9 @@ public struct Executor: Sendable {
     let state = Mutex(State())
     let total = work.items.reduce(0) { $0 + $1.byteCount }
     let bufferBytes = work.largestBlock
+    // What comes over a network takes its time whatever the processor does.
+    let isRemote = source.files.contains(where: \.isRemote)
+    let threads = isRemote ? max(self.threads, Self.remoteThreads) : self.threads
     DispatchQueue.concurrentPerform(iterations: max(1, min(threads, work.items.count))) { thread in
       let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferBytes, alignment: 16)
       defer { buffer.deallocate() }

@@ -13,6 +13,7 @@ package enum FilePath {
 
   /// What stands at `path`.
   package static func kind(_ path: String) -> Kind {
+    if let place = RemotePlaces.holder(of: path) { return place.kind(path) }
     var info = stat()
     guard stat(path, &info) == 0 else { return .nothing }
     switch info.st_mode & S_IFMT {
@@ -24,12 +25,16 @@ package enum FilePath {
 
   /// Whether anything stands at `path`, a dangling link included.
   package static func exists(_ path: String) -> Bool {
+    if let place = RemotePlaces.holder(of: path) { return place.kind(path) != .nothing }
     var info = stat()
     return lstat(path, &info) == 0
   }
 
   /// The absolute path with every link resolved; `nil` when something is missing.
   package static func real(_ path: String) -> String? {
+    if let place = RemotePlaces.holder(of: path) {
+      return place.kind(path) == .nothing ? nil : path
+    }
     guard let resolved = realpath(path, nil) else { return nil }
     defer { free(resolved) }
     return String(cString: resolved)
@@ -73,6 +78,7 @@ package enum FilePath {
   /// Hugging Face's cache keeps `snapshots/<revision>/<name>` as links to `blobs/<digest>`, which
   /// belong to it.
   package static func outside(_ path: String, of directory: String) -> String? {
+    if RemotePlaces.holder(of: path) != nil { return nil }
     guard let real = real(path), let home = Self.real(directory) else { return nil }
     if isInside(real, home) { return nil }
     let snapshots = Self.directory(of: home)
@@ -111,6 +117,7 @@ package enum FilePath {
   ///
   /// - Throws: `io.open`.
   package static func names(in directory: String) throws(Diagnostic) -> [String] {
+    if let place = RemotePlaces.holder(of: directory) { return try place.names(in: directory) }
     guard let stream = opendir(directory) else {
       throw Diagnostic.system("io.open", directory, "cannot be listed")
     }

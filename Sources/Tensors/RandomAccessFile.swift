@@ -8,7 +8,8 @@ import Synchronization
   import Darwin
 #endif
 
-/// A file open for reading at any offset, by several threads at once (`pread`).
+/// A file open for reading at any offset, by several threads at once (`pread`), or one behind a URL,
+/// of which ranges are asked for (`ByteSource`).
 ///
 /// A process may have few files open, and a checkpoint has hundreds: descriptors that nobody uses are
 /// closed when there are too many, and opened again, after a look whether the file is still the same.
@@ -17,10 +18,15 @@ public final class RandomAccessFile: Sendable {
   public let path: String
   /// Bytes in the file when it was opened.
   public let byteCount: Int
-  private let slot: DescriptorSlot
+  /// `nil` for a file behind a URL.
+  private let slot: DescriptorSlot?
+  private let remote: (any ByteSource)?
   private let mapping = Mutex<Mapping?>(nil)
   /// What tells this file, as it was when it was opened, from any other and from a later state.
   public let identity: Identity
+
+  /// Bytes of a file behind a URL that are read into one array.
+  private static let mostRemoteBytes = 1 << 30
 
   /// A file and its state.
   public struct Identity: Sendable, Hashable {
@@ -32,6 +38,14 @@ public final class RandomAccessFile: Sendable {
     public var byteCount: Int
     /// Nanoseconds since 1970 of the last change.
     public var modified: Int
+
+    /// The state of a file that is no local one, from whatever tells it.
+    package init(device: UInt64, inode: UInt64, byteCount: Int, modified: Int) {
+      self.device = device
+      self.inode = inode
+      self.byteCount = byteCount
+      self.modified = modified
+    }
 
     fileprivate init(_ info: stat) {
       device = UInt64(truncatingIfNeeded: info.st_dev)
@@ -48,8 +62,22 @@ public final class RandomAccessFile: Sendable {
 
   /// Opens a regular file.
   ///
-  /// - Throws: `io.open` with the system's reason; `io.not-a-file` for a directory or device.
-  public init(path: String) throws(Diagnostic) {
+  /// - Throws: `io.open` with the system's reason; `io.not-a-file` for a directory or device;
+  ///   `source.*` for a path in a place behind a URL that was opened before.
+  public init(path given: String) throws(Diagnostic) {
+    var path = given
+    switch try RemotePlaces.open(given) {
+    case .source(let source):
+      self.path = given
+      byteCount = source.byteCount
+      identity = source.identity
+      remote = source
+      slot = nil
+      return
+    case .local(let copy): path = copy
+    case nil: break
+    }
+    remote = nil
     let fd = try Self.open(path)
     var info = stat()
     guard fstat(fd, &info) == 0 else {
@@ -66,14 +94,41 @@ public final class RandomAccessFile: Sendable {
     self.path = path
     self.byteCount = Int(info.st_size)
     self.identity = Identity(info)
-    slot = DescriptorSlot(fd)
+    let slot = DescriptorSlot(fd)
+    self.slot = slot
     OpenFiles.add(slot)
+  }
+
+  /// A file behind a URL, called `path`.
+  package init(_ source: any ByteSource, path: String) {
+    self.path = path
+    byteCount = source.byteCount
+    identity = source.identity
+    remote = source
+    slot = nil
   }
 
   deinit {
     mapping.withLock { if let mapping = $0 { munmap(mapping.address, mapping.count) } }
+    guard let slot else { return }
     OpenFiles.remove(slot)
     slot.close()
+  }
+
+  /// Whether it lies behind a URL: it has no descriptor and cannot be mapped.
+  package var isRemote: Bool { remote != nil }
+
+  /// Asks for a few bytes at each of `offsets` at once, where that spares waiting.
+  package func prefetch(_ offsets: [Int]) { remote?.prefetch(offsets) }
+
+  /// Hands the bytes of a file behind a URL to `take` as they come, in order.
+  ///
+  /// - Throws: `source.*`; what `take` throws.
+  package func stream(
+    _ range: Range<Int>, _ take: (UnsafeRawBufferPointer) throws(Diagnostic) -> Void
+  ) throws(Diagnostic) {
+    guard let remote else { preconditionFailure("a local file is read") }
+    try remote.stream(range, take)
   }
 
   private static func open(_ path: String) throws(Diagnostic) -> Int32 {
@@ -110,6 +165,12 @@ public final class RandomAccessFile: Sendable {
   public func withDescriptor<Value>(
     _ body: (Int32) throws(Diagnostic) -> Value
   ) throws(Diagnostic) -> Value {
+    guard let slot else {
+      throw Diagnostic(
+        code: "source.local-only", subject: path,
+        message: "is read from a URL, and has to be a file",
+        help: "download it, and give its path")
+    }
     if let descriptor = slot.use() {
       defer { slot.release() }
       return try body(descriptor)
@@ -133,6 +194,10 @@ public final class RandomAccessFile: Sendable {
   ///
   /// - Throws: `io.changed` for a file that was written to, cut, replaced or removed meanwhile.
   public func checkUnchanged() throws(Diagnostic) {
+    guard let slot else {
+      try remote?.checkUnchanged()
+      return
+    }
     var info = stat()
     let fault: String
     let descriptor = slot.use()
@@ -194,6 +259,16 @@ public final class RandomAccessFile: Sendable {
   ///
   /// - Throws: `io.read`; `io.truncated` when the file ends first.
   public func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(Diagnostic) {
+    if let remote {
+      guard let end = offset.checkedPlus(buffer.count), offset >= 0, end <= byteCount else {
+        throw Diagnostic(
+          code: "io.truncated", subject: path,
+          message:
+            "has \(byteCount) bytes, but \(buffer.count) from byte \(offset) on were expected",
+          help: "the file is incomplete; fetch it again")
+      }
+      return try remote.read(at: offset, into: buffer)
+    }
     try withDescriptor { (descriptor) throws(Diagnostic) in
       try read(descriptor, at: offset, into: buffer)
     }
@@ -230,6 +305,14 @@ public final class RandomAccessFile: Sendable {
         code: "io.truncated", subject: path,
         message: "has \(byteCount) bytes, but \(count) from byte \(offset) on were expected",
         help: "the file is incomplete; fetch it again")
+    }
+    // A server may call its file as large as it likes.
+    guard remote == nil || count <= Self.mostRemoteBytes else {
+      throw Diagnostic(
+        code: "source.size", subject: path,
+        message:
+          "has a part of \(count) bytes that would be read at once, over \(Self.mostRemoteBytes)",
+        help: "download the file, and give its path")
     }
     var failure: Diagnostic?
     let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in

@@ -3,6 +3,7 @@ import Hub
 import Layouts
 import OrderedCollections
 import Output
+import Remote
 import Tensors
 
 /// Finds the config of a checkpoint: the one given, the one inside the file, the one beside it, or
@@ -13,7 +14,11 @@ struct ConfigFinder {
   func find(
     _ input: CheckpointInput, _ location: CheckpointLocation, _ source: any TensorSource
   ) throws(Diagnostic) -> JSONObject? {
-    if let path = input.configPath { return try read(path) }
+    if let path = input.configPath {
+      guard Remote.isURL(path) else { return try read(path) }
+      let file = try Remote.file(path)
+      return try read(file)
+    }
     if let name = input.preset { return try preset(name, source) }
     // An HDF5 file carries its own.
     if let own = source.attachments["config"]?.object, source.container == .hdf5 {
@@ -46,7 +51,11 @@ struct ConfigFinder {
   }
 
   private func read(_ path: String) throws(Diagnostic) -> JSONObject {
-    let file = try RandomAccessFile(path: path)
+    try read(try RandomAccessFile(path: path))
+  }
+
+  private func read(_ file: RandomAccessFile) throws(Diagnostic) -> JSONObject {
+    let path = file.path
     guard file.byteCount <= 64 << 20 else {
       throw Diagnostic(
         code: "config.too-large", subject: path, message: "has \(file.byteCount) bytes")

@@ -2,6 +2,7 @@ import Checkpoints
 import Conversion
 import Hub
 import Output
+import Remote
 public import Tensors
 
 /// What a check of a converted directory found.
@@ -29,6 +30,12 @@ extension Weighbridge {
   ///
   /// - Throws: `check.no-manifest`, `io.*` for what cannot be read at all.
   public func check(_ directory: String) throws(Diagnostic) -> CheckResult {
+    guard !Remote.isURL(directory) else {
+      throw Diagnostic(
+        code: "source.local-only", subject: Self.shown(directory),
+        message: "is a URL, and what is checked is a directory of this machine",
+        help: "download it, and give its path")
+    }
     let path = directory + "/" + WrittenManifest.fileName
     let names = try TextFile.names(in: directory)
     guard names.contains(WrittenManifest.fileName) else {

@@ -83,7 +83,8 @@ extension Weighbridge {
     }
     let container = request.container ?? Container(rawValue: targets[0].files.container)!
     try check(request, container, targets)
-    let loaded = try load(request.input)
+    var loaded = try load(request.input)
+    try loaded.location.findCompanions()
     let bound = try usable(loaded, targets)
     var options = ConversionOptions(
       dtype: request.dtype, castsAll: request.castsAll, vocabularyRows: request.vocabularyRows,
@@ -100,7 +101,7 @@ extension Weighbridge {
   private static func lossy(_ plan: ConversionPlan, _ request: ConversionRequest) -> Diagnostic {
     let lost = plan.reasons.filter { $0.exactness == .lossy }.map(\.text)
     return Diagnostic(
-      code: "convert.lossy", subject: request.input.path,
+      code: "convert.lossy", subject: Self.shown(request.input.path),
       message: lost.first ?? "something of the source would be lost",
       notes: Array(lost.dropFirst()),
       help: "--allow-lossy does it all the same, and the report says lossy")

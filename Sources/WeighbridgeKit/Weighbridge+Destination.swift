@@ -2,6 +2,7 @@ import Checkpoints
 import Conversion
 import Hub
 import Output
+import Remote
 import Tensors
 
 #if canImport(Glibc)
@@ -36,6 +37,12 @@ extension Weighbridge {
   ///
   /// - Throws: `output.file-name`.
   func checkName(_ destination: String) throws(Diagnostic) {
+    guard !Remote.isURL(destination) else {
+      throw Diagnostic(
+        code: "output.url", subject: Self.shown(destination),
+        message: "is a URL, and a conversion writes a directory of this machine",
+        help: "give a directory, and upload it afterwards (hf upload)")
+    }
     let endings = CheckpointLocation.endings + [".distcp", ".json"]
     var name = destination
     while name.count > 1, name.hasSuffix("/") { name.removeLast() }

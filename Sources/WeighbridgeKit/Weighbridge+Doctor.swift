@@ -1,5 +1,6 @@
 import Checkpoints
 import Inference
+import Remote
 import Tensors
 
 #if canImport(Glibc)
@@ -43,7 +44,8 @@ extension Weighbridge {
   /// Looks which libraries, processor, memory and limits there are.
   public static func examineMachine() -> [MachineFinding] {
     [
-      MachineFinding("weighbridge", .fine, version), cores, vectors, blas, hdf5, memory, openFiles,
+      MachineFinding("weighbridge", .fine, version), cores, vectors, blas, hdf5, curl,
+      memory, openFiles,
     ]
   }
 
@@ -71,6 +73,12 @@ extension Weighbridge {
     do throws(Diagnostic) {
       return MachineFinding("libhdf5", .fine, try HDF5Version.loaded())
     } catch { return MachineFinding("libhdf5", .limited, error.message, help: error.help) }
+  }
+
+  private static var curl: MachineFinding {
+    do throws(Diagnostic) {
+      return MachineFinding("libcurl", .fine, try Remote.libraryVersion())
+    } catch { return MachineFinding("libcurl", .limited, error.message, help: error.help) }
   }
 
   private static var memory: MachineFinding {

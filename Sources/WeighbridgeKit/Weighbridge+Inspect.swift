@@ -135,7 +135,7 @@ extension Weighbridge {
           help: Suggestion.nearest(filter, names).map { "did you mean \($0)?" }))
     }
     return Inspection(
-      path: input.path, container: loaded.source.container,
+      path: loaded.location.path, container: loaded.source.container,
       framework: loaded.bound?.layout.framework, layoutName: loaded.bound?.layout.name,
       family: loaded.bound?.spec.family, parameters: parameters,
       bytes: loaded.source.tensors.reduce(0) { $0 + $1.storedByteCount },

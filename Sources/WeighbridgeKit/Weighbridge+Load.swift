@@ -12,7 +12,8 @@ extension Weighbridge {
   /// What does not fit is among the result's problems.
   ///
   /// - Throws: when the files themselves cannot be read.
-  public func load(_ input: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
+  public func load(_ given: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
+    var input = given
     let location: CheckpointLocation
     do throws(Diagnostic) { location = try CheckpointLocation(finding: input.path) } catch {
       var problem = error
@@ -21,11 +22,16 @@ extension Weighbridge {
       }
       throw Problems([problem])
     }
+    // A URL's own path, without what may be a signature.
+    input.path = location.path
     let source = try openCheckpoint(
       location, rules: input.compat ? .compat : .strict, key: input.key)
     do throws(Diagnostic) {
       let config = try ConfigFinder(library: library).find(input, location, source)
-      return try match(input, location, source, config)
+      let loaded = try match(input, location, source, config)
+      // Values that decide something and could not be read are not taken for others.
+      for file in source.files where file.isRemote { try file.checkUnchanged() }
+      return loaded
     } catch { throw Problems([error]) }
   }
 
@@ -74,7 +80,8 @@ extension Weighbridge {
       format: source.metadata["format"])
     var loaded = LoadedCheckpoint(
       location: location, source: source, config: config, bound: nil, closest: [],
-      problems: location.notes + source.warnings, inertKeys: input.inertKeys)
+      problems: location.notes + RemotePlaces.notes(of: location.path) + source.warnings,
+      inertKeys: input.inertKeys)
     // An architecture that nobody here knows may still have another's names, as Bamba has Llama's.
     let architecture = config.flatMap { library.foreignArchitecture(of: $0) }
     var fitting = library.fitting(inventory, config: config, framework: input.framework)

@@ -56,7 +56,7 @@ enum BuiltTool {
   /// Runs the tool to its end, with nothing on standard input.
   static func run(
     _ arguments: [String], in directory: String? = nil, tool: String = path,
-    environment: [String: String] = ["COLUMNS": "100"]
+    environment: [String: String] = [:]
   ) throws -> ToolRun {
     let files = TemporaryDirectory()
     for name in ["out", "err"] { Files.write("", to: files.file(name)) }
@@ -64,7 +64,8 @@ enum BuiltTool {
     process.executableURL = URL(fileURLWithPath: tool)
     process.arguments = arguments
     // Tables as the documents show them.
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    process.environment = ProcessInfo.processInfo.environment.merging(["COLUMNS": "100"]) { $1 }
+      .merging(environment) { $1 }
     process.currentDirectoryURL = URL(fileURLWithPath: directory ?? package)
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: files.file("out"))

@@ -112,7 +112,9 @@ struct DoctorTests {
     #expect(run.status == 0, "\(run.error)")
     let findings = try #require(try run.document()["findings"]?.array)
     let names = findings.compactMap { $0["name"]?.string }
-    for name in ["weighbridge", "cores", "vectors", "OpenBLAS", "libhdf5", "memory", "open files"] {
+    for name in [
+      "weighbridge", "cores", "vectors", "OpenBLAS", "libhdf5", "libcurl", "memory", "open files",
+    ] {
       #expect(names.contains(name))
     }
     #expect(findings.allSatisfy { $0["value"]?.string?.isEmpty == false })

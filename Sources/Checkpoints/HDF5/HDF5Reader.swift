@@ -31,6 +31,7 @@ public final class HDF5Reader: TensorSource {
     let file: RandomAccessFile
     do throws(Diagnostic) {
       file = try RandomAccessFile(path: path)
+      guard !file.isRemote else { throw .notStreamed("an HDF5 file", file.path) }
       try HDF5Superblock.check(file)
       try HDF5Library.load()
     } catch { throw Problems([error]) }

@@ -12,9 +12,11 @@ enum HDF5Superblock {
   /// - Throws: `io.*`.
   static func find(in file: RandomAccessFile) throws(Diagnostic) -> Int? {
     var offset = 0
-    while file.byteCount - offset >= signature.count {
+    // Behind a URL each look costs a request, and no user block is that long.
+    let byteCount = file.isRemote ? min(file.byteCount, 128 << 10) : file.byteCount
+    while byteCount - offset >= signature.count {
       if try file.bytes(at: offset, count: signature.count) == signature { return offset }
-      offset = offset == 0 ? 512 : offset.checkedTimes(2) ?? file.byteCount
+      offset = offset == 0 ? 512 : offset.checkedTimes(2) ?? byteCount
     }
     return nil
   }

@@ -46,7 +46,7 @@ public final class NpzReader: TensorSource {
             help: "numpy writes no such entries")
         }
         try Self.checkRatio(entry, subject)
-        let header = try NpyHeader(try Self.head(of: entry, in: file, subject), subject: subject)
+        let header = try Self.header(of: entry, in: file, subject)
         guard let bytes = header.shape.byteCount(of: header.dtype),
           header.byteCount.checkedPlus(bytes) == entry.byteCount
         else {
@@ -92,10 +92,23 @@ public final class NpzReader: TensorSource {
         + " can", help: "do not trust the file")
   }
 
-  private static func head(
+  private static func header(
     of entry: ZipEntry, in file: RandomAccessFile, _ subject: String
+  ) throws(Diagnostic) -> NpyHeader {
+    // Nearly all are short, and what is behind a URL comes with the entry's own header.
+    if file.isRemote, let bytes = try? head(of: entry, in: file, atMost: 1024, subject),
+      let header = try? NpyHeader(bytes, subject: subject)
+    {
+      return header
+    }
+    let bytes = try head(of: entry, in: file, atMost: NpyHeader.mostBytes, subject)
+    return try NpyHeader(bytes, subject: subject)
+  }
+
+  private static func head(
+    of entry: ZipEntry, in file: RandomAccessFile, atMost most: Int, _ subject: String
   ) throws(Diagnostic) -> [UInt8] {
-    let count = min(entry.byteCount, NpyHeader.mostBytes)
+    let count = min(entry.byteCount, most)
     guard entry.isDeflated else { return try file.bytes(at: entry.dataOffset, count: count) }
     return try inflate(entry, in: file, count: count, subject)
   }

@@ -37,6 +37,7 @@ struct ZipDirectoryParser {
   mutating func parse(_ problems: inout ProblemList) -> [ZipEntry] {
     var entries: [ZipEntry] = []
     entries.reserveCapacity(end.entryCount)
+    prefetch()
     var at = 0
     var count = 0
     while at < bytes.count {
@@ -76,6 +77,23 @@ struct ZipDirectoryParser {
           help: Diagnostic.fetchAgain))
     }
     return entries
+  }
+
+  /// Lets the local headers of a file behind a URL come together.
+  private func prefetch() {
+    guard (file as? RandomAccessFile)?.isRemote == true else { return }
+    var offsets: [Int] = []
+    var at = 0
+    while bytes.count - at >= Self.centralSize {
+      let (nameCount, extraCount) = (bytes.u16(at + 28), bytes.u16(at + 30))
+      let next = at + Self.centralSize + nameCount + extraCount + bytes.u16(at + 32)
+      guard next <= bytes.count, let central = try? central(at, nameCount, extraCount) else {
+        break
+      }
+      offsets.append(central.headerOffset)
+      at = next
+    }
+    file.prefetch(offsets)
   }
 
   private func broken(_ index: Int, _ at: Int, _ reason: String) -> Diagnostic {

@@ -100,12 +100,13 @@ public final class SafetensorsWriter: TensorSink {
   ) -> [UInt8] {
     var metadata = metadata
     metadata["format"] = metadata["format"] ?? "pt"
-    let texts = metadata.sorted { $0.key < $1.key }.map { "\(shown($0.key)):\(shown($0.value))" }
+    func json(_ text: String) -> String { JSONValue.string(text).text(indent: nil, ascii: false) }
+    let texts = metadata.sorted { $0.key < $1.key }.map { "\(json($0.key)):\(json($0.value))" }
     var header = Array("{\"__metadata__\":{\(texts.joined(separator: ","))}".utf8)
     for (tensor, begin) in zip(tensors, begins) {
       let dims = tensor.shape.dims.map(String.init).joined(separator: ",")
       let entry =
-        ",\(JSONValue.string(tensor.name.string).text(indent: nil, ascii: false)):{\"dtype\":\"\(tensor.dtype.rawValue)\","
+        ",\(json(tensor.name.string)):{\"dtype\":\"\(tensor.dtype.rawValue)\","
         + "\"shape\":[\(dims)],\"data_offsets\":[\(begin),\(begin + tensor.byteCount)]}"
       header.append(contentsOf: entry.utf8)
     }

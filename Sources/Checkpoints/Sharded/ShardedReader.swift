@@ -32,6 +32,7 @@ public final class ShardedReader: TensorSource {
     let index = try Self.index(at: indexPath)
     let directory = FilePath.directory(of: indexPath)
     var names = index.files
+    RemotePlaces.expect(names.map { directory + "/" + $0 })
     let opened: Opened
     var notes: [Diagnostic] = []
     let missing = names.filter { FilePath.real(directory + "/" + $0) == nil }
@@ -71,6 +72,7 @@ public final class ShardedReader: TensorSource {
   ) throws(Problems) {
     let directory = FilePath.directory(of: paths.first ?? "")
     let names = paths.map { FilePath.name(of: $0) }
+    RemotePlaces.expect(paths)
     let opened = try Self.open(names, in: directory, indexPath: directory, open)
     var found: [TensorName: Int] = [:]
     var problems: [Diagnostic] = []

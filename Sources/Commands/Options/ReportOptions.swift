@@ -23,7 +23,8 @@ struct ReportOptions: ParsableArguments {
   }
 
   /// An argument for a shell.
-  private static func quoted(_ argument: String) -> String {
+  private static func quoted(_ given: String) -> String {
+    let argument = Weighbridge.shown(given)
     let plain = argument.utf8.allSatisfy { byte in
       switch byte {
       case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
