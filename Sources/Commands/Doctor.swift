@@ -12,7 +12,8 @@ struct Doctor: Command {
       Exit status 2 when something that every computation needs is missing. libhdf5 is needed for HDF5 \
       files only.
 
-      Example:
+      Examples:
+        weighbridge doctor
         weighbridge doctor --json
       """)
 

@@ -15,7 +15,7 @@ struct Show: Command {
       Examples:
         weighbridge show samba-fla backbone.layers.0.mixer.A_log --rows 0:4
         weighbridge show samba-fla '*.A_log' --rows 0 --histogram
-        weighbridge show model.gguf 3.a_log --json
+        weighbridge show samba-fla 0.a_log --json
       """)
 
   @Argument(
