@@ -29,7 +29,6 @@ public struct Planner: Sendable {
     var model = HubModel(bound, source: reader.source)
     if let rows = options.vocabularyRows { try VocabularyResize.apply(&model, rows: rows) }
     try checkImages(model)
-    noteBlocks(&model, bound)
 
     var closest: Refusal?
     // First without the rewrites that change more than another layout of the framework would.
@@ -37,11 +36,14 @@ public struct Planner: Sendable {
       for target in ordered(targets, for: bound)
       where !isLastResort || target.write.map(hasLastResort) ?? false {
         if target.name == bound.layout.name, !bound.isLegacy {
+          // Blocks may go along as they are there.
           var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
           plan.warnings += notCast(plan, options)
           return plan
         }
-        for var attempt in try attempts(model, bound, target) {
+        var widened = model
+        widened.noteBlocks(bound.inventory.infos.compactMap { $0.stored?.type })
+        for var attempt in try attempts(widened, bound, target) {
           attempt.isLastResort = isLastResort
           do {
             var plan = try plan(attempt, bound, options)
@@ -164,19 +166,6 @@ public struct Planner: Sendable {
         message: "holds \(found), but A = -exp(A_log) is below 0 and finite",
         help: "the file is damaged, or holds A_log where A belongs")
     }
-  }
-
-  /// Blocks are carried on as the numbers that they stand for.
-  private func noteBlocks(_ model: inout HubModel, _ bound: BoundModel) {
-    var types: [String] = []
-    for info in bound.inventory.infos {
-      if let type = info.stored?.type, !types.contains(type) { types.append(type) }
-    }
-    guard !types.isEmpty else { return }
-    model.note(
-      .exact,
-      "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
-    )
   }
 
   /// The plan of an attempt: config, read back and compared, and the tensors.
