@@ -262,17 +262,24 @@ struct MLXTests {
   @Test(
     "a config that mlx-lm reads otherwise than its author meant is told, and --from hf is the way",
     arguments: [
-      (["model_type": "mistral", "sliding_window": 4] as JSONObject, "sliding_window"),
-      (["rope_parameters": ["rope_type": "default", "rope_theta": 77.0]], "rope_parameters"),
-      (["layer_types": ["sliding_attention", "sliding_attention"]], "layer_types"),
+      Refused(
+        description: "a Mistral's window", family: "llama",
+        change: ["model_type": "mistral", "sliding_window": 4], key: "sliding_window"),
+      Refused(
+        description: "another base", family: "llama",
+        change: ["rope_parameters": ["rope_type": "default", "rope_theta": 77.0]],
+        key: "rope_parameters"),
+      Refused(
+        description: "no full attention", family: "llama",
+        change: ["layer_types": ["sliding_attention", "sliding_attention"]], key: "layer_types"),
     ])
-  func read(change: JSONObject, key: String) throws {
+  func read(_ told: Refused) throws {
     let directory = TemporaryDirectory()
-    let (shapes, config) = llama(change)
+    let (shapes, config) = llama(told.change)
     _ = model(shapes, config, format: "mlx", at: directory.file("in"))
     var input = CheckpointInput(path: directory.file("in"))
     let errors = try weighbridge.load(input).problems.filter { $0.severity == .error }
-    #expect(errors.map(\.subject) == [key])
+    #expect(errors.map(\.subject) == [told.key])
     input.framework = "hf"
     #expect(try weighbridge.load(input).problems.filter { $0.severity == .error } == [])
   }
