@@ -122,17 +122,21 @@ def bad():
     put("gguf.truncated__in-the-data", ok[:-20])
     put("gguf.truncated__no-data", ok[:-64])
     put("gguf.trailing__bytes-behind-the-data", ok + b"\0" * 40)
-    # CVE-2024-23605: n_kv; CVE-2024-21836: n_tensors.
+    # CVE-2024-23605 and -25664: n_kv; CVE-2024-21836 and -25666: n_tensors.
     put("gguf.length__kv-count-2-60", whole([ARCH], TWO, A + B, counts=(2, 2**60)))
     put("gguf.length__kv-count-negative", whole([ARCH], TWO, A + B, counts=(2, 2**64 - 1)))
     put("gguf.length__tensor-count-2-61", whole([ARCH], TWO, A + B, counts=(2**61, 1)))
+    # llama.cpp #15711: a count that fits until it is multiplied by ggml's own overhead.
+    put("gguf.length__tensor-count-2-56", whole([ARCH], TWO, A + B, counts=(2**56, 1)))
     put("gguf.name__tensor-count-one-more", whole([ARCH], TWO, A + B, counts=(3, 1)))
     put("gguf.trailing__tensor-count-one-less", whole([ARCH], TWO[:1], A + B))
-    # CVE-2024-23496: a text's length plus one wraps to 0.
+    # CVE-2024-23496 and -25665: a text's length plus one wraps to 0.
     put("gguf.length__key-of-2-64-bytes", whole([struct.pack("<Q", 2**64 - 1) + b"key"], [], b"\0" * 64))
     put("gguf.length__key-of-70000-bytes", whole([pair("k" * 70000, U8, 1)], []))
     put("gguf.length__text-beyond-the-end", whole([text("k") + struct.pack("<IQ", STR, 1000) + b"abc"], [], b"\0" * 64))
-    # CVE-2024-21825: the bytes of an array wrap.
+    # CVE-2024-32878: a value that is not there, behind one that is; a reader freed what it had not read.
+    put("gguf.truncated__in-a-value", whole([ARCH, text("k") + struct.pack("<I", STR)], [], counts=(0, 2))[:24 + len(ARCH) + 13])
+    # CVE-2024-21825, -25667 and -25668: the bytes of an array wrap; texts in it, CVE-2025-49847.
     put("gguf.length__array-of-2-61-u64", whole([text("k") + struct.pack("<IIQ", ARR, U64, 2**61)], [], b"\0" * 64))
     put("gguf.length__array-of-2-63-bytes", whole([text("k") + struct.pack("<IIQ", ARR, U8, 2**63)], [], b"\0" * 64))
     put("gguf.length__array-of-texts", whole([text("k") + struct.pack("<IIQ", ARR, STR, 2**40)], [], b"\0" * 64))
@@ -148,6 +152,8 @@ def bad():
     put("gguf.duplicate-key__architecture", whole([ARCH, pair("general.architecture", STR, "llama")], TWO, A + B))
     put("gguf.key-type__architecture-is-a-number", whole([pair("general.architecture", U32, 7)], TWO, A + B))
     put("gguf.key-type__alignment-is-a-text", whole([ARCH, pair("general.alignment", STR, "32")], TWO, A + B))
+    # llama.cpp #26318.
+    put("gguf.key-type__alignment-is-an-i32", whole([ARCH, pair("general.alignment", I32, 32)], TWO, A + B))
     put("gguf.key-type__alignment-is-an-u64", whole([ARCH, pair("general.alignment", U64, 32)], TWO, A + B))
     # A division by zero; llama.cpp #24997: 2^31.
     put("gguf.alignment__zero", whole([ARCH, pair("general.alignment", U32, 0)], TWO, A + B))
@@ -161,6 +167,9 @@ def bad():
     put("gguf.size__product-wraps-to-8", one("a", [2**62, 2, 2**61 + 1, 1]))
     put("gguf.size__bytes-wrap", one("a", [2**62]))
     put("gguf.size__extent-negative", one("a", [2**64 - 1]))
+    # llama.cpp #24759 and #27203: a size that wraps when it is padded, and one that turns negative.
+    put("gguf.size__padding-wraps", whole([ARCH], [info("a", [2**62 - 1]), info("b", [6])], B))
+    put("gguf.size__product-turns-negative", one("a", [2**63 - 1, 2], 24))
     # GHSA-vgg9-87g3-85w8, llama.cpp #24759: padded sizes whose sum wraps.
     put("gguf.size__sum-of-sizes-wraps", whole([ARCH], [info("a", [2**60]), info("b", [2**60], offset=2**62)], A))
     # CVE-2026-7482: a shape larger than the data.
@@ -169,6 +178,8 @@ def bad():
     put("gguf.truncated__extent-beyond-32-bits", one("a", [2**32 + 1]))
     for number in (4, 5, 31, 32, 33, 36, 37, 38):
         put(f"gguf.tensor-type__removed-{number}", one("a", [32], number))
+    # llama.cpp #19856: -1 as an index.
+    put("gguf.tensor-type__negative", one("a", [32], 2**32 - 1))
     put("gguf.tensor-type__99", one("a", [32], 99))
     put("gguf.block__q8_0-rows-of-33", one("a", [33, 32], 8))
     put("gguf.block__q4_k-rows-of-32", one("a", [32, 8], 12))

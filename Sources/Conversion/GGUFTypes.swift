@@ -1,5 +1,6 @@
 import Checkpoints
 import Hub
+import OrderedCollections
 import Tensors
 
 /// The types that llama.cpp wants of each tensor, as its converter chooses them
@@ -35,5 +36,16 @@ enum GGUFTypes {
         + (halves > 0
           ? "; \(halves) whose rows do not divide by 32 to F16, as llama.cpp's converter does" : "")
     )
+  }
+}
+
+extension HubModel {
+  /// Notes that blocks of these types are carried on as the numbers that they stand for.
+  mutating func noteBlocks(_ types: [String]) {
+    let names = OrderedSet(types)
+    guard !names.isEmpty else { return }
+    note(
+      .exact,
+      "\(names.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for")
   }
 }

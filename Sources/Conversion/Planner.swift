@@ -32,8 +32,9 @@ public struct Planner: Sendable {
       _ = try rewrite.apply(to: &model, request)
     }
     try checkImages(model)
-    noteBlocks(&model, bound)
 
+    var widened = model
+    widened.noteBlocks(bound.inventory.infos.compactMap { $0.stored?.type })
     var closest: Refusal?
     // Attempts that a rewrite of the last resort may still save. They come after all targets: the model
     // is rather written in another layout of the framework than with such a rewrite.
@@ -51,11 +52,12 @@ public struct Planner: Sendable {
     }
     for target in ordered(targets, for: bound) {
       if target.name == bound.layout.name, !bound.isLegacy {
+        // Blocks may go along as they are there.
         var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
         plan.warnings += notCast(plan, options)
         return plan
       }
-      for model in try variants(model, bound, target) {
+      for model in try variants(widened, bound, target) {
         var isHeld = false
         for pattern in target.write?.patterns ?? [] {
           var attempt = Attempt(target: target, model: model, pattern: pattern)
@@ -183,19 +185,6 @@ public struct Planner: Sendable {
         message: "holds \(found), but A = -exp(A_log) is below 0 and finite",
         help: "the file is damaged, or holds A_log where A belongs")
     }
-  }
-
-  /// Blocks are carried on as the numbers that they stand for.
-  private func noteBlocks(_ model: inout HubModel, _ bound: MatchedLayout) {
-    var types: [String] = []
-    for info in bound.inventory.infos {
-      if let type = info.stored?.type, !types.contains(type) { types.append(type) }
-    }
-    guard !types.isEmpty else { return }
-    model.note(
-      .exact,
-      "\(types.joined(separator: ", ")) blocks are taken as the F32 numbers that they stand for"
-    )
   }
 
   /// The plan of an attempt: config, read back and compared, and the tensors.

@@ -39,7 +39,12 @@ enum SameLayoutPlan {
       var dtype =
         info.dtype.isFloat ? cast(info.dtype, options, keep) : info.dtype
       var blocks: OutputTensor.BlockType?
-      if options.container == .gguf {
+      var kept: TensorInfo.Stored?
+      if options.container == .gguf, info.stored?.extent != nil, value == stored(number, info),
+        options.blocks.map({ $0.rawValue == info.stored?.type }) ?? (options.dtype == nil)
+      {
+        kept = info.stored
+      } else if options.container == .gguf {
         (dtype, blocks) = GGUFTypes.choose(inventory.names[number], info.shape, dtype, options)
       }
       if dtype != info.dtype {
@@ -71,6 +76,7 @@ enum SameLayoutPlan {
         name: TensorName(names[0]), dtype: dtype, shape: shape,
         byteCount: shape.byteCount(of: dtype) ?? info.byteCount)
       output.blocks = blocks
+      output.stored = kept
       var parts = [
         ConversionPlan.Part(piece: id, value: value, start: 0, count: value.shape.rows)
       ]
@@ -97,6 +103,10 @@ enum SameLayoutPlan {
     }
     shareTiedHead(bound, &tensors, roles, options)
     if options.container == .gguf { GGUFTypes.note(&model, tensors, options) }
+    let widened = zip(inventory.infos, tensors).compactMap { info, tensor in
+      tensor.output.stored == nil ? info.stored?.type : nil
+    }
+    if !widened.isEmpty { model.noteBlocks(widened) }
     var config = ConfigWriter.plain(bound.config, for: bound.layout)
     for key in ["dtype", "torch_dtype"] where config[key] != nil && options.dtype != nil {
       config[key] = .string(dtypeName(model, options))

@@ -91,6 +91,9 @@ struct TransferList: Sendable {
     _ sink: any TensorSink
   ) -> [Move]? {
     guard let place = sink.extents[number] else { return nil }
+    if let stored = tensor.output.stored, let extent = stored.extent {
+      return [Move(source: extent, target: place, count: stored.byteCount, tensor: number)]
+    }
     let rowBytes = tensor.rowBytes
     var moves: [Move] = []
     var row = 0

@@ -3,7 +3,7 @@ package import Tensors
 
 /// A sink that hashes each tensor on its way to another: what was meant, before any disk saw it.
 package final class DigestingSink: TensorSink {
-  /// Always `nil`: bytes that the kernel moves would pass the digest by.
+  /// Those of blocks that are moved; else `nil`: bytes that the kernel moves would pass the digest by.
   package let extents: [TensorInfo.Extent?]
   package var outputs: [String] { inner.outputs }
 
@@ -29,7 +29,7 @@ package final class DigestingSink: TensorSink {
   package init(_ inner: any TensorSink, tensors: [OutputTensor]) {
     self.inner = inner
     self.tensors = tensors
-    extents = Array(repeating: nil, count: tensors.count)
+    extents = zip(tensors, inner.extents).map { $0.stored == nil ? nil : $1 }
     states = tensors.map { _ in Slot() }
   }
 
@@ -56,6 +56,12 @@ package final class DigestingSink: TensorSink {
     try inner.write(index, at: offset, bytes)
   }
 
+  package func move(
+    _ count: Int, of file: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
+  ) throws(Diagnostic) {
+    try inner.move(count, of: file, at: offset, toOutput: output, at: target)
+  }
+
   package func finish(sync: Bool) throws(Diagnostic) { try inner.finish(sync: sync) }
 
   /// The digest of each tensor; `nil` for one that has to be read back.
@@ -64,6 +70,7 @@ package final class DigestingSink: TensorSink {
       states[index].state.withLock { state in
         // Blocks are read back as the numbers that they stand for, not as those they were made of.
         !state.isLost && state.next == tensors[index].byteCount && tensors[index].blocks == nil
+          && tensors[index].stored == nil
           ? state.digest.hex : nil
       }
     }

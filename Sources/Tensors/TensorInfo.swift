@@ -20,11 +20,14 @@ public struct TensorInfo: Sendable, Hashable {
     public var type: String
     /// Bytes in the file.
     public var byteCount: Int
+    /// Where they lie.
+    public var extent: Extent?
 
     /// Blocks of a type.
-    public init(type: String, byteCount: Int) {
+    public init(type: String, byteCount: Int, extent: Extent? = nil) {
       self.type = type
       self.byteCount = byteCount
+      self.extent = extent
     }
   }
 

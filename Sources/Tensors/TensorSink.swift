@@ -14,6 +14,8 @@ public struct OutputTensor: Sendable, Hashable {
   /// The blocks that a GGUF file holds it as; the sink is given its float32 numbers. `nil` for plain
   /// numbers.
   public var blocks: BlockType?
+  /// The source's blocks that go into a GGUF file as they are; the sink is given none of their numbers.
+  public var stored: TensorInfo.Stored?
 
   /// Blocks of quantised numbers that can be written.
   public enum BlockType: String, Sendable, Hashable {
@@ -22,9 +24,11 @@ public struct OutputTensor: Sendable, Hashable {
   }
 
   /// The type that the file holds.
-  public var typeName: String { blocks?.rawValue ?? dtype.rawValue }
+  public var typeName: String { stored?.type ?? blocks?.rawValue ?? dtype.rawValue }
   /// Bytes that the file holds.
-  public var storedByteCount: Int { blocks == nil ? byteCount : byteCount / 128 * 34 }
+  public var storedByteCount: Int {
+    stored?.byteCount ?? (blocks == nil ? byteCount : byteCount / 128 * 34)
+  }
 
   /// A tensor; `byteCount` must be `shape.byteCount(of: dtype)`.
   public init(

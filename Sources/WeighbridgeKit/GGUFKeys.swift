@@ -40,9 +40,12 @@ enum GGUFKeys {
     let own = try source.fields().filter {
       !$0.key.hasPrefix("split.") && $0.key != "general.alignment"
     }
-    changed["general.file_type"] = .int(fileType(of: plan))
-    let hasBlocks = plan.tensors.contains { $0.output.blocks != nil }
-    if hasBlocks { changed["general.quantization_version"] = 2 }
+    let keepsBlocks = plan.tensors.contains { $0.output.stored != nil }
+    if !keepsBlocks || config["general.file_type"] == nil {
+      changed["general.file_type"] = .int(fileType(of: plan))
+    }
+    let hasBlocks = keepsBlocks || plan.tensors.contains { $0.output.blocks != nil }
+    if hasBlocks, !keepsBlocks { changed["general.quantization_version"] = 2 }
     if case .array(let tokens)? = source.values["tokenizer.ggml.tokens"],
       let rows = plan.spec["vocab_rows"].int, rows != tokens.count
     {
@@ -66,7 +69,7 @@ enum GGUFKeys {
   /// llama.cpp's number for what most of a file is (`enum llama_ftype`).
   private static func fileType(of plan: ConversionPlan) -> Int {
     let outputs = plan.tensors.map(\.output)
-    if outputs.contains(where: { $0.blocks != nil }) { return 7 }
+    if outputs.contains(where: { $0.typeName == "Q8_0" }) { return 7 }
     if outputs.contains(where: { $0.dtype == .f16 }) { return 1 }
     return outputs.contains(where: { $0.dtype == .bf16 }) ? 32 : 0
   }

@@ -39,7 +39,15 @@ enum GGUFTokenizer {
     var why = "no tokenizer.json or tokenizer.model is beside the model"
     do throws(Unfit) {
       if let path = path("tokenizer.model", loaded) {
-        return try SentencePiece(bytes: try read(path)).fields(rows: rows)
+        let pieces = try SentencePiece(bytes: try read(path))
+        if pieces.normalizes {
+          problems.append(
+            Diagnostic(
+              .note, code: "gguf.normalizer", subject: "tokenizer.model",
+              message: "normalises texts first or takes spaces out, llama.cpp does not: give it "
+                + "texts as they come out of that"))
+        }
+        return try pieces.fields(rows: rows)
           + [GGUFField("tokenizer.ggml.pre", .string("default"))].compactMap { $0 }
       }
       if let path = path("tokenizer.json", loaded) {
@@ -160,12 +168,13 @@ enum GGUFTokenizer {
         texts: tokens.enumerated().map { Array(($1 ?? "[PAD\($0)]").utf8) }))
     fields.append(GGUFField("tokenizer.ggml.token_type", integers: types))
     fields.append(GGUFField("tokenizer.ggml.merges", texts: joined))
-    return fields + special(numbers, setup, config, rows)
+    return fields + special(numbers, setup, tokenizer["post_processor"] ?? .null, config, rows)
   }
 
   /// The numbers of the special tokens, and the settings beside them.
   private static func special(
-    _ numbers: [String: Int], _ setup: JSONValue, _ config: JSONObject, _ rows: Int
+    _ numbers: [String: Int], _ setup: JSONValue, _ processor: JSONValue, _ config: JSONObject,
+    _ rows: Int
   ) -> [GGUFField] {
     var fields: [GGUFField] = []
     for (name, key) in [
@@ -181,7 +190,10 @@ enum GGUFTokenizer {
       }
     }
     for name in ["bos", "eos"] {
-      if let flag = setup["add_\(name)_token"]?.bool,
+      let token = setup["\(name)_token"]
+      let text = token?.string ?? token?["content"]?.string
+      if let flag = added(text, atEnd: name == "eos", by: processor)
+        ?? setup["add_\(name)_token"]?.bool,
         let field = GGUFField("tokenizer.ggml.add_\(name)_token", .bool(flag))
       {
         fields.append(field)
@@ -193,6 +205,20 @@ enum GGUFTokenizer {
       fields.append(field)
     }
     return fields
+  }
+
+  /// Whether tokenizer.json puts a token in front of a text or behind it; `nil` where it has no steps
+  /// that would.
+  private static func added(_ token: String?, atEnd: Bool, by processor: JSONValue) -> Bool? {
+    let steps =
+      processor["type"]?.string == "Sequence"
+      ? processor["processors"]?.array ?? [] : [processor]
+    guard let token,
+      let template = steps.first(where: { $0["type"]?.string == "TemplateProcessing" }),
+      let single = template["single"]?.array
+    else { return nil }
+    let end = atEnd ? single.last : single.first
+    return end?["SpecialToken"]?["id"]?.string == token
   }
 
   private static func pattern(of value: JSONValue) throws(Unfit) -> String {
@@ -213,18 +239,20 @@ enum GGUFTokenizer {
 
   // MARK: Back to files
 
-  /// tokenizer.json and tokenizer_config.json of a GGUF file's byte-level BPE; `nil` where it holds
-  /// none or splits texts by a pattern that is not known here.
+  /// tokenizer.json and tokenizer_config.json of a GGUF file's byte-level BPE, or tokenizer.model and
+  /// tokenizer_config.json of its SentencePiece BPE; nothing where it holds neither, or splits texts by
+  /// a pattern that is not known here.
   ///
   /// - Throws: `io.*`, `gguf.tokenizer` for lists that do not fit together.
   static func files(
     of source: GGUFReader, _ problems: inout [Diagnostic]
-  ) throws(Diagnostic) -> [(name: String, text: String)] {
+  ) throws(Diagnostic) -> [(name: String, bytes: [UInt8])] {
     func text(_ key: String) -> String? { source.values[key]?.json?.string }
     guard let kind = text("tokenizer.ggml.model"), !["none", "no_vocab"].contains(kind) else {
       return []
     }
     let pre = text("tokenizer.ggml.pre") ?? "default"
+    if kind == "llama" { return try pieces(of: source, &problems) }
     let regex = patterns.first { $0.name == pre }?.regex
     guard kind == "gpt2", alsoPlain.contains(pre) || regex != nil,
       let tokens = try source.texts("tokenizer.ggml.tokens"),
@@ -255,8 +283,10 @@ enum GGUFTokenizer {
           "id": .int(number), "content": .string(name), "single_word": false, "lstrip": false,
           "rstrip": false, "normalized": false, "special": .bool(type == Int(control)),
         ])
-      } else {
-        vocabulary[name] = .int(number)
+      } else if vocabulary.updateValue(.int(number), forKey: name) != nil {
+        throw Diagnostic(
+          code: "gguf.tokenizer", subject: "tokenizer.ggml.tokens",
+          message: "holds \(shown(name)) twice, of which the second is token \(number)")
       }
     }
     let byteLevel: JSONObject = [
@@ -275,7 +305,7 @@ enum GGUFTokenizer {
       "pre_tokenizer": split.map {
         ["type": "Sequence", "pretokenizers": .array([$0, .object(byteLevel)])]
       } ?? .object(byteLevel),
-      "post_processor": .null,
+      "post_processor": template(source, pre, names),
       "decoder": [
         "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
       ],
@@ -286,7 +316,101 @@ enum GGUFTokenizer {
         "merges": .array(joined.map { .string($0) }),
       ],
     ]
-    var setup: JSONObject = ["tokenizer_class": "PreTrainedTokenizerFast"]
+    return [
+      ("tokenizer.json", Array((JSONValue.object(tokenizer).text(indent: 1) + "\n").utf8)),
+      setup("PreTrainedTokenizerFast", source, names),
+    ]
+  }
+
+  /// The step that puts a first and a last token around texts, where llama.cpp would.
+  private static func template(_ source: GGUFReader, _ pre: String, _ names: [String]) -> JSONValue
+  {
+    func token(_ name: String, by initial: Bool) -> (String, Int)? {
+      let flag = source.values["tokenizer.ggml.add_\(name)_token"]?.json?.bool ?? initial
+      let number = source.values["tokenizer.ggml.\(name)_token_id"]?.json?.int
+      guard flag, let number, names.indices.contains(number) else { return nil }
+      return (names[number], number)
+    }
+    // llama.cpp's own: Llama 3's texts begin with one.
+    let (bos, eos) = (token("bos", by: pre == "llama-bpe"), token("eos", by: false))
+    guard bos != nil || eos != nil else { return .null }
+    func part(_ kind: String, _ id: String, _ type: Int) -> JSONValue {
+      [kind: ["id": .string(id), "type_id": .int(type)]]
+    }
+    func around(_ text: String, _ type: Int) -> [JSONValue] {
+      [
+        bos.map { part("SpecialToken", $0.0, type) }, part("Sequence", text, type),
+        eos.map { part("SpecialToken", $0.0, type) },
+      ].compactMap { $0 }
+    }
+    var special: JSONObject = [:]
+    for (name, number) in [bos, eos].compactMap({ $0 }) {
+      special[name] = [
+        "id": .string(name), "ids": [.int(number)], "tokens": [.string(name)],
+      ]
+    }
+    return [
+      "type": "TemplateProcessing", "single": .array(around("A", 0)),
+      "pair": .array(around("A", 0) + around("B", 1)), "special_tokens": .object(special),
+    ]
+  }
+
+  /// tokenizer.model of a SentencePiece BPE: its pieces, and the settings that the file has keys for.
+  private static func pieces(
+    of source: GGUFReader, _ problems: inout [Diagnostic]
+  ) throws(Diagnostic) -> [(name: String, bytes: [UInt8])] {
+    let tokens = try source.texts("tokenizer.ggml.tokens") ?? []
+    let scores = try source.numbers("tokenizer.ggml.scores")?.compactMap(\.double) ?? []
+    let types = try source.numbers("tokenizer.ggml.token_type")?.compactMap(\.int) ?? []
+    guard scores.count == tokens.count, types.count == tokens.count, let names = strings(tokens)
+    else {
+      throw Diagnostic(
+        code: "gguf.tokenizer", subject: "tokenizer.ggml.tokens",
+        message: "does not fit scores and token_type, or is no UTF-8")
+    }
+    guard Set(names.map { TensorName($0) }).count == names.count,
+      types.count(where: { $0 == 2 }) == 1
+    else {
+      problems.append(
+        Diagnostic(
+          .warning, code: "gguf.tokenizer-left", subject: "tokenizer.ggml.tokens",
+          message: "holds a token twice, or not one token for the unknown, so that no "
+            + "tokenizer.model is made of it",
+          help: "take the tokenizer's files from the model that the GGUF file was made of"))
+      return []
+    }
+    func number(_ key: String) -> Int? {
+      source.values["tokenizer.ggml.\(key)_token_id"]?.json?.int
+    }
+    func flag(_ key: String) -> Bool? { source.values["tokenizer.ggml.\(key)"]?.json?.bool }
+    if flag("remove_extra_whitespaces") == nil {
+      problems.append(
+        Diagnostic(
+          .warning, code: "gguf.tokenizer-normalizer", subject: "tokenizer.model",
+          message: "is made of the file's pieces and scores, and takes texts as llama.cpp does; "
+            + "whether the original normalised them is not in the file",
+          help: "take tokenizer.model from the model that the GGUF file was made of, if you have it"
+        ))
+    }
+    let model = SentencePiece(
+      tokens: tokens, scores: scores.map { Float($0) }, types: types.map { Int32(clamping: $0) },
+      special: [
+        ("unknown", number("unknown") ?? types.firstIndex(of: 2) ?? 0),
+        ("bos", number("bos") ?? -1),
+        ("eos", number("eos") ?? -1), ("padding", number("padding") ?? -1),
+      ], addsPrefix: flag("add_space_prefix") ?? true,
+      removesSpaces: flag("remove_extra_whitespaces") ?? false,
+      rules: try source.numbers("tokenizer.ggml.precompiled_charsmap")?.compactMap {
+        $0.int.map { UInt8(truncatingIfNeeded: $0) }
+      } ?? [])
+    return [("tokenizer.model", model.bytes), setup("LlamaTokenizer", source, names)]
+  }
+
+  /// tokenizer_config.json.
+  private static func setup(
+    _ kind: String, _ source: GGUFReader, _ names: [String]
+  ) -> (name: String, bytes: [UInt8]) {
+    var setup: JSONObject = ["tokenizer_class": .string(kind)]
     for (name, key) in [
       ("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"),
     ] {
@@ -301,11 +425,10 @@ enum GGUFTokenizer {
         setup[name] = .bool(flag)
       }
     }
-    if let template = text("tokenizer.chat_template") { setup["chat_template"] = .string(template) }
-    return [
-      ("tokenizer.json", JSONValue.object(tokenizer).text(indent: 1) + "\n"),
-      ("tokenizer_config.json", JSONValue.object(setup).text(indent: 1) + "\n"),
-    ]
+    if let template = source.values["tokenizer.chat_template"]?.json?.string {
+      setup["chat_template"] = .string(template)
+    }
+    return ("tokenizer_config.json", Array((JSONValue.object(setup).text(indent: 1) + "\n").utf8))
   }
 
   private static func strings(_ texts: [[UInt8]]) -> [String]? {
@@ -322,7 +445,32 @@ private struct SentencePiece {
   private var types: [Int32] = []
   private var isBPE = false
   private var addsPrefix = true
+  private var removesSpaces = true
+  /// Rules of normalisation, compiled.
+  private var rules: [UInt8] = []
   private var special: [(key: String, number: Int)] = []
+
+  /// Whether it changes texts before it takes them apart, in a way that llama.cpp does not.
+  var normalizes: Bool { !rules.isEmpty || removesSpaces }
+
+  init(
+    tokens: [[UInt8]], scores: [Float], types: [Int32], special: [(key: String, number: Int)],
+    addsPrefix: Bool, removesSpaces: Bool, rules: [UInt8]
+  ) {
+    // Rows behind the vocabulary, which `fields` filled up.
+    var count = tokens.count
+    while count > 0, types[count - 1] == 5, tokens[count - 1] == Array("[PAD\(count - 1)]".utf8) {
+      count -= 1
+    }
+    self.tokens = Array(tokens[..<count])
+    self.scores = Array(scores[..<count])
+    self.types = Array(types[..<count])
+    self.special = special
+    self.addsPrefix = addsPrefix
+    self.removesSpaces = removesSpaces
+    self.rules = rules
+    isBPE = true
+  }
 
   init(bytes: [UInt8]) throws(GGUFTokenizer.Unfit) {
     var ids: [Int: Int] = [40: 0, 41: 1, 42: 2, 43: -1]
@@ -349,8 +497,13 @@ private struct SentencePiece {
           if ids[field] != nil { ids[field] = Int(Int32(truncatingIfNeeded: number)) }
         }
       case (3, .bytes(let normalizer)):
-        for case (3, .number(let number)) in try Self.fields(normalizer) {
-          addsPrefix = number != 0
+        for (field, value) in try Self.fields(normalizer) {
+          switch (field, value) {
+          case (2, .bytes(let bytes)): rules = Array(bytes)
+          case (3, .number(let number)): addsPrefix = number != 0
+          case (4, .number(let number)): removesSpaces = number != 0
+          default: break
+          }
         }
       default: break
       }
@@ -377,8 +530,55 @@ private struct SentencePiece {
     for (key, number) in special where (0..<tokens.count).contains(number) {
       fields += [GGUFField("tokenizer.ggml.\(key)_token_id", .int(number))].compactMap { $0 }
     }
+    if !rules.isEmpty {
+      fields.append(GGUFField("tokenizer.ggml.precompiled_charsmap", list: rules))
+    }
     return fields
-      + [GGUFField("tokenizer.ggml.add_space_prefix", .bool(addsPrefix))].compactMap { $0 }
+      + [
+        GGUFField("tokenizer.ggml.add_space_prefix", .bool(addsPrefix)),
+        GGUFField("tokenizer.ggml.remove_extra_whitespaces", .bool(removesSpaces)),
+      ].compactMap { $0 }
+  }
+
+  /// The protocol buffer.
+  var bytes: [UInt8] {
+    var model: [UInt8] = []
+    for (number, token) in tokens.enumerated() {
+      var piece = Self.field(1, token)
+      piece +=
+        Self.varint(2 << 3 | 5)
+        + (0..<4).map { UInt8(truncatingIfNeeded: scores[number].bitPattern >> (8 * $0)) }
+      if types[number] != 1 { piece += Self.field(3, Int(types[number])) }
+      model += Self.field(1, piece)
+    }
+    var trainer = Self.field(3, 2) + Self.field(4, tokens.count)
+    if types.contains(6) { trainer += Self.field(35, 1) }
+    for (key, field) in [("unknown", 40), ("bos", 41), ("eos", 42), ("padding", 43)] {
+      trainer += Self.field(field, special.first { $0.key == key }?.number ?? -1)
+    }
+    let normalizer =
+      Self.field(1, Array((rules.isEmpty ? "identity" : "user_defined").utf8))
+      + Self.field(2, rules)
+      + Self.field(3, addsPrefix ? 1 : 0) + Self.field(4, removesSpaces ? 1 : 0)
+    return model + Self.field(2, trainer) + Self.field(3, normalizer)
+  }
+
+  private static func varint(_ value: Int) -> [UInt8] {
+    var rest = UInt64(bitPattern: Int64(value))
+    var bytes: [UInt8] = []
+    while rest > 127 {
+      bytes.append(UInt8(rest & 127) | 128)
+      rest >>= 7
+    }
+    return bytes + [UInt8(rest)]
+  }
+
+  private static func field(_ number: Int, _ value: Int) -> [UInt8] {
+    varint(number << 3) + varint(value)
+  }
+
+  private static func field(_ number: Int, _ bytes: [UInt8]) -> [UInt8] {
+    varint(number << 3 | 2) + varint(bytes.count) + bytes
   }
 
   private enum Value {

@@ -126,12 +126,6 @@ extension Weighbridge {
         code: "convert.blocks", subject: request.blocks?.rawValue ?? "",
         message: "is a type of GGUF files only", help: "give --to gguf, or another --dtype")
     }
-    guard container != .gguf || !request.resumes || request.maxShardBytes == nil else {
-      throw Diagnostic(
-        code: "convert.resume", subject: request.to,
-        message: "the parts of a GGUF checkpoint are written together and cannot be resumed",
-        help: "leave --resume or --max-shard-size out")
-    }
   }
 
   /// The source's model. A config key that changes the mathematics and is not understood matters
@@ -327,7 +321,7 @@ extension Weighbridge {
         let present = try TextFile.names(in: directory.path)
         for file in try GGUFTokenizer.files(of: gguf, &problems) where !present.contains(file.name)
         {
-          try TextFile.write(file.text, to: "\(directory.path)/\(file.name)")
+          try TextFile.write(bytes: file.bytes, to: "\(directory.path)/\(file.name)")
         }
       }
       let digests = try sources?.value()

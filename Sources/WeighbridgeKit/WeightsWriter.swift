@@ -94,9 +94,15 @@ struct WeightsWriter {
   /// Goes on from what `journal` tells of, after looking at every byte of it.
   func resume(_ journal: Journal) throws -> Result {
     // HDF5 is never split.
-    let parts = ShardedWriter.parts(
+    var parts = ShardedWriter.parts(
       manifest, fileName: fileName,
       maxShardBytes: container == .hdf5 || container == .dcp ? nil : maxShardBytes)
+    if container == .gguf, parts.count > 1 {
+      for number in parts.indices {
+        parts[number].manifest.fields = try GGUFWriter.fields(
+          ofPart: number, of: parts.count, manifest, path: directory + "/" + fileName)
+      }
+    }
     var journal = journal
     var result = Result(weights: fileName)
     var digests = [String?](repeating: nil, count: plan.tensors.count)
@@ -126,7 +132,9 @@ struct WeightsWriter {
           done: done, total: plan.byteCount,
           tensor: part.manifest.tensors.last?.name ?? TensorName(part.name)))
     }
-    if parts.count > 1 {
+    if container == .gguf {
+      result.weights = parts[0].name
+    } else if parts.count > 1 {
       result.weights = fileName + ".index.json"
       let index = ShardIndex(
         entries: parts.flatMap { part in

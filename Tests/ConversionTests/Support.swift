@@ -31,7 +31,11 @@ struct Converted {
     result = try tool.convert(request)
     names = Files.names(in: path)
     checkpoint = try StoredCheckpoint(path)
-    self.config = try readConfig("\(path)/\(result.plan.to.files.config)")
+    let name = result.plan.to.files.config
+    // GGUF's keys are in the weights' own file.
+    self.config =
+      name.hasSuffix(".gguf")
+      ? try openCheckpoint(at: path).attachments.object ?? [:] : try readConfig("\(path)/\(name)")
   }
 }
 

@@ -68,6 +68,12 @@ package enum GGMLType: UInt32, Sendable, Hashable, CaseIterable {
     self = found
   }
 
+  /// The type of this name.
+  package init?(named name: String) {
+    guard let found = Self.allCases.first(where: { $0.name == name }) else { return nil }
+    self = found
+  }
+
   private var form: (name: String, count: Int, bytes: Int) {
     switch self {
     case .f32: ("F32", 1, 4)

@@ -25,6 +25,11 @@ extension EncodedField {
       bytes: Self.list(.float32, floats.count) + floats.flatMap { Self.little($0.bitPattern) })
   }
 
+  /// A key with a list of bytes.
+  package init(_ key: String, list: [UInt8]) {
+    self.init(key: key, bytes: Self.list(.uint8, list.count) + list)
+  }
+
   /// A key with a list of int32 numbers.
   package init(_ key: String, integers: [Int32]) {
     self.init(

@@ -71,7 +71,8 @@ public final class GGUFReader: TensorSource {
       name: TensorName(tensor.name), dtype: dtype, shape: tensor.shape, byteCount: bytes,
       file: file.name, extent: tensor.type.plain == nil ? nil : place)
     if tensor.type.plain == nil {
-      info.stored = TensorInfo.Stored(type: tensor.type.name, byteCount: tensor.byteCount)
+      info.stored = TensorInfo.Stored(
+        type: tensor.type.name, byteCount: tensor.byteCount, extent: place)
     }
     return info
   }

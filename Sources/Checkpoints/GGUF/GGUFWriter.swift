@@ -31,24 +31,13 @@ public final class GGUFWriter: TensorSink {
     var names: Set<TensorName> = []
     for tensor in tensors { try Self.check(tensor, &names, path) }
     let parts = split ?? [Array(tensors.indices)]
-    let fields = try Self.fields(manifest, path)
     var places = [TensorInfo.Extent](
       repeating: .init(file: 0, offset: 0), count: tensors.count)
     var outputs: [String] = []
     var files: [OutputFile] = []
     var sizes: [Int] = []
     for (number, members) in parts.enumerated() {
-      var own = number == 0 ? fields : []
-      if parts.count > 1 {
-        guard let last = UInt16(exactly: parts.count) else {
-          throw .gguf("split-count", path, "would have \(parts.count) parts; 65535 are possible")
-        }
-        own += [
-          GGUFField(GGUFSplit.numberKey, uint16: number),
-          GGUFField(GGUFSplit.countKey, uint16: Int(last)),
-          GGUFField(GGUFSplit.totalKey, int32: tensors.count),
-        ]
-      }
+      let own = try Self.fields(ofPart: number, of: parts.count, manifest, path: path)
       let (head, offsets, total) = try Self.head(own, members.map { manifest.tensors[$0] }, path)
       for (member, offset) in zip(members, offsets) {
         places[member] = .init(file: number, offset: offset)
@@ -67,6 +56,25 @@ public final class GGUFWriter: TensorSink {
     self.sizes = sizes
     self.places = places
     extents = zip(tensors, places).map { $0.blocks == nil ? $1 : nil }
+  }
+
+  /// The keys of a part, from 0: the first has those of the model, and of several each has its number.
+  ///
+  /// - Parameter manifest: that of the whole checkpoint.
+  /// - Throws: `gguf.split-count`, `gguf.value`.
+  package static func fields(
+    ofPart number: Int, of count: Int, _ manifest: OutputManifest, path: String
+  ) throws(Diagnostic) -> [GGUFField] {
+    let fields = number == 0 ? try fields(manifest, path) : []
+    guard count > 1 else { return fields }
+    guard UInt16(exactly: count) != nil else {
+      throw .gguf("split-count", path, "would have \(count) parts; 65535 are possible")
+    }
+    return fields + [
+      GGUFField(GGUFSplit.numberKey, uint16: number),
+      GGUFField(GGUFSplit.countKey, uint16: count),
+      GGUFField(GGUFSplit.totalKey, int32: manifest.tensors.count),
+    ]
   }
 
   private static func fields(
@@ -111,6 +119,12 @@ public final class GGUFWriter: TensorSink {
       tensor.blocks == nil
         || tensor.dtype == .f32 && (tensor.shape.dims.last ?? 1) % tensor.blockCount == 0
     else { throw .gguf("size", subject, "does not take \(tensor.byteCount) bytes") }
+    guard let stored = tensor.stored else { return }
+    // As many bytes as the type's blocks of these rows take.
+    guard let type = GGMLType(named: stored.type), let count = tensor.shape.elementCount,
+      (tensor.shape.dims.last ?? 1) % type.blockCount == 0,
+      (count / type.blockCount).checkedTimes(type.blockBytes) == stored.byteCount
+    else { throw .gguf("size", subject, "is no whole number of blocks of \(stored.type)") }
   }
 
   /// The bytes in front of the data, where each tensor goes, and the size of the file.
@@ -154,6 +168,7 @@ public final class GGUFWriter: TensorSink {
     let (tensor, place) = (tensors[index], places[index])
     precondition(offset >= 0 && offset <= tensor.byteCount)
     precondition(bytes.count <= tensor.byteCount - offset)
+    precondition(tensor.stored == nil, "blocks of another file are moved")
     guard tensor.blocks != nil else {
       return try files[place.file].write(at: place.offset + offset, bytes)
     }
@@ -195,5 +210,8 @@ extension OutputTensor {
   var blockCount: Int { blocks == nil ? 1 : 32 }
 
   /// The type in a GGUF file.
-  var ggmlType: GGMLType { blocks == .q8_0 ? .q8_0 : GGMLType(dtype)! }
+  var ggmlType: GGMLType {
+    if let stored, let type = GGMLType(named: stored.type) { return type }
+    return blocks == .q8_0 ? .q8_0 : GGMLType(dtype)!
+  }
 }

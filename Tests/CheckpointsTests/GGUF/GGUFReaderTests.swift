@@ -165,7 +165,7 @@ struct GGUFHostileTests {
 
   @Test("the corpus has its files")
   func corpusCount() {
-    #expect(Fixtures.list("bad/gguf").count >= 73)
+    #expect(Fixtures.list("bad/gguf").count >= 79)
   }
 
   @Test(

@@ -41,7 +41,7 @@ struct SafetensorsWriterTests {
     #expect(reader.tensors.map(\.name) == manifest.tensors.map(\.name))
     #expect(reader.tensors.map(\.dtype) == manifest.tensors.map(\.dtype))
     #expect(reader.tensors.map(\.shape) == manifest.tensors.map(\.shape))
-    #expect(reader.metadata == ["by": "weighbridge", "format": "pt"])
+    #expect(reader.metadata == ["by": "weighbridge", "format": "np"])
     for (i, bytes) in contents.enumerated() { #expect(try reader.bytes(of: i) == bytes) }
     #expect(writer.extents == reader.tensors.map(\.extent))
     #expect(writer.byteCount == Files.read(writer.outputs[0]).count)
