@@ -32,6 +32,11 @@ public struct Executor: Sendable {
   /// An executor with this many threads.
   public init(threads: Int = 2) { self.threads = threads }
 
+  private static func run(_ threads: Int, waiting: Bool, _ body: @Sendable (Int) -> Void) {
+    guard !waiting else { return WaitingThreads.run(threads, body) }
+    DispatchQueue.concurrentPerform(iterations: threads, execute: body)
+  }
+
   /// Writes every tensor of `plan`.
   ///
   /// - Parameters:
@@ -56,7 +61,7 @@ public struct Executor: Sendable {
     // What comes over a network takes its time whatever the processor does.
     let isRemote = source.files.contains(where: \.isRemote)
     let threads = isRemote ? max(self.threads, Self.remoteThreads) : self.threads
-    DispatchQueue.concurrentPerform(iterations: max(1, min(threads, work.items.count))) { thread in
+    Self.run(max(1, min(threads, work.items.count)), waiting: isRemote) { thread in
       let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferBytes, alignment: 16)
       defer { buffer.deallocate() }
       while let number = queue.next(thread), state.withLock({ $0.failure == nil }) {

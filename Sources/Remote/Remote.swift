@@ -32,7 +32,16 @@ package enum Remote {
     guard let place else { return (path, notes) }
     RemotePlaces.open(place, at: place.prefix)
     // What was named has to be there; why it is not, the place says best.
-    if place.kind(path) != .directory { _ = try place.open(path) }
+    if place.kind(path) != .directory {
+      do throws(Diagnostic) { _ = try place.open(path) } catch {
+        var problem = error
+        let isName = !FilePath.name(of: path).contains(".")
+        if isName, ["source.not-found", "source.denied"].contains(problem.code) {
+          problem.notes.append("a directory is given with a slash at its end")
+        }
+        throw problem
+      }
+    }
     return (path, notes)
   }
 

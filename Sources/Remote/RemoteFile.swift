@@ -27,7 +27,6 @@ final class RemoteFile: ByteSource {
   /// Bytes at each of the places that are asked for before they are read.
   private static let prefetchBytes = 4 << 10
   private static let mostPrefetches = 4096
-  private static let prefetchThreads = 8
   /// Bytes that are read ahead, at most.
   private static let mostBytes = 4 << 20
   /// Bytes of all files that are in memory whole.
@@ -170,7 +169,7 @@ final class RemoteFile: ByteSource {
     }
     let next = Atomic(0)
     let (list, count) = (ranges, ranges.count)
-    DispatchQueue.concurrentPerform(iterations: min(Self.prefetchThreads, count)) { _ in
+    WaitingThreads.run(min(RemotePlaces.mostThreads, count)) { _ in
       while true {
         let place = next.wrappingAdd(1, ordering: .relaxed).oldValue
         guard place < count, (try? fetch(list[place], for: list[place].lowerBound)) != nil else {

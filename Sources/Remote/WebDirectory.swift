@@ -1,4 +1,3 @@
-import Dispatch
 import Synchronization
 import Tensors
 
@@ -120,8 +119,11 @@ final class WebDirectory: RemotePlace {
   /// - Throws: `source.*` where that cannot be told.
   func standing(_ names: [String]) throws(Diagnostic) -> [String] {
     let found = Mutex<Set<String>>([])
-    DispatchQueue.concurrentPerform(iterations: names.count) { number in
-      if stands(names[number]) { found.withLock { _ = $0.insert(names[number]) } }
+    let threads = min(RemotePlaces.mostThreads, names.count)
+    WaitingThreads.run(threads) { thread in
+      for number in stride(from: thread, to: names.count, by: threads) {
+        if stands(names[number]) { found.withLock { _ = $0.insert(names[number]) } }
+      }
     }
     let standing = found.withLock { $0 }
     for name in standing.sorted() where name != asked?.name {

@@ -1,4 +1,3 @@
-import Dispatch
 import Synchronization
 
 /// The bytes of a file that is no local one. Safe from several threads.
@@ -57,6 +56,8 @@ package protocol RemoteDirectory: AnyObject, Sendable {
 /// The places behind URLs that were opened: the paths below them are read there, by everything that
 /// reads a path. Where none was opened, no path leads to the network.
 package enum RemotePlaces {
+  /// Connections that are worth their making.
+  package static let mostThreads = 8
   private static let places = Mutex<[String: any RemoteDirectory]>([:])
 
   /// Lets the paths at and below `prefix` be those of `directory`, instead of an earlier one's.
@@ -86,8 +87,11 @@ package enum RemotePlaces {
   /// Opens files at once that are going to be opened one by one; what is wrong is told then.
   package static func expect(_ paths: [String]) {
     guard let first = paths.first, let place = holder(of: first) else { return }
-    DispatchQueue.concurrentPerform(iterations: paths.count) { number in
-      _ = try? place.open(paths[number])
+    let threads = min(mostThreads, paths.count)
+    WaitingThreads.run(threads) { thread in
+      for number in stride(from: thread, to: paths.count, by: threads) {
+        _ = try? place.open(paths[number])
+      }
     }
   }
 

@@ -18,7 +18,7 @@ enum GGUFKeys {
     }
     var fields: [GGUFField] = []
     for (key, value) in plan.config where value != .null { fields.append(try field(key, value)) }
-    if let name = GGUFField("general.name", .string(FileName.last(of: loaded.location.path))) {
+    if let name = GGUFField("general.name", .string(Weighbridge.name(of: loaded.location.path))) {
       fields.insert(name, at: min(2, fields.count))
     }
     return fields + (try GGUFTokenizer.fields(loaded, plan, &problems))

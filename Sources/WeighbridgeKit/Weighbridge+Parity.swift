@@ -2,6 +2,7 @@ import Conversion
 import Hub
 import Layouts
 public import Parity
+import Remote
 import Tensors
 
 extension Weighbridge {
@@ -13,7 +14,7 @@ extension Weighbridge {
   ) throws -> ParityResult {
     let loaded = try load(a)
     var model = try loaded.hubModel()
-    let trace = try TraceFile(path: path)
+    let trace = try TraceFile(path: Remote.isURL(path) ? Remote.open(path).path : path)
     if let meter = Meter(total: 2 * model.byteCount, progress) { model.observers.append(meter) }
     return try TraceCheck(
       model, trace, request, problems: loaded.problems.filter { $0.severity != .error }

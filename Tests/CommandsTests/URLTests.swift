@@ -149,10 +149,13 @@ struct URLTests {
     let diff = try Self.run(["diff", url, server.url("/samba-fla/fla/"), "--json"])
     #expect(diff.status == 0, "\(diff.error)")
     #expect(try diff.document()["equal"] == true)
-    let trace = try Self.run([
-      "parity", url, "--trace", Fixtures.path("models/samba-fla/trace.safetensors"),
-    ])
-    #expect(trace.status == 0, "\(trace.error)")
+    for place in [
+      Fixtures.path("models/samba-fla/trace.safetensors"),
+      server.url("/samba-fla/trace.safetensors"),
+    ] {
+      let trace = try Self.run(["parity", url, "--trace", place])
+      #expect(trace.status == 0, "\(trace.error)")
+    }
   }
 
   @Test("--config may be a URL")

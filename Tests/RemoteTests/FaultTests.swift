@@ -1,3 +1,4 @@
+import Foundation
 import Synchronization
 import Tensors
 import TestSupport
@@ -101,12 +102,23 @@ struct FaultTests {
   @Test("places that are asked for before they are read come in few requests")
   func prefetch() throws {
     let data = Self.bytes(2_000_000)
-    let server = HTTPServer { request, _ in .file(data, request) }
+    let running = Mutex((now: 0, most: 0))
+    let server = HTTPServer { request, _ in
+      running.withLock {
+        $0.now += 1
+        $0.most = max($0.most, $0.now)
+      }
+      usleep(5000)
+      running.withLock { $0.now -= 1 }
+      return .file(data, request)
+    }
     let file = try Self.open(server)
     let places = (0..<50).map { 10_000 + $0 * 39_000 }
     file.prefetch(places)
     let count = server.requests.count
     #expect(count <= 51)
+    // At once, also where there are fewer cores.
+    #expect(running.withLock { $0.most } > 2)
     for place in places {
       #expect(try file.bytes(at: place, count: 100) == Array(data[place..<place + 100]))
     }
