@@ -23,10 +23,13 @@ enum DCPEntry {
         let range = place.offset..<place.offset + place.length
         if try isCompressed(place, subject) {
           let bytes = Shape(sizes).byteCount(of: dtype) ?? 0
-          decoded = try ZstdEntry(
+          let entry = try ZstdEntry(
             range, of: file, limit: bytes.checkedPlus(slackBytes) ?? .max, subject: subject)
+          decoded = entry
+          part = entry
+        } else {
+          part = try FileStretch(range, of: file)
         }
-        part = try decoded ?? FileStretch(range, of: file)
         try TorchArchive.checkKind(of: part)
       } catch { throw Problems([error]) }
       let archive = try TorchArchive(file: part)

@@ -101,8 +101,9 @@ struct TiledTensor: Sendable {
       let tile = tiles[low]
       low += 1
       guard tile.span.upperBound > first else { continue }
-      try gather(
-        tile, first..<end, from: tile.decoded ?? files[tile.file], into: buffer.baseAddress!)
+      let bytes: any StoredBytes
+      if let decoded = tile.decoded { bytes = decoded } else { bytes = files[tile.file] }
+      try gather(tile, first..<end, from: bytes, into: buffer.baseAddress!)
     }
   }
 
