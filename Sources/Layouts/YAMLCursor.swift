@@ -314,6 +314,10 @@ extension YAMLCursor {
     return bindings
   }
 
+  /// Bindings that may read each other, in whatever order the file has them: an extended layout's come
+  /// before those of the one that extends it, and may read them.
+  func lets() throws(Diagnostic) -> [Layout.Binding] { try bindings().inOrder }
+
   /// The plain value: quoted scalars are texts, others by YAML's own rules.
   func json() throws(Diagnostic) -> JSONValue {
     switch node.content {
