@@ -10,7 +10,7 @@ public struct ConversionPlan: Sendable {
   public struct Part: Sendable {
     /// The piece.
     public var piece: PieceID
-    /// What it is made of.
+    /// The source of its values.
     public var value: PieceValue
     /// The first row of the piece.
     public var start: Int
@@ -42,13 +42,13 @@ public struct ConversionPlan: Sendable {
   public var spec: ModelSpec
   /// The worst of the reasons.
   public var exactness: Exactness
-  /// What was done.
+  /// The changes that were made.
   public var reasons: [Reason]
   /// The destination's config.
   public var config: JSONObject
   /// The tensors, in the order of the file.
   public var tensors: [Tensor]
-  /// What the user should know.
+  /// Warnings for the user.
   public var warnings: [Diagnostic]
 
   /// What each piece of the destination is made of.
@@ -64,7 +64,7 @@ public struct ConversionPlan: Sendable {
   }
 }
 
-/// What the user asks for besides the layout.
+/// The user's options besides the layout.
 public struct ConversionOptions: Sendable {
   /// The float type of the weights; `nil` keeps each tensor's own.
   public var dtype: DType?

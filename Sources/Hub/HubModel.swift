@@ -16,16 +16,16 @@ public struct HubModel: Sendable {
   public var hasExactConstants = false
   /// What was done to the model.
   public var reasons: [Reason] = []
-  /// What the user should know.
+  /// Warnings for the user.
   public var warnings: [Diagnostic] = []
-  /// What messages call it: the path of the checkpoint.
+  /// The path of the checkpoint, for messages.
   public var name = ""
   /// The layout that its tensors are named by; empty for none.
   public var layout = ""
   /// Tensors that hold another piece's values once more, under the name of the piece that they would be:
   /// the copy of the embedding that is a tied head.
   public var copies: [PieceID: Int] = [:]
-  /// Told of every byte that is read through it.
+  /// Called for every byte that is read through it.
   package var observers: [any ReadObserver] = []
   /// Where some of its pieces are another model's.
   var overlay: OverlayWeights?

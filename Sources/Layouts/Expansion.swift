@@ -78,7 +78,7 @@ public struct Expansion: Sendable {
   public var tensors: [ExpectedTensor]
   /// Buffers to be written.
   public var buffers: [Buffer]
-  /// What was found wrong.
+  /// The problems.
   public var problems: [Diagnostic]
   /// Whether the config could be followed to its end, so that every tensor is listed.
   public var isComplete: Bool

@@ -107,7 +107,7 @@ extension Glue {
       guard heads > 0, total % heads == 0, (total / heads) % 2 == 0 else {
         throw uneven(heads, "heads of \(total) rows")
       }
-      // Of no rows there may be any number of heads.
+      // With no rows, any number of heads is possible.
       try afford(max(total, heads), of: share.count)
       let width = total / heads
       var all: [RowSegment] = []

@@ -1,17 +1,17 @@
 import Hub
 import Tensors
 
-/// What wrappers around a model put in front of its names, and what a base model's names lack.
+/// Prefixes that wrappers add to a model's names, and the one that a base model's names lack.
 extension Inventory {
   /// A part of the names that is taken off or put on.
   public struct Renaming: Sendable, Hashable {
     /// The first tensor of which it is true, as the file calls it.
     public var from: String
-    /// What it is called without it.
+    /// The name without it.
     public var to: String
-    /// What was taken off: a prefix, or the wrappers' modules inside names.
+    /// The removed part: a prefix, or wrappers' modules inside names.
     public var dropped: String
-    /// Of how many names.
+    /// The number of names that it applies to.
     public var count: Int
 
     /// A renaming.
@@ -68,7 +68,7 @@ extension Inventory {
       outside: outside, base: base)
   }
 
-  /// What became of the file's names, told once for each prefix.
+  /// How the file's names were changed, one entry per prefix.
   public var renamings: [Renaming] {
     var all: [Renaming] = []
     for (number, count) in kindNumbers {

@@ -95,7 +95,7 @@ public struct Layout: Sendable {
     public struct Key: Sendable {
       /// The key.
       public var name: String
-      /// What the framework takes when it is missing; `nil` when it must be there.
+      /// The framework's default; `nil` when the key is required.
       public var initial: JSONValue?
       /// Older names of the same key.
       public var aliases: [String]
@@ -152,7 +152,7 @@ public struct Layout: Sendable {
     public var tied: Tied?
   }
 
-  /// What becomes of the head's tensor when the head is the embedding.
+  /// How the head's tensor is stored when the head is the embedding.
   public enum Tied: String, Sendable {
     /// The file has no such tensor.
     case absent
@@ -174,7 +174,7 @@ public struct Layout: Sendable {
 
   /// The layers.
   public struct Layers: Sendable {
-    /// What every tensor of a layer begins with.
+    /// The prefix of every tensor of a layer.
     public var prefix: NameTemplate
     /// Names for the expressions below; `i` is the layer's index.
     public var lets: [Binding]
@@ -200,7 +200,7 @@ public struct Layout: Sendable {
     public var mixer: String
     /// The name of the norm's module, behind the layer's prefix; `nil` when it has none of its own.
     public var norm: NameTemplate?
-    /// What the mixer's tensors begin with, behind the layer's prefix.
+    /// The prefix of the mixer's tensors, after the layer's prefix.
     public var prefix: NameTemplate
     /// Attributes of the sub-layer besides the mixer's.
     public var attributes: [Binding]

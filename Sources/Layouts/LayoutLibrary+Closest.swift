@@ -8,7 +8,7 @@ extension LayoutLibrary {
   public struct NearMiss: Sendable {
     /// The layout.
     public var layout: Layout
-    /// What keeps it from fitting.
+    /// The reasons why it does not fit.
     public var obstacles: [String]
     /// How many of the tensors' names it knows.
     public var known: Int

@@ -135,7 +135,7 @@ extension LayoutLibrary {
     public var isGiven: Bool { file.isGiven }
     /// The tensors under the names that were looked at.
     public var inventory: Inventory
-    /// What keeps it from fitting, in words; empty when it fits.
+    /// The reasons why it does not fit, in words; empty when it fits.
     public var obstacles: [String]
     /// How many of its conditions hold.
     public var matches: Int

@@ -126,9 +126,9 @@ final class OutputClaim: Sendable {
 }
 
 extension OutputDirectory {
-  /// What became of a directory when the process was told to end.
+  /// The state of a directory after the process was told to stop.
   public struct Abandoned: Sendable {
-    /// What became of the temporary.
+    /// The state of the temporary.
     public enum Fate: Sendable {
       /// It is removed, and the destination as it was.
       case removed
@@ -144,7 +144,7 @@ extension OutputDirectory {
     public var destination: String
     /// The temporary.
     public var path: String
-    /// What became of it.
+    /// Its state.
     public var fate: Fate
   }
 

@@ -354,7 +354,7 @@ public final class OutputDirectory: Sendable {
     var isFile: Bool
     var modified: Int
 
-    /// What stands at `path`, no link followed.
+    /// The state of the entry at `path`, without following links.
     init?(_ path: String) {
       var info = stat()
       guard lstat(path, &info) == 0 else { return nil }

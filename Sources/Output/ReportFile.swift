@@ -10,7 +10,7 @@ public import Tensors
 
 /// A report's place on the disk: written whole or not at all, and never over something else.
 public struct ReportFile: Sendable {
-  /// What a report is written as.
+  /// The form of a report.
   public enum Form: Sendable {
     /// A page to look at.
     case html

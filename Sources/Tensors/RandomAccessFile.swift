@@ -81,7 +81,7 @@ public final class RandomAccessFile: Sendable {
     // Not to wait for a pipe's writer before it is known to be a pipe.
     let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
     var fd = openFile(path, flags)
-    // What one thread gives free another may take first.
+    // Another thread may take what this one frees.
     for _ in 0..<50 where isTooMany(fd) {
       if fd >= 0 { close(fd) }
       if !OpenFiles.closeIdle(atLeast: 8) { usleep(500) }

@@ -52,7 +52,7 @@ public struct EncodedField: Sendable, Hashable {
   }
 }
 
-/// What a sink is told before the first byte.
+/// What a sink must know before the first byte.
 public struct OutputManifest: Sendable {
   /// Every tensor, in the order in which the file should list them.
   public var tensors: [OutputTensor]

@@ -4,7 +4,7 @@ import Hub
 import Output
 public import Tensors
 
-/// What a check of a converted directory found.
+/// The result of checking a converted directory.
 public struct CheckResult: Sendable {
   /// The manifest; `nil` when it is damaged.
   public var manifest: WrittenManifest?

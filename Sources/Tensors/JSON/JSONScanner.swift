@@ -104,7 +104,7 @@ public struct JSONScanner {
     return JSONError(.syntax, at: position, "\(found()) instead of \(expected)")
   }
 
-  /// What stands here, for messages.
+  /// A description of this value for messages.
   private func found() -> String {
     guard position < bytes.count else { return "the end" }
     let byte = bytes[position]
