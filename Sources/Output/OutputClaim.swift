@@ -127,9 +127,9 @@ final class OutputClaim: Sendable {
 
 extension OutputDirectory {
   /// The state of a directory after the process was told to stop.
-  public struct Abandoned: Sendable {
+  package struct Abandoned: Sendable {
     /// The state of the temporary.
-    public enum Fate: Sendable {
+    package enum Fate: Sendable {
       /// It is removed, and the destination as it was.
       case removed
       /// It waits for a run that continues it; the destination is as it was.
@@ -141,14 +141,14 @@ extension OutputDirectory {
     }
 
     /// Where the directory should have stood.
-    public var destination: String
+    package var destination: String
     /// The temporary.
-    public var path: String
+    package var path: String
     /// Its state.
-    public var fate: Fate
+    package var fate: Fate
   }
 
   /// Gives up every directory that this process is writing, from any thread: for a process that is
   /// told to end. No new one can be made afterwards.
-  public static func abandonAll() -> [Abandoned] { OutputClaim.abandonAll() }
+  package static func abandonAll() -> [Abandoned] { OutputClaim.abandonAll() }
 }

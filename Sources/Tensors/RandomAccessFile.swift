@@ -20,18 +20,18 @@ public final class RandomAccessFile: Sendable {
   private let slot: DescriptorSlot
   private let mapping = Mutex<Mapping?>(nil)
   /// What tells this file, as it was when it was opened, from any other and from a later state.
-  public let identity: Identity
+  package let identity: Identity
 
   /// A file and its state.
-  public struct Identity: Sendable, Hashable {
+  package struct Identity: Sendable, Hashable {
     /// The file system.
-    public var device: UInt64
+    package var device: UInt64
     /// The file in it.
-    public var inode: UInt64
+    package var inode: UInt64
     /// Bytes in it.
-    public var byteCount: Int
+    package var byteCount: Int
     /// Nanoseconds since 1970 of the last change.
-    public var modified: Int
+    package var modified: Int
 
     fileprivate init(_ info: stat) {
       device = UInt64(truncatingIfNeeded: info.st_dev)

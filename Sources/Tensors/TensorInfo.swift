@@ -15,14 +15,14 @@ public struct TensorInfo: Sendable, Hashable {
   }
 
   /// What a file holds in place of a tensor's numbers: blocks from which they are computed.
-  public struct Stored: Sendable, Hashable {
+  package struct Stored: Sendable, Hashable {
     /// The type by its format's name: `Q8_0`.
-    public var type: String
+    package var type: String
     /// Bytes in the file.
-    public var byteCount: Int
+    package var byteCount: Int
 
     /// Blocks of a type.
-    public init(type: String, byteCount: Int) {
+    package init(type: String, byteCount: Int) {
       self.type = type
       self.byteCount = byteCount
     }
@@ -42,7 +42,7 @@ public struct TensorInfo: Sendable, Hashable {
   /// with one extent share storage.
   public var extent: Extent?
   /// What the file holds, where that is not the numbers themselves.
-  public var stored: Stored?
+  package var stored: Stored?
 
   /// The type that the file holds: `F32`, or `Q8_0` of a tensor that is read as F32.
   public var typeName: String { stored?.type ?? dtype.rawValue }

@@ -39,9 +39,9 @@ public struct OutputTensor: Sendable, Hashable {
 }
 
 /// A key beside the tensors with its value in the bytes of its container.
-public struct EncodedField: Sendable, Hashable {
+package struct EncodedField: Sendable, Hashable {
   /// The key.
-  public var key: String
+  package var key: String
   /// The value, as the container writes it.
   package var bytes: [UInt8]
 
@@ -66,7 +66,7 @@ public struct OutputManifest: Sendable {
   /// For DCP: the ranks that rows are dealt out to.
   public var ranks: Int
   /// For GGUF: the keys, where they are not simply the config's.
-  public var fields: [EncodedField] = []
+  package var fields: [EncodedField] = []
 
   /// A manifest.
   public init(
