@@ -12,6 +12,7 @@ let package = Package(
         .product(name: "WeighbridgeKit", package: "weighbridge"),
         .product(name: "Checkpoints", package: "weighbridge"),
         .product(name: "Conversion", package: "weighbridge"),
+        .product(name: "Hub", package: "weighbridge"),
         .product(name: "Inference", package: "weighbridge"),
         .product(name: "Layouts", package: "weighbridge"),
         .product(name: "Parity", package: "weighbridge"),

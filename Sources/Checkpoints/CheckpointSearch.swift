@@ -2,7 +2,7 @@ import Tensors
 
 /// The search of a directory for the checkpoint that it means.
 enum CheckpointSearch {
-  /// What was found.
+  /// The result of the search.
   struct Found {
     var directory: String
     var weights: CheckpointLocation.Weights

@@ -1,4 +1,4 @@
-public import ArgumentParser
+package import ArgumentParser
 import Hub
 import Tensors
 import WeighbridgeKit
@@ -12,9 +12,9 @@ import WeighbridgeKit
 #endif
 
 /// `weighbridge`: one sub-command a file.
-public struct Tool: ParsableCommand {
+package struct Tool: ParsableCommand {
   /// The command's name, help and sub-commands.
-  public static let configuration = CommandConfiguration(
+  package static let configuration = CommandConfiguration(
     commandName: "weighbridge",
     abstract:
       "Convert checkpoints of sub-quadratic language models, and prove that nothing changed.",
@@ -31,7 +31,7 @@ public struct Tool: ParsableCommand {
     ])
 
   /// The tool.
-  public init() {}
+  package init() {}
 
   /// Lets the process open as many files as it may: shells give 256 or 1024, and checkpoints have
   /// more shards.
@@ -51,7 +51,7 @@ public struct Tool: ParsableCommand {
   }
 
   /// Runs the tool with the process's arguments and exits.
-  public static func start() -> Never {
+  package static func start() -> Never {
     raiseFileLimit()
     Descriptors.holdStandard()
     ShrunkenFile.arm(json: CommandLine.arguments.contains("--json"))

@@ -10,8 +10,8 @@ public struct ConversionPlan: Sendable {
   public struct Part: Sendable {
     /// The piece.
     public var piece: PieceID
-    /// What it is made of.
-    public var value: PieceValue
+    /// The source of its values.
+    package var value: PieceValue
     /// The first row of the piece.
     public var start: Int
     /// How many rows, which follow on the part before.
@@ -42,17 +42,17 @@ public struct ConversionPlan: Sendable {
   public var spec: ModelSpec
   /// The worst of the reasons.
   public var exactness: Exactness
-  /// What was done.
+  /// The changes that were made.
   public var reasons: [Reason]
   /// The destination's config.
   public var config: JSONObject
   /// The tensors, in the order of the file.
   public var tensors: [Tensor]
-  /// What the user should know.
+  /// Warnings for the user.
   public var warnings: [Diagnostic]
 
   /// What each piece of the destination is made of.
-  public var pieces: [PieceID: PieceValue] {
+  package var pieces: [PieceID: PieceValue] {
     tensors.reduce(into: [:]) { pieces, tensor in
       for part in tensor.parts { pieces[part.piece] = part.value }
     }
@@ -64,7 +64,7 @@ public struct ConversionPlan: Sendable {
   }
 }
 
-/// What the user asks for besides the layout.
+/// The user's options besides the layout.
 public struct ConversionOptions: Sendable {
   /// The float type of the weights; `nil` keeps each tensor's own.
   public var dtype: DType?

@@ -96,7 +96,7 @@ public struct Executor: Sendable {
     return counts
   }
 
-  /// What the casts of `plan` do to values, with nothing written.
+  /// Computes what the casts of `plan` do to values, without writing.
   ///
   /// - Throws: what reading throws.
   public func counts(

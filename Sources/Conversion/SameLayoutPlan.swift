@@ -155,7 +155,7 @@ enum SameLayoutPlan {
     tensors[second].parts = []
   }
 
-  /// What each tensor of the source is, for its type's sake.
+  /// The role of each source tensor, which decides its type.
   private static func roles(of bound: MatchedLayout, _ vocabulary: Vocabulary)
     -> [Int: (PieceID, KeepsFloat32)]
   {
@@ -197,7 +197,7 @@ enum SameLayoutPlan {
   /// The type of a tensor under the options.
   static func cast(_ natural: DType, _ options: ConversionOptions, _ keep: KeepsFloat32) -> DType {
     guard natural.isFloat, let wanted = options.dtype else { return natural }
-    // What was narrower than float32 from the beginning is not kept from being cast.
+    // A tensor that was narrower than float32 from the start is cast like the rest.
     guard keep > (options.castsAll ? .unlessAsked : .never), isWider(natural, than: wanted),
       natural == .f32 || natural == .f64
     else { return wanted }

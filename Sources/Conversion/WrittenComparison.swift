@@ -2,7 +2,7 @@ import Checkpoints
 import Dispatch
 import Hub
 import Synchronization
-public import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -13,14 +13,14 @@ public import Tensors
 #endif
 
 /// Compares what was written, read back, with what a plan gives, byte by byte.
-public struct WrittenComparison: Sendable {
+package struct WrittenComparison: Sendable {
   /// The plan that was carried out.
-  public let plan: ConversionPlan
+  package let plan: ConversionPlan
   /// The checkpoint that it was made for.
-  public let source: any TensorSource
+  package let source: any TensorSource
 
   /// A comparison.
-  public init(_ plan: ConversionPlan, from source: any TensorSource) {
+  package init(_ plan: ConversionPlan, from source: any TensorSource) {
     self.plan = plan
     self.source = source
   }
@@ -32,7 +32,7 @@ public struct WrittenComparison: Sendable {
   /// missing, of another type or shape, or has another value, and for each that was not to be there.
   ///
   /// - Throws: what reading throws.
-  public func problems(of written: any TensorSource) throws(Diagnostic) -> [Diagnostic] {
+  package func problems(of written: any TensorSource) throws(Diagnostic) -> [Diagnostic] {
     var numbers: [TensorName: Int] = [:]
     for (number, info) in written.tensors.enumerated() { numbers[info.name] = number }
     let reader = PieceReader(source: source)

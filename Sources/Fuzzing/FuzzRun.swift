@@ -1,4 +1,4 @@
-public import Synchronization
+package import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -9,22 +9,22 @@ public import Synchronization
 #endif
 
 /// Many inputs through one target.
-public struct FuzzRun: Sendable {
+package struct FuzzRun: Sendable {
   /// The number of the input that is being read, for whoever has to tell of a crash.
-  public static let current = Atomic(-1)
+  package static let current = Atomic(-1)
 
   /// Inputs read.
-  public var executions = 0
+  package var executions = 0
   /// Of these, how many were taken; the others were refused with an error.
-  public var accepted = 0
+  package var accepted = 0
   /// Seconds of the processor's time that the slowest input took.
-  public var slowest = 0.0
+  package var slowest = 0.0
   /// Its number.
-  public var slowestNumber = 0
+  package var slowestNumber = 0
   /// Megabytes by which the process grew.
-  public var growth = 0
+  package var growth = 0
   /// Seconds of all.
-  public var seconds = 0.0
+  package var seconds = 0.0
 
   /// Reads inputs `first ..< first + executions`.
   ///
@@ -32,7 +32,7 @@ public struct FuzzRun: Sendable {
   ///   - package: the directory with `Fixtures` and `formats`.
   ///   - seed: other seeds make other inputs.
   /// - Throws: when the fixtures cannot be read.
-  public init(
+  package init(
     _ target: FuzzTarget, executions: Int, first: Int = 0, seed: UInt64, package: String
   ) throws {
     let seeds = try target.seeds(in: package)
@@ -58,7 +58,7 @@ public struct FuzzRun: Sendable {
   /// The input of a number, to look at.
   ///
   /// - Throws: as `init`.
-  public static func input(
+  package static func input(
     _ target: FuzzTarget, number: Int, seed: UInt64, package: String
   ) throws -> [UInt8] {
     var mutator = Mutator(seed: seed, number: number, kind: target.kind)

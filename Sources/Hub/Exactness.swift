@@ -24,7 +24,7 @@ public enum Exactness: String, Sendable, Hashable, Comparable, Codable {
 
 /// Why a conversion is no better than it is.
 public struct Reason: Sendable, Hashable {
-  /// What this leaves.
+  /// The exactness that remains.
   public var exactness: Exactness
   /// What was done, and why that is so.
   public var text: String

@@ -43,7 +43,7 @@ extension HubModel: WeightSource {
   public func evict(_ piece: PieceID) {
     if let overlay { return overlay.evict(piece) }
     guard let (file, range) = place(piece) else { return }
-    // What was used where it lies is told when it goes.
+    // Pieces used in place are reported when they are evicted.
     if !observers.isEmpty, let value = pieces[piece], let bytes = file.mapped() {
       for observer in observers {
         observer.didRead(

@@ -8,7 +8,7 @@ public struct HubModel: Sendable {
   /// The place of each sub-layer in its layer of the target.
   public var slots: [Int]
   /// The pieces.
-  public var pieces: [PieceID: PieceValue]
+  package var pieces: [PieceID: PieceValue]
   /// Reads the pieces from the source's bytes.
   public let reader: PieceReader
   /// Whether pieces that are new (constants, tables) count as float64, as computed ones do; else they
@@ -16,22 +16,22 @@ public struct HubModel: Sendable {
   public var hasExactConstants = false
   /// What was done to the model.
   public var reasons: [Reason] = []
-  /// What the user should know.
+  /// Warnings for the user.
   public var warnings: [Diagnostic] = []
-  /// What messages call it: the path of the checkpoint.
+  /// The path of the checkpoint, for messages.
   public var name = ""
   /// The layout that its tensors are named by; empty for none.
   public var layout = ""
   /// Tensors that hold another piece's values once more, under the name of the piece that they would be:
   /// the copy of the embedding that is a tied head.
   public var copies: [PieceID: Int] = [:]
-  /// Told of every byte that is read through it.
+  /// Called for every byte that is read through it.
   package var observers: [any ReadObserver] = []
   /// Where some of its pieces are another model's.
   var overlay: OverlayWeights?
 
   /// A model of these pieces of `source`.
-  public init(spec: ModelSpec, pieces: [PieceID: PieceValue], source: any TensorSource) {
+  package init(spec: ModelSpec, pieces: [PieceID: PieceValue], source: any TensorSource) {
     self.spec = spec
     slots = []
     self.pieces = pieces

@@ -3,33 +3,33 @@ public import Tensors
 /// Weights kept in memory, for tests and for pieces that stand in for others.
 public struct MemoryWeights: WeightSource {
   /// One piece: its shape, its element type, its bytes.
-  public struct Entry: Sendable, Hashable {
+  package struct Entry: Sendable, Hashable {
     /// The shape.
-    public var shape: Shape
+    package var shape: Shape
     /// The element type.
-    public var dtype: DType
+    package var dtype: DType
     /// The dense, row-major, little-endian bytes.
-    public var bytes: [UInt8]
+    package var bytes: [UInt8]
 
     /// A piece.
-    public init(shape: Shape, dtype: DType, bytes: [UInt8]) {
+    package init(shape: Shape, dtype: DType, bytes: [UInt8]) {
       self.shape = shape
       self.dtype = dtype
       self.bytes = bytes
     }
 
     /// A float64 piece with these values.
-    public init(shape: Shape, _ values: [Double]) {
+    package init(shape: Shape, _ values: [Double]) {
       self.init(
         shape: shape, dtype: .f64, bytes: values.withUnsafeBytes { [UInt8]($0) })
     }
   }
 
   /// The pieces.
-  public var entries: [PieceID: Entry]
+  package var entries: [PieceID: Entry]
 
   /// These pieces.
-  public init(_ entries: [PieceID: Entry] = [:]) { self.entries = entries }
+  package init(_ entries: [PieceID: Entry] = [:]) { self.entries = entries }
 
   /// Shape and element type of `piece`.
   public func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)? {

@@ -4,7 +4,7 @@ public import Tensors
 
 /// A small model of one kind as one layout's config describes it, to ask what becomes of such models.
 public struct ExampleModel: Sendable {
-  /// What kind of model it is: `Samba`.
+  /// The kind of model: `Samba`.
   public var name: String
   /// The layout, by its own name.
   public var layout: String

@@ -11,34 +11,34 @@ public struct Expansion: Sendable {
     /// The sub-layer that its pieces belong to; `nil` for the model's own.
     public var sublayer: Int?
     /// What it is.
-    public var form: TensorForm
+    package var form: TensorForm
 
     /// The shape.
     public var shape: Shape { form.shape }
     /// Its rows, as runs of rows of pieces, in order.
-    public var segments: [RowSegment] { form.segments }
+    package var segments: [RowSegment] { form.segments }
     /// The same by piece: each with its own shape, and where its rows lie in the tensor.
-    public var pieces: [HeldPiece] { form.pieces }
+    package var pieces: [HeldPiece] { form.pieces }
     /// For the head: what becomes of it when it is the embedding.
-    public var tied: Layout.Tied? { form.tied }
+    package var tied: Layout.Tied? { form.tied }
   }
 
   /// A tensor but for its name: the layers of a model have most of their forms in common.
-  public final class TensorForm: Sendable {
+  package final class TensorForm: Sendable {
     /// The name, behind the prefixes of layer and mixer.
     let name: NameTemplate
     /// The shape.
-    public let shape: Shape
+    package let shape: Shape
     /// Another shape of the same elements in the same order, in which the file may have it.
-    public let alternative: Shape?
+    package let alternative: Shape?
     /// Its rows, as runs of rows of pieces, in order.
-    public let segments: [RowSegment]
+    package let segments: [RowSegment]
     /// The same by piece: each with its own shape, and where its rows lie in the tensor.
-    public let pieces: [HeldPiece]
+    package let pieces: [HeldPiece]
     /// The roles of the pieces.
-    public let roles: [String]
+    package let roles: [String]
     /// For the head: what becomes of it when it is the embedding.
-    public let tied: Layout.Tied?
+    package let tied: Layout.Tied?
 
     init(
       name: NameTemplate, shape: Shape, alternative: Shape?, segments: [RowSegment],
@@ -55,23 +55,23 @@ public struct Expansion: Sendable {
   }
 
   /// A piece as a tensor holds it; a tensor holds all rows of each of its pieces.
-  public struct HeldPiece: Sendable, Hashable {
+  package struct HeldPiece: Sendable, Hashable {
     /// The role.
-    public var role: String
+    package var role: String
     /// The piece's own shape.
-    public var shape: Shape
+    package var shape: Shape
     /// Its rows, in their order; a row that the tensor repeats is listed once.
-    public var runs: [RowRun]
+    package var runs: [RowRun]
   }
 
   /// A buffer that carries no weight but that the framework wants in the file.
-  public struct Buffer: Sendable, Hashable {
+  package struct Buffer: Sendable, Hashable {
     /// The name.
-    public var name: String
+    package var name: String
     /// The shape.
-    public var shape: Shape
+    package var shape: Shape
     /// The float32 numbers that are written; `nil` for zeros.
-    public var values: [Double]?
+    package var values: [Double]?
   }
 
   /// The model; whether it is tied is what the config says.
@@ -79,8 +79,8 @@ public struct Expansion: Sendable {
   /// The tensors, in the layout's own order.
   public var tensors: [ExpectedTensor]
   /// Buffers to be written.
-  public var buffers: [Buffer]
-  /// What was found wrong.
+  package var buffers: [Buffer]
+  /// The problems.
   public var problems: [Diagnostic]
   /// Whether the config could be followed to its end, so that every tensor is listed.
   public var isComplete: Bool

@@ -1,13 +1,13 @@
 import Hub
 
 /// A pattern in which `*` stands for any run of characters, dots included.
-public struct Glob: Sendable, Hashable {
+package struct Glob: Sendable, Hashable {
   /// The pattern as it was given.
-  public let text: String
+  package let text: String
   private let pattern: [UInt8]
 
   /// A pattern.
-  public init(_ pattern: String) {
+  package init(_ pattern: String) {
     text = pattern
     self.pattern = Array(pattern.utf8)
   }
@@ -31,7 +31,7 @@ public struct Glob: Sendable, Hashable {
   }
 
   /// Whether all of `text` matches.
-  public func matches(_ text: String) -> Bool {
+  package func matches(_ text: String) -> Bool {
     var copy = text
     return copy.withUTF8 { text in
       var p = 0

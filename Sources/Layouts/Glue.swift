@@ -1,5 +1,5 @@
 public import Hub
-public import Tensors
+package import Tensors
 
 /// How a tensor is put together from pieces, along its rows (axis 0). Every glue is a bijection of
 /// rows, so one text serves both directions.
@@ -43,13 +43,13 @@ public indirect enum Glue: Sendable, Hashable {
 }
 
 /// Some rows of a piece, standing next to each other.
-public struct RowSegment: Sendable, Hashable {
+package struct RowSegment: Sendable, Hashable {
   /// The piece's role.
-  public var role: String
+  package var role: String
   /// The first row of the piece.
-  public var start: Int
+  package var start: Int
   /// How many.
-  public var count: Int
+  package var count: Int
 }
 
 extension Glue {
@@ -59,7 +59,7 @@ extension Glue {
   ///   - rows: the number of rows of each piece.
   ///   - scope: what the glue's expressions see.
   /// - Throws: `layout.glue` when the rows do not divide as they must; `expression.value`.
-  public func segments(rows: [String: Int], scope: Scope) throws(Diagnostic) -> [RowSegment] {
+  package func segments(rows: [String: Int], scope: Scope) throws(Diagnostic) -> [RowSegment] {
     var merged: [RowSegment] = []
     for segment in try pieces(rows, scope) where segment.count > 0 {
       if let last = merged.last, last.role == segment.role,
@@ -107,7 +107,7 @@ extension Glue {
       guard heads > 0, total % heads == 0, (total / heads) % 2 == 0 else {
         throw uneven(heads, "heads of \(total) rows")
       }
-      // Of no rows there may be any number of heads.
+      // With no rows, any number of heads is possible.
       try afford(max(total, heads), of: share.count)
       let width = total / heads
       var all: [RowSegment] = []

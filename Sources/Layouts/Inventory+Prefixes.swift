@@ -1,21 +1,21 @@
 import Hub
 import Tensors
 
-/// What wrappers around a model put in front of its names, and what a base model's names lack.
+/// Prefixes that wrappers add to a model's names, and the one that a base model's names lack.
 extension Inventory {
   /// A part of the names that is taken off or put on.
-  public struct Renaming: Sendable, Hashable {
+  package struct Renaming: Sendable, Hashable {
     /// The first tensor of which it is true, as the file calls it.
-    public var from: String
-    /// What it is called without it.
-    public var to: String
-    /// What was taken off: a prefix, or the wrappers' modules inside names.
-    public var dropped: String
-    /// Of how many names.
-    public var count: Int
+    package var from: String
+    /// The name without it.
+    package var to: String
+    /// The removed part: a prefix, or wrappers' modules inside names.
+    package var dropped: String
+    /// The number of names that it applies to.
+    package var count: Int
 
     /// A renaming.
-    public init(from: String, to: String, dropped: String, count: Int) {
+    package init(from: String, to: String, dropped: String, count: Int) {
       self.from = from
       self.to = to
       self.dropped = dropped
@@ -68,8 +68,8 @@ extension Inventory {
       outside: outside, base: base)
   }
 
-  /// What became of the file's names, told once for each prefix.
-  public var renamings: [Renaming] {
+  /// How the file's names were changed, one entry per prefix.
+  package var renamings: [Renaming] {
     var all: [Renaming] = []
     for (number, count) in kindNumbers {
       let from = infos[number].name.string

@@ -1,5 +1,5 @@
 public import Hub
-public import Tensors
+package import Tensors
 
 /// One framework's way to name, glue and configure one family of models: a file of `formats/`.
 ///
@@ -18,74 +18,74 @@ public struct Layout: Sendable {
   /// Where the facts come from.
   public var source: String
   /// The files that the framework expects.
-  public var files: Files
+  package var files: Files
   /// How to tell this layout from others.
-  public var detect: Detect
+  package var detect: Detect
   /// The config's keys.
   public var config: Config
   /// Names for the expressions below, in order.
-  public var lets: [Binding]
+  package var lets: [Binding]
   /// The model as a whole.
   public var model: Model
   /// The layers.
-  public var layers: Layers
+  package var layers: Layers
   /// How each mixer is spelled, by the layout's own name for it.
-  public var mixers: [String: Mixer]
+  package var mixers: [String: Mixer]
   /// Tensors that carry no weight; absent ones are no problem.
-  public var ignore: [Ignored]
+  package var ignore: [Ignored]
   /// How a model is expressed in this layout; `nil` when it can only be read.
-  public var write: Write?
+  package var write: Write?
 
   /// A name and what it stands for.
-  public struct Binding: Sendable {
+  package struct Binding: Sendable {
     /// The name.
-    public var name: String
+    package var name: String
     /// Its value.
-    public var value: Expression
+    package var value: Expression
   }
 
   /// The files that the framework expects.
-  public struct Files: Sendable {
+  package struct Files: Sendable {
     /// The container written by default, by `Container`'s names.
-    public var container: String
+    package var container: String
     /// The weight file's name in each container, by the container's name.
-    public var weights: [String: String]
+    package var weights: [String: String]
     /// The config's file name.
-    public var config: String
+    package var config: String
     /// For PyTorch: the key of the pickled dict under which the framework looks for the state dict;
     /// `nil` for a bare state dict.
-    public var nesting: String?
+    package var nesting: String?
   }
 
   /// How to tell this layout from others.
-  public struct Detect: Sendable {
+  package struct Detect: Sendable {
     /// Globs of which each must match a tensor.
-    public var tensors: [String]
+    package var tensors: [String]
     /// Globs of which none may match a tensor.
-    public var absent: [String]
+    package var absent: [String]
     /// Prefixes taken off the front of names.
-    public var strip: [String]
+    package var strip: [String]
     /// What must hold of the raw config, when there is one.
-    public var config: Expression?
+    package var config: Expression?
     /// What safetensors' metadata calls the format, in what is read and in what is written; `nil` for
     /// PyTorch's, of which nothing is asked.
-    public var format: String?
+    package var format: String?
     /// The `model_type`s that this layout reads; `nil` when its configs need not have one.
-    public var modelTypes: [String]?
+    package var modelTypes: [String]?
     /// What the names of the head class begin with and those of its base model lack.
-    public var base: String?
+    package var base: String?
     /// The head's name and the embedding's: a file of a tied model may hold either alone.
-    public var tied: TiedNames?
+    package var tied: TiedNames?
 
     /// The two names of a tied tensor.
-    public struct TiedNames: Sendable, Hashable {
+    package struct TiedNames: Sendable, Hashable {
       /// The head's.
-      public var head: String
+      package var head: String
       /// The embedding's.
-      public var embedding: String
+      package var embedding: String
 
       /// Two names.
-      public init(head: String, embedding: String) {
+      package init(head: String, embedding: String) {
         self.head = head
         self.embedding = embedding
       }
@@ -95,48 +95,48 @@ public struct Layout: Sendable {
   /// The config's keys.
   public struct Config: Sendable {
     /// A key that the mathematics depends on.
-    public struct Key: Sendable {
+    package struct Key: Sendable {
       /// The key.
-      public var name: String
-      /// What the framework takes when it is missing; `nil` when it must be there.
-      public var initial: JSONValue?
+      package var name: String
+      /// The framework's default; `nil` when the key is required.
+      package var initial: JSONValue?
       /// Older names of the same key.
-      public var aliases: [String]
+      package var aliases: [String]
       /// What its value may hold, where that is a mapping or a list of mappings; `nil` when the
       /// layout's expressions see to it.
-      public var members: Members?
+      package var members: Members?
     }
     /// What a mapping of the config may hold.
-    public struct Members: Sendable {
+    package struct Members: Sendable {
       /// A key of which only some values are supported.
-      public struct Only: Sendable {
+      package struct Only: Sendable {
         /// The key.
-        public var name: String
+        package var name: String
         /// The values: the framework's default, and those that mean the same.
-        public var values: [JSONValue]
+        package var values: [JSONValue]
       }
       /// Keys that the expressions speak of.
-      public var known: [String]
+      package var known: [String]
       /// Globs of keys that change nothing in the forward pass.
-      public var inert: [String]
+      package var inert: [String]
       /// Keys that must have their default.
-      public var only: [Only]
+      package var only: [Only]
     }
     /// A fact that must hold for the engine and the transforms to be right.
-    public struct Requirement: Sendable {
+    package struct Requirement: Sendable {
       /// The fact.
-      public var that: Expression
+      package var that: Expression
       /// The key that is to blame otherwise.
-      public var key: String
+      package var key: String
       /// Why.
-      public var why: String
+      package var why: String
     }
     /// Keys that the mathematics depends on.
-    public var keys: [Key]
+    package var keys: [Key]
     /// Globs of keys that change nothing in the forward pass.
     public var inert: [String]
     /// Facts that must hold.
-    public var requirements: [Requirement]
+    package var requirements: [Requirement]
   }
 
   /// A tensor of the layout and the pieces that it is glued from.
@@ -152,11 +152,11 @@ public struct Layout: Sendable {
     /// When it is there; `nil` for always.
     public var when: Expression?
     /// For the head: what becomes of it when it is the embedding.
-    public var tied: Tied?
+    package var tied: Tied?
   }
 
-  /// What becomes of the head's tensor when the head is the embedding.
-  public enum Tied: String, Sendable {
+  /// How the head's tensor is stored when the head is the embedding.
+  package enum Tied: String, Sendable {
     /// The file has no such tensor.
     case absent
     /// The file has both, sharing storage where the container can.
@@ -170,118 +170,118 @@ public struct Layout: Sendable {
     /// Whether the framework itself ties the head to the embedding under this config.
     public var tied: Expression
     /// The model's attributes.
-    public var attributes: [Binding]
+    package var attributes: [Binding]
     /// The model's tensors.
     public var tensors: [Tensor]
   }
 
   /// The layers.
-  public struct Layers: Sendable {
-    /// What every tensor of a layer begins with.
-    public var prefix: NameTemplate
+  package struct Layers: Sendable {
+    /// The prefix of every tensor of a layer.
+    package var prefix: NameTemplate
     /// Names for the expressions below; `i` is the layer's index.
-    public var lets: [Binding]
+    package var lets: [Binding]
     /// Attributes of every sub-layer.
-    public var attributes: [Binding]
+    package var attributes: [Binding]
     /// The sub-layers of a layer, in the order of computation.
-    public var slots: [Slot]
+    package var slots: [Slot]
   }
 
   /// A place for one sub-layer in a layer.
-  public struct Slot: Sendable {
+  package struct Slot: Sendable {
     /// When the place is there.
-    public var when: Expression?
+    package var when: Expression?
     /// What may stand in it: the first whose `when` holds.
-    public var options: [Option]
+    package var options: [Option]
   }
 
   /// A sub-layer that may stand in a slot.
-  public struct Option: Sendable {
+  package struct Option: Sendable {
     /// When it does.
-    public var when: Expression?
+    package var when: Expression?
     /// The layout's mixer.
-    public var mixer: String
+    package var mixer: String
     /// The name of the norm's module, behind the layer's prefix; `nil` when it has none of its own.
-    public var norm: NameTemplate?
-    /// What the mixer's tensors begin with, behind the layer's prefix.
-    public var prefix: NameTemplate
+    package var norm: NameTemplate?
+    /// The prefix of the mixer's tensors, after the layer's prefix.
+    package var prefix: NameTemplate
     /// Attributes of the sub-layer besides the mixer's.
-    public var attributes: [Binding]
+    package var attributes: [Binding]
   }
 
   /// How a mixer is spelled.
-  public struct Mixer: Sendable {
+  package struct Mixer: Sendable {
     /// The vocabulary's kind.
-    public var kind: String
+    package var kind: String
     /// The kind's attributes.
-    public var attributes: [Binding]
+    package var attributes: [Binding]
     /// The mixer's tensors.
-    public var tensors: [Tensor]
+    package var tensors: [Tensor]
   }
 
   /// A tensor that carries no weight.
-  public struct Ignored: Sendable {
+  package struct Ignored: Sendable {
     /// A glob of names.
-    public var glob: String
+    package var glob: String
     /// Why it carries none.
-    public var why: String
+    package var why: String
     /// Whether the framework misses it when it is absent: then it is written, once for each layer if
     /// the name holds `{i}`.
-    public var write: Written?
+    package var write: Written?
 
     /// A buffer that the framework wants in the file.
-    public struct Written: Sendable {
+    package struct Written: Sendable {
       /// The name.
-      public var name: NameTemplate
+      package var name: NameTemplate
       /// The shape of zeros; empty where there are values.
-      public var shape: [Int]
+      package var shape: [Int]
       /// The values of a vector, if they are not zeros.
-      public var values: Expression?
+      package var values: Expression?
       /// When it is there.
-      public var when: Expression?
+      package var when: Expression?
     }
   }
 
   /// How a model is expressed in this layout.
-  public struct Write: Sendable {
+  package struct Write: Sendable {
     /// A way in which sub-layers fall into layers.
-    public struct Pattern: Sendable {
+    package struct Pattern: Sendable {
       /// Its name, for the config's expressions (`pattern`).
-      public var name: String
+      package var name: String
       /// The slots of one layer.
-      public var slots: [PatternSlot]
+      package var slots: [PatternSlot]
     }
 
     /// A slot of a pattern.
-    public struct PatternSlot: Sendable {
+    package struct PatternSlot: Sendable {
       /// The kinds that may stand in it.
-      public var kinds: [String]
+      package var kinds: [String]
       /// Whether zeros may stand in it when the model has nothing there.
-      public var fill: Bool
+      package var fill: Bool
     }
 
     /// An attribute in which the target may differ from the source, at a stated price.
-    public struct Acceptance: Sendable {
+    package struct Acceptance: Sendable {
       /// The kind, or `model`.
-      public var kind: String
+      package var kind: String
       /// The attribute.
-      public var attribute: String
+      package var attribute: String
       /// The price, for the user.
-      public var reason: String
+      package var reason: String
     }
 
     /// A width that the target allows only in multiples.
-    public struct Padding: Sendable {
+    package struct Padding: Sendable {
       /// The kind.
-      public var kind: String
+      package var kind: String
       /// The attribute that is the width.
-      public var attribute: String
+      package var attribute: String
       /// The multiple.
-      public var multiple: Int
+      package var multiple: Int
     }
 
     /// A config value with expressions at its leaves.
-    public indirect enum Template: Sendable {
+    package indirect enum Template: Sendable {
       /// A constant.
       case constant(JSONValue)
       /// An expression.
@@ -293,36 +293,36 @@ public struct Layout: Sendable {
     }
 
     /// A key of a config template.
-    public struct Entry: Sendable {
+    package struct Entry: Sendable {
       /// The key.
-      public var key: String
+      package var key: String
       /// Its value.
-      public var value: Template
+      package var value: Template
       /// Whether the key is left out when the value is null (written `key?:`).
-      public var omitsNull: Bool
+      package var omitsNull: Bool
     }
 
     /// When a checkpoint of this layout is of an older form that the framework's present version does
     /// not load, so that it is written anew.
-    public var dated: Expression?
+    package var dated: Expression?
     /// What must hold of a model for this layout to be thought of; `nil` for nothing.
-    public var when: Expression?
+    package var when: Expression?
     /// The ways in which sub-layers fall into layers, in the order in which they are tried.
-    public var patterns: [Pattern]
+    package var patterns: [Pattern]
     /// Names for the config's expressions, in order.
-    public var lets: [Binding]
+    package var lets: [Binding]
     /// The config.
-    public var config: [Entry]
+    package var config: [Entry]
     /// The number that stands for infinity in the config of a framework that reads plain JSON; `nil`
     /// for frameworks of transformers, which has a form of its own.
-    public var infinity: Double?
+    package var infinity: Double?
     /// Keys of the source's config that are copied when it has them.
-    public var carry: [String]
+    package var carry: [String]
     /// Exact rewrites of the model that the target needs, by name.
-    public var rewrites: [String]
+    package var rewrites: [String]
     /// Widths that must be padded.
-    public var paddings: [Padding]
+    package var paddings: [Padding]
     /// Differences that are no refusal.
-    public var accepts: [Acceptance]
+    package var accepts: [Acceptance]
   }
 }

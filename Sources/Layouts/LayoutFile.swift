@@ -6,7 +6,7 @@ import Tensors
 /// A layout file of which the front is read at once and the rest on call: a run looks at every
 /// layout and needs one or two of them.
 final class LayoutFile: Sendable {
-  /// What tells the layout apart from others.
+  /// The marks that distinguish the layout from others.
   struct Front: Sendable {
     var name: String
     var framework: String
@@ -65,7 +65,7 @@ final class LayoutFile: Sendable {
   /// What the bundled layouts have in common, read on call.
   final class Shared: Sendable {
     private let files: [(name: String, text: String)]
-    /// What layouts may extend.
+    /// The sources that layouts may extend.
     let sources: LayoutSources
     private struct State {
       var groups: [String: [String]]?

@@ -1,26 +1,26 @@
 import Dispatch
 import Hub
-public import OrderedCollections
-public import Tensors
+import OrderedCollections
+package import Tensors
 
 extension LayoutLibrary {
   /// A layout that does not fit, and how far it goes.
-  public struct NearMiss: Sendable {
+  package struct NearMiss: Sendable {
     /// The layout.
-    public var layout: Layout
-    /// What keeps it from fitting.
-    public var obstacles: [String]
+    package var layout: Layout
+    /// The reasons why it does not fit.
+    package var obstacles: [String]
     /// How many of the tensors' names it knows.
-    public var known: Int
+    package var known: Int
     /// The first names of each kind that it does not know.
-    public var unknown: [String]
+    package var unknown: [String]
     /// Whether it was given with the run.
-    public var isGiven: Bool
+    package var isGiven: Bool
   }
 
   /// The layouts that know most of a checkpoint's names, when none fits; those given with the run come
   /// first.
-  public func closest(
+  package func closest(
     to inventory: Inventory, config: JSONObject?, framework: String? = nil
   ) -> [NearMiss] {
     let kinds = inventory.kinds

@@ -14,7 +14,7 @@ public struct LayoutLibrary: Sendable {
   public var presets: [String: JSONObject] { shared.presets }
 
   /// microsoft/ArchScale's named configurations.
-  public var archScalePresets: ArchScalePresets { shared.archScale }
+  package var archScalePresets: ArchScalePresets { shared.archScale }
   /// The names that `--preset` takes.
   public var presetNames: [String] { (presets.keys + archScalePresets.names).sorted() }
 
@@ -135,7 +135,7 @@ extension LayoutLibrary {
     public var isGiven: Bool { file.isGiven }
     /// The tensors under the names that were looked at.
     public var inventory: Inventory
-    /// What keeps it from fitting, in words; empty when it fits.
+    /// The reasons why it does not fit, in words; empty when it fits.
     public var obstacles: [String]
     /// How many of its conditions hold.
     public var matches: Int

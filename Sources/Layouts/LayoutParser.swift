@@ -49,7 +49,7 @@ extension Layout {
     config = need("config", or: Config(keys: [], inert: [], requirements: [])) {
       (c) throws(Diagnostic) in try Config(c, inertGroups)
     }
-    lets = optional("let", or: []) { (c) throws(Diagnostic) in try c.bindings() }
+    lets = optional("let", or: []) { (c) throws(Diagnostic) in try c.lets() }
     model = need("model", or: Model(layerCount: .null, tied: .null, attributes: [], tensors: [])) {
       (c) throws(Diagnostic) in try Model(c)
     }
@@ -213,7 +213,7 @@ extension Layout.Layers {
       throw cursor.error("needs prefix and slots")
     }
     self.prefix = try prefix.template()
-    lets = try fields["let"]?.bindings() ?? []
+    lets = try fields["let"]?.lets() ?? []
     attributes = try fields["attributes"]?.bindings() ?? []
     var all: [Layout.Slot] = []
     for element in try slots.elements() {
@@ -404,7 +404,7 @@ extension Layout.Write {
       list.append(Pattern(name: name, slots: slots))
     }
     self.patterns = list
-    lets = try fields["let"]?.bindings() ?? []
+    lets = try fields["let"]?.lets() ?? []
     self.config = try Layout.Write.entries(config)
     if let number = fields["infinity"] {
       guard let value = try number.json().double else { throw number.error("should be a number") }

@@ -68,7 +68,7 @@ final class LayoutSources: Sendable {
     }
     guard let extends = node["extends"] else { return node }
     guard let name = extends.text else { throw extends.error("extends should name a layout") }
-    // What is given may take the place of the bundled layout that it extends.
+    // A given layout may replace the bundled one that it extends.
     let isGiven = given[name] != nil && !chain.contains("given \(name)")
     let link = isGiven ? "given \(name)" : name
     guard !chain.contains(link), chain.count < Self.mostLevels else {

@@ -116,7 +116,7 @@ private struct Binder {
     }
     findStrays(used)
     if let cause = misfitsCause() {
-      // What follows from it would only blame the wrong thing.
+      // Problems that follow from this one would blame the wrong thing.
       isOfOtherModel = true
       problems = expansion.problems + cause
       return

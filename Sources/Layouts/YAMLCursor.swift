@@ -6,12 +6,12 @@ import Yams
 struct YAMLCursor {
   let node: YAMLNode
   let path: String
-  /// What was found wrong so far; all cursors of a file share it.
+  /// The problems so far, shared by all cursors of a file.
   let findings: Findings
   /// Where the error of this value is told: at the key, if the value begins on a later line.
   let place: YAMLNode.Place
 
-  /// What was found wrong, and the parts that could not be read.
+  /// The problems, and the parts that could not be read.
   final class Findings {
     var problems: [Diagnostic] = []
     var broken: Set<String> = []
@@ -74,7 +74,7 @@ extension YAMLNode {
     }
   }
 
-  /// What the parser says, with its place.
+  /// The parser's message with its place.
   private static func noYAML(_ error: any Error, _ file: String) -> Diagnostic {
     switch error as? YamlError {
     case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
@@ -313,6 +313,10 @@ extension YAMLCursor {
     }
     return bindings
   }
+
+  /// Bindings that may read each other, in whatever order the file has them: an extended layout's come
+  /// before those of the one that extends it, and may read them.
+  func lets() throws(Diagnostic) -> [Layout.Binding] { try bindings().inOrder }
 
   /// The plain value: quoted scalars are texts, others by YAML's own rules.
   func json() throws(Diagnostic) -> JSONValue {

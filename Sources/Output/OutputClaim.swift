@@ -126,10 +126,10 @@ final class OutputClaim: Sendable {
 }
 
 extension OutputDirectory {
-  /// What became of a directory when the process was told to end.
-  public struct Abandoned: Sendable {
-    /// What became of the temporary.
-    public enum Fate: Sendable {
+  /// The state of a directory after the process was told to stop.
+  package struct Abandoned: Sendable {
+    /// The state of the temporary.
+    package enum Fate: Sendable {
       /// It is removed, and the destination as it was.
       case removed
       /// It waits for a run that continues it; the destination is as it was.
@@ -141,14 +141,14 @@ extension OutputDirectory {
     }
 
     /// Where the directory should have stood.
-    public var destination: String
+    package var destination: String
     /// The temporary.
-    public var path: String
-    /// What became of it.
-    public var fate: Fate
+    package var path: String
+    /// Its state.
+    package var fate: Fate
   }
 
   /// Gives up every directory that this process is writing, from any thread: for a process that is
   /// told to end. No new one can be made afterwards.
-  public static func abandonAll() -> [Abandoned] { OutputClaim.abandonAll() }
+  package static func abandonAll() -> [Abandoned] { OutputClaim.abandonAll() }
 }

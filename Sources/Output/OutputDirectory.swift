@@ -1,6 +1,6 @@
 import Synchronization
 import Checkpoints
-public import Tensors
+package import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -18,15 +18,15 @@ public import Tensors
 /// Where a directory is replaced, only files of the names that were written go, and those that an
 /// earlier conversion is known to have written. Everything else is in the new directory as well: the
 /// same files, linked there before the two change places.
-public final class OutputDirectory: Sendable {
+package final class OutputDirectory: Sendable {
   /// Where the directory will stand.
-  public let destination: String
+  package let destination: String
   /// Where to write until then.
-  public let path: String
+  package let path: String
   /// Leftovers of earlier runs that were removed.
-  public let notes: [Diagnostic]
+  package let notes: [Diagnostic]
   /// Whether the temporary is one that an interrupted run kept for this one.
-  public let isContinued: Bool
+  package let isContinued: Bool
   private let force: Bool
   /// Files of an earlier conversion in the directory that is replaced.
   private let owned: [String: FileState]
@@ -53,7 +53,7 @@ public final class OutputDirectory: Sendable {
   ///   something else than a checkpoint, `output.in-the-way` for files that must not be replaced and
   ///   cannot stay, `output.is-source`, `output.inside-source`, `output.contains-source`,
   ///   `output.parent`, `output.busy` when another run writes to the same destination, `io.write`.
-  public init(
+  package init(
     destination: String, sources: [String] = [], force: Bool = false, resumable: Bool = false,
     names: [String] = [], owned: (_ directory: String) -> [String] = { _ in [] }
   ) throws(Diagnostic) {
@@ -125,7 +125,7 @@ public final class OutputDirectory: Sendable {
   /// nothing.
   ///
   /// - Throws: as the initializer, but for other runs.
-  public static func foresee(
+  package static func foresee(
     destination: String, sources: [String] = [], force: Bool = false, names: [String] = [],
     owned: (_ directory: String) -> [String] = { _ in [] }
   ) throws(Diagnostic) {
@@ -354,7 +354,7 @@ public final class OutputDirectory: Sendable {
     var isFile: Bool
     var modified: Int
 
-    /// What stands at `path`, no link followed.
+    /// The state of the entry at `path`, without following links.
     init?(_ path: String) {
       var info = stat()
       guard lstat(path, &info) == 0 else { return nil }
@@ -602,7 +602,7 @@ public final class OutputDirectory: Sendable {
   /// - Throws: `io.write`; `output.exists` when something appeared there meanwhile. The temporary is
   ///   removed then.
   @discardableResult
-  public func commit(sync: Bool = true) throws(Diagnostic) -> [Diagnostic] {
+  package func commit(sync: Bool = true) throws(Diagnostic) -> [Diagnostic] {
     do throws(Diagnostic) {
       if sync { try Self.syncTree(path) }
       let notes = try claim.place { () throws(Diagnostic) in try place(sync: sync) }
@@ -615,10 +615,10 @@ public final class OutputDirectory: Sendable {
   }
 
   /// Removes the temporary, unless it is resumable; nothing happens after `commit`.
-  public func discard() { claim.abandon() }
+  package func discard() { claim.abandon() }
 
   /// Removes the temporary even if it is resumable: what is in it is of no use.
-  public func discardForGood() { claim.abandon(evenKept: true) }
+  package func discardForGood() { claim.abandon(evenKept: true) }
 
   private func place(sync: Bool) throws(Diagnostic) -> [Diagnostic] {
     if Rename.withoutReplacing(path, destination) { return [] }

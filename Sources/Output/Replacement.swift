@@ -163,13 +163,13 @@ struct Replacement {
 
   // MARK: Clearing up
 
-  /// What clearing up found.
+  /// What was found while clearing up.
   struct Cleared {
     /// The old directory was put back, as the new one had not come.
     var isRestored = false
     /// What had come into the old directory meanwhile, and is in the new one now.
     var moved: [String] = []
-    /// What stays in the sibling: nobody may remove it unseen.
+    /// What stays in the sibling: it is never removed without being shown.
     var kept: [String] = []
   }
 

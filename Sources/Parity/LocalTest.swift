@@ -1,4 +1,4 @@
-public import Hub
+package import Hub
 import Inference
 import Tensors
 
@@ -12,13 +12,13 @@ public struct LocalTest {
   public init(_ lockstep: Lockstep) { self.lockstep = lockstep }
 
   /// A sub-layer whose own output is out of bounds.
-  public struct Finding: Sendable, Hashable {
+  package struct Finding: Sendable, Hashable {
     /// The sub-layer.
-    public var sublayer: Int
+    package var sublayer: Int
     /// The differing pieces without which it is within bounds, the fewest that explain it.
-    public var pieces: [PieceID]
+    package var pieces: [PieceID]
     /// Whether putting the reference's pieces in place cured it; otherwise an attribute is to blame.
-    public var isCured: Bool
+    package var isCured: Bool
   }
 
   /// The sub-layers out of bounds, among `candidates`, and the pieces that explain each.
@@ -27,7 +27,7 @@ public struct LocalTest {
   ///   - candidates: the sub-layers to look at.
   ///   - differing: the pieces that differ between the sides.
   /// - Throws: `Problems` of reading.
-  public func findings(
+  package func findings(
     among candidates: Set<Int>, differing: Set<PieceID>
   ) throws -> [Finding] {
     let a = try ForwardPass(

@@ -2,24 +2,24 @@ import Hub
 public import Inference
 
 /// How far two stages are apart.
-public struct Deviation: Sendable, Hashable {
+package struct Deviation: Sendable, Hashable {
   /// The largest absolute difference; infinite where either side is NaN or infinite, both alike too:
   /// what is no number is compared with nothing.
-  public var maxAbs = 0.0
+  package var maxAbs = 0.0
   /// The largest finite absolute value of the reference.
-  public var scale = 0.0
+  package var scale = 0.0
   /// Values of the reference that are NaN or infinite.
-  public var notFiniteReference = 0
+  package var notFiniteReference = 0
   /// Values of the other side that are NaN or infinite.
-  public var notFiniteOther = 0
+  package var notFiniteOther = 0
 
   /// Nothing measured yet.
-  public init() {}
+  package init() {}
 
   /// Takes in further values of the reference and of the other side.
   @specialized(where R == Double, S == Double)
   @specialized(where R == Double, S == Float)
-  public mutating func add<R: Real, S: Real>(
+  package mutating func add<R: Real, S: Real>(
     _ reference: UnsafeBufferPointer<R>, _ other: UnsafeBufferPointer<S>
   ) {
     precondition(reference.count == other.count)
@@ -54,7 +54,7 @@ public struct LogitAgreement: Sendable, Hashable {
   /// Positions.
   public var positions = 0
   /// The positions where the two are furthest apart, the worst first; at most `worstCount`.
-  public private(set) var worst: [Position] = []
+  package private(set) var worst: [Position] = []
   private var klSum = 0.0
   private var nllSumA = 0.0
   private var nllSumB = 0.0
@@ -78,34 +78,34 @@ public struct LogitAgreement: Sendable, Hashable {
   public static let worstCount = 10
 
   /// A token and how likely a model thinks it.
-  public struct Guess: Sendable, Hashable {
+  package struct Guess: Sendable, Hashable {
     /// The token's number.
-    public var token: Int
+    package var token: Int
     /// Its probability.
-    public var probability: Double
+    package var probability: Double
   }
 
   /// What the two say at one position.
-  public struct Position: Sendable, Hashable {
+  package struct Position: Sendable, Hashable {
     /// The sequence.
-    public var sequence: Int
+    package var sequence: Int
     /// The position in it.
-    public var index: Int
+    package var index: Int
     /// The Kullback-Leibler divergence from A's distribution to B's, in nats; infinite where one is
     /// not a number.
-    public var kl: Double
+    package var kl: Double
     /// The token that follows, if one does.
-    public var next: Int?
+    package var next: Int?
     /// A's likeliest tokens, the likeliest first.
-    public var a: [Guess]
+    package var a: [Guess]
     /// B's.
-    public var b: [Guess]
+    package var b: [Guess]
 
     /// Whether both think the same token likeliest.
-    public var agrees: Bool { a.first?.token == b.first?.token && isNumber }
+    package var agrees: Bool { a.first?.token == b.first?.token && isNumber }
 
     /// Whether both predict anything.
-    public var isNumber: Bool { !(a + b).contains { $0.probability.isNaN } }
+    package var isNumber: Bool { !(a + b).contains { $0.probability.isNaN } }
   }
 
   /// Takes in the logits of one position and the token that follows, if one does.

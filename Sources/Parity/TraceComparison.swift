@@ -1,9 +1,9 @@
 public import Hub
 public import Inference
-public import Tensors
+package import Tensors
 
 /// The stages that a framework itself computed.
-public protocol TraceSource: Sendable {
+package protocol TraceSource: Sendable {
   /// What messages call it.
   var name: String { get }
   /// A prompt and its greedy continuation, when the trace holds one.
@@ -25,14 +25,14 @@ public struct TraceComparison {
   /// The model.
   public var model: HubModel
   /// What the framework computed.
-  public var trace: any TraceSource
+  package var trace: any TraceSource
   /// How far a stage may be off.
   public var tolerance: Tolerance
   /// How models are run.
   public var options: ModelOptions
 
   /// A comparison.
-  public init(
+  package init(
     model: HubModel, trace: any TraceSource, tolerance: Tolerance,
     options: ModelOptions = ModelOptions()
   ) {

@@ -1,6 +1,6 @@
 import CKernels
 
-/// What a cast did to values.
+/// The effect of a cast on values.
 public struct CastCounts: Sendable, Hashable {
   /// Finite values that became infinite.
   public var overflows: Int

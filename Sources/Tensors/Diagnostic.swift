@@ -20,7 +20,7 @@ public struct Diagnostic: Error, Sendable, Hashable {
   public var message: String
   /// Further facts.
   public var notes: [String]
-  /// What to do.
+  /// The suggested action.
   public var help: String?
 
   /// A diagnostic; an error unless said otherwise.
@@ -40,7 +40,7 @@ public struct Diagnostic: Error, Sendable, Hashable {
 extension Diagnostic: CustomStringConvertible {
   /// `error[code]: subject: message`, then a line for each note and the help.
   public var description: String {
-    // What a file's names put there must not look like another diagnostic.
+    // Names from files must not be able to imitate another diagnostic.
     func shown(_ text: String) -> String {
       text.split(separator: "\n", omittingEmptySubsequences: false)
         .map { String($0).visible(lines: false) }.joined(separator: "\n    ")

@@ -6,12 +6,12 @@
   import Darwin
 #endif
 
-/// What the checkpoint code asks about paths.
+/// File-system queries on paths.
 package enum FilePath {
-  /// What stands at a path, links followed.
+  /// The kind of an entry, following links.
   package enum Kind { case file, directory, other, nothing }
 
-  /// What stands at `path`.
+  /// The kind of the entry at `path`.
   package static func kind(_ path: String) -> Kind {
     if let place = RemotePlaces.holder(of: path) { return place.kind(path) }
     var info = stat()
@@ -92,7 +92,7 @@ package enum FilePath {
     private var device: UInt64
     private var inode: UInt64
 
-    /// What stands at `path`, links followed; `nil` for nothing.
+    /// The identity of the entry at `path`, following links; `nil` if there is none.
     package init?(_ path: String) {
       var info = stat()
       guard stat(path, &info) == 0 else { return nil }

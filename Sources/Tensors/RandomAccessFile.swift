@@ -23,21 +23,21 @@ public final class RandomAccessFile: Sendable {
   private let remote: (any ByteSource)?
   private let mapping = Mutex<Mapping?>(nil)
   /// What tells this file, as it was when it was opened, from any other and from a later state.
-  public let identity: Identity
+  package let identity: Identity
 
   /// Bytes of a file behind a URL that are read into one array.
   private static let mostRemoteBytes = 1 << 30
 
   /// A file and its state.
-  public struct Identity: Sendable, Hashable {
+  package struct Identity: Sendable, Hashable {
     /// The file system.
-    public var device: UInt64
+    package var device: UInt64
     /// The file in it.
-    public var inode: UInt64
+    package var inode: UInt64
     /// Bytes in it.
-    public var byteCount: Int
+    package var byteCount: Int
     /// Nanoseconds since 1970 of the last change.
-    public var modified: Int
+    package var modified: Int
 
     /// The state of a file that is no local one, from whatever tells it.
     package init(device: UInt64, inode: UInt64, byteCount: Int, modified: Int) {
@@ -136,7 +136,7 @@ public final class RandomAccessFile: Sendable {
     // Not to wait for a pipe's writer before it is known to be a pipe.
     let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
     var fd = openFile(path, flags)
-    // What one thread gives free another may take first.
+    // Another thread may take what this one frees.
     for _ in 0..<50 where isTooMany(fd) {
       if fd >= 0 { close(fd) }
       if !OpenFiles.closeIdle(atLeast: 8) { usleep(500) }

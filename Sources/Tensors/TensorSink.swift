@@ -43,9 +43,9 @@ public struct OutputTensor: Sendable, Hashable {
 }
 
 /// A key beside the tensors with its value in the bytes of its container.
-public struct EncodedField: Sendable, Hashable {
+package struct EncodedField: Sendable, Hashable {
   /// The key.
-  public var key: String
+  package var key: String
   /// The value, as the container writes it.
   package var bytes: [UInt8]
 
@@ -56,7 +56,7 @@ public struct EncodedField: Sendable, Hashable {
   }
 }
 
-/// What a sink is told before the first byte.
+/// What a sink must know before the first byte.
 public struct OutputManifest: Sendable {
   /// Every tensor, in the order in which the file should list them.
   public var tensors: [OutputTensor]
@@ -70,7 +70,7 @@ public struct OutputManifest: Sendable {
   /// For DCP: the ranks that rows are dealt out to.
   public var ranks: Int
   /// For GGUF: the keys, where they are not simply the config's.
-  public var fields: [EncodedField] = []
+  package var fields: [EncodedField] = []
 
   /// A manifest.
   public init(

@@ -13,7 +13,7 @@ public protocol TensorSource: Sendable {
   /// Plain values kept beside the tensors: what a pickled checkpoint holds around its state dict
   /// (`hparams`, `iter_num`, `args`…), HDF5's `config` attribute under `config`; `.null` if none.
   var attachments: JSONValue { get }
-  /// What was noticed while opening and is no error.
+  /// Warnings from opening.
   var warnings: [Diagnostic] { get }
   /// Entries that stand among the tensors and are none, by name, each with what it is: `a list`.
   var others: [String: String] { get }

@@ -108,7 +108,7 @@ struct ConfigFinder {
     }
   }
 
-  /// What a pickled checkpoint says of its own config.
+  /// The config that a pickled checkpoint carries.
   private func attached(_ attachments: JSONValue) throws(Diagnostic) -> JSONObject? {
     // fairseq: cfg.model, or args of older versions.
     for candidate in [attachments["cfg"]?["model"], attachments["args"], attachments["config"]] {

@@ -12,7 +12,7 @@ enum ForeignForms {
     var marks: [String]
     /// Globs of which each must match as well.
     var needs: [String] = []
-    /// What the checkpoint holds.
+    /// The contents of the checkpoint.
     var message: String
     /// The way out.
     var help: String

@@ -5,7 +5,7 @@ import Output
 import Remote
 public import Tensors
 
-/// What a check of a converted directory found.
+/// The result of checking a converted directory.
 public struct CheckResult: Sendable {
   /// The manifest; `nil` when it is damaged.
   public var manifest: WrittenManifest?

@@ -5,9 +5,9 @@ public import Layouts
 public import OrderedCollections
 public import Tensors
 
-/// What becomes of one kind of model in every framework.
+/// The outcome of converting one kind of model to every framework.
 public struct Conversions: Sendable {
-  /// What becomes of it in one framework.
+  /// The outcome in one framework.
   public enum Verdict: Sendable {
     /// It converts.
     case converts(Exactness, reasons: [Reason], layout: String)
@@ -19,7 +19,7 @@ public struct Conversions: Sendable {
   public var exampleModel: ExampleModel
   /// The framework that it is of.
   public var framework: String
-  /// What becomes of it, by framework.
+  /// The outcome by framework.
   public var verdicts: OrderedDictionary<String, Verdict>
 }
 

@@ -6,7 +6,7 @@ import OrderedCollections
 import Output
 public import Tensors
 
-/// What a conversion should do.
+/// A request for a conversion.
 public struct ConversionRequest: Sendable {
   /// The source.
   public var input: CheckpointInput
@@ -56,7 +56,7 @@ public struct ConversionRequest: Sendable {
   }
 }
 
-/// What a conversion did, or would do.
+/// The result of a conversion or of a dry run.
 public struct ConversionResult: Sendable {
   /// The plan.
   public var plan: ConversionPlan
@@ -132,7 +132,7 @@ extension Weighbridge {
   /// only when the layout changes: otherwise the config goes along as it is.
   private func usable(_ loaded: LoadedCheckpoint, _ targets: [Layout]) throws -> MatchedLayout {
     let errors = loaded.problems.filter { $0.severity == .error }
-    // What the reader passed over may be what is missing.
+    // The missing tensor may be one that the reader passed over.
     let passed = loaded.problems.filter {
       $0.severity == .warning && $0.code.hasSuffix(".passed-over")
     }

@@ -13,7 +13,7 @@ import Tensors
 
 /// Something that this machine has, lacks or limits.
 public struct MachineFinding: Sendable {
-  /// How it is.
+  /// The verdict.
   public enum Status: String, Sendable {
     /// As it should be.
     case fine
@@ -25,11 +25,11 @@ public struct MachineFinding: Sendable {
 
   /// What: `OpenBLAS`.
   public var name: String
-  /// How it is.
+  /// The verdict.
   public var status: Status
   /// What was found.
   public var value: String
-  /// What to do; `nil` where there is nothing.
+  /// The suggested action, if any.
   public var help: String?
 
   init(_ name: String, _ status: Status = .fine, _ value: String, help: String? = nil) {

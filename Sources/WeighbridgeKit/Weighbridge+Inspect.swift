@@ -11,7 +11,7 @@ public import Tensors
 public struct Inspection: Sendable {
   /// A tensor and what it is for.
   public struct Tensor: Sendable {
-    /// What the file says.
+    /// The file's content.
     public var info: TensorInfo
     /// The pieces that it holds, joined by `+`; `nil` for a tensor without weight or of an unknown
     /// layout.
@@ -57,7 +57,7 @@ public struct Inspection: Sendable {
 }
 
 extension Weighbridge {
-  /// Tells what a checkpoint is.
+  /// Describes a checkpoint.
   ///
   /// - Parameters:
   ///   - input: where it is.

@@ -9,7 +9,7 @@ extension Weighbridge {
   /// Opens a checkpoint and finds its layout; headers only are read, and tensors of which a few
   /// values decide something.
   ///
-  /// What does not fit is among the result's problems.
+  /// Mismatches are listed in the result's problems.
   ///
   /// - Throws: when the files themselves cannot be read.
   public func load(_ given: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
@@ -161,7 +161,7 @@ extension Weighbridge {
     return problem
   }
 
-  /// What was taken off the names, or put in front of them.
+  /// Prefixes that were removed from names or added to them.
   private func renamed(_ bound: MatchedLayout) -> [Diagnostic] {
     var notes = bound.inventory.renamings.map { renaming in
       Diagnostic(

@@ -73,7 +73,7 @@ extension Weighbridge {
       + notFinite(from: stage, member.spec, count.tensors(of: member), precision)
   }
 
-  /// What is said of a trace with NaN or infinity, or of a model that holds some which no token reached.
+  /// A warning about NaN or infinity in a trace, or in weights that no token reached.
   private func notFinite(
     from stage: (name: String, count: Int)?, _ spec: ModelSpec, _ tensors: [NotFiniteTensor],
     _ precision: Precision

@@ -38,7 +38,7 @@ public struct Weighbridge: Sendable {
     }
   }
 
-  /// What layouts may speak of.
+  /// The words that layouts may use.
   public var words: LayoutWords {
     LayoutWords(vocabulary: vocabulary, rewrites: RewriteNames.all)
   }
@@ -102,7 +102,7 @@ public struct LoadedCheckpoint: Sendable {
   public var source: any TensorSource
   /// Its config; `nil` when there is none.
   public var config: JSONObject?
-  /// What it is; `nil` when no layout fits.
+  /// The matched layout; `nil` when none fits.
   public var bound: MatchedLayout?
   /// The layouts that come closest, when none fits.
   public var closest: [LayoutLibrary.Candidate]

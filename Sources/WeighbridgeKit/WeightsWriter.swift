@@ -30,7 +30,7 @@ struct WeightsWriter {
   /// What was written.
   struct Result {
     var problems: [Diagnostic] = []
-    /// What casts did to values, by tensor of the plan.
+    /// The effect of casts on values, by tensor of the plan.
     var counts: [Int: CastCounts] = [:]
     /// By tensor of the plan, when digests were asked for.
     var digests: [String] = []
@@ -113,7 +113,7 @@ struct WeightsWriter {
       let sub = plan.part(part)
       let own: [String]
       if let entry = finished[part.name], try isWhole(part.name, entry, &result) {
-        // What the interrupted run's casts did to values was not noted.
+        // The interrupted run did not record what its casts did to values.
         for (number, counts) in try Executor().counts(sub, from: source) {
           result.counts[part.members[number]] = counts
         }

@@ -6,6 +6,20 @@ import Testing
 
 @Suite("Layout files")
 struct LayoutFileTests {
+  @Test("what let gives may stand in any order, but not in a circle")
+  func letOrder() throws {
+    func names(_ lets: String) throws -> [String] {
+      try TinyLayout.parsed(
+        TinyLayout.text(replacing: "model:\n", with: "let: {\(lets)}\nmodel:\n")
+      ).lets.map(\.name)
+    }
+    #expect(try names("a: width, b: a, c: 1") == ["a", "b", "c"])
+    #expect(try names("b: a + c, c: 2 * a, a: width, d: 1") == ["a", "c", "b", "d"])
+    // A key of the config that a binding replaces for those behind it is no circle.
+    #expect(try names("b: width + 1, width: width * 2") == ["width", "b"])
+    #expect(try names("d: a, a: b, b: a, c: 1") == ["c", "d", "a", "b"])
+  }
+
   @Test("the tiny layout parses, and means what it says")
   func tiny() throws {
     let layout = try TinyLayout.parsed()

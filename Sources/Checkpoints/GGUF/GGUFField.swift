@@ -1,12 +1,12 @@
-public import Tensors
+package import Tensors
 
 /// A key of a GGUF file with its value as the file has it, type first.
-public typealias GGUFField = EncodedField
+package typealias GGUFField = EncodedField
 
 extension EncodedField {
   /// A key with a value: whole numbers are uint32 where they fit, other numbers float32; lists of
   /// whole numbers int32, of others float32. `nil` for what GGUF has no word for.
-  public init?(_ key: String, _ value: JSONValue) {
+  package init?(_ key: String, _ value: JSONValue) {
     guard let bytes = Self.encode(value) else { return nil }
     self.init(key: key, bytes: bytes)
   }

@@ -1,23 +1,23 @@
 package import OrderedCollections
-public import Tensors
+package import Tensors
 
 /// A GGUF checkpoint, versions 2 and 3, of one file or several.
 ///
 /// Plain numbers are read as they lie. Blocks of quantised numbers are read as the float32 numbers
 /// that they stand for; `TensorInfo.stored` tells what the file holds.
-public final class GGUFReader: TensorSource {
+package final class GGUFReader: TensorSource {
   /// Always `.gguf`.
-  public var container: Container { .gguf }
+  package var container: Container { .gguf }
   /// The file, or the parts in their order.
-  public let files: [RandomAccessFile]
+  package let files: [RandomAccessFile]
   /// The tensors in the order of the parts' tables.
-  public let tensors: [TensorInfo]
+  package let tensors: [TensorInfo]
   /// The texts among the keys, but for the tokenizer's.
-  public let metadata: [String: String]
+  package let metadata: [String: String]
   /// The keys and their values; lists only of numbers, and short ones.
-  public let attachments: JSONValue
+  package let attachments: JSONValue
   /// Tensors of types that are listed and not read.
-  public let warnings: [Diagnostic]
+  package let warnings: [Diagnostic]
   /// The keys and their values as the first file has them.
   package let values: OrderedDictionary<String, GGUFValue>
 
@@ -29,7 +29,7 @@ public final class GGUFReader: TensorSource {
   /// Opens the file, and the other parts of a checkpoint in several.
   ///
   /// - Throws: `gguf.*`, `io.*`.
-  public init(path: String) throws(Problems) {
+  package init(path: String) throws(Problems) {
     do throws(Diagnostic) {
       let first = try RandomAccessFile(path: path)
       let header = try GGUFHeader(of: first)
@@ -112,7 +112,7 @@ public final class GGUFReader: TensorSource {
   /// that they stand for.
   ///
   /// - Throws: `gguf.unread-type`; `io.read`, `io.truncated`.
-  public func read(
+  package func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

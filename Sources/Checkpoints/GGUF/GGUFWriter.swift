@@ -1,14 +1,14 @@
-public import Tensors
+package import Tensors
 
 /// Writes a GGUF checkpoint, version 3, in one file or several.
 ///
 /// Tensors lie in the manifest's order, each padded to 32 bytes. A tensor that the manifest wants in
 /// blocks takes float32 numbers in whole blocks and rounds them as they come.
-public final class GGUFWriter: TensorSink {
+package final class GGUFWriter: TensorSink {
   /// Where each tensor's bytes go; `nil` for blocks, which are made of the numbers on their way.
-  public let extents: [TensorInfo.Extent?]
+  package let extents: [TensorInfo.Extent?]
   /// The file, or its parts in their order.
-  public let outputs: [String]
+  package let outputs: [String]
 
   private let files: [OutputFile]
   private let sizes: [Int]
@@ -23,7 +23,7 @@ public final class GGUFWriter: TensorSink {
   ///   - fileName: `model.gguf`; parts are called `model-00001-of-00002.gguf`.
   ///   - split: the tensors of each part; `nil` for one file.
   /// - Throws: `io.write`; `gguf.*` for what the format cannot hold.
-  public init(
+  package init(
     manifest: OutputManifest, directory: String, fileName: String, split: [[Int]]? = nil
   ) throws(Diagnostic) {
     tensors = manifest.tensors
@@ -162,7 +162,7 @@ public final class GGUFWriter: TensorSink {
   /// whole blocks.
   ///
   /// - Throws: `io.write`; `gguf.quantise` for numbers that blocks cannot hold.
-  public func write(
+  package func write(
     _ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer
   ) throws(Diagnostic) {
     let (tensor, place) = (tensors[index], places[index])
@@ -190,7 +190,7 @@ public final class GGUFWriter: TensorSink {
   /// Moves bytes of another file to where a tensor lies.
   ///
   /// - Throws: `io.read`, `io.truncated`, `io.write`.
-  public func move(
+  package func move(
     _ count: Int, of source: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
   ) throws(Diagnostic) {
     precondition(target >= 0 && count <= sizes[output] - target)
@@ -200,7 +200,7 @@ public final class GGUFWriter: TensorSink {
   /// Closes the files, after `fsync` if `sync`.
   ///
   /// - Throws: `io.write`.
-  public func finish(sync: Bool) throws(Diagnostic) {
+  package func finish(sync: Bool) throws(Diagnostic) {
     for file in files { try file.finish(sync: sync) }
   }
 }

@@ -1,24 +1,24 @@
 import Synchronization
-public import Tensors
+package import Tensors
 
 /// Reads an HDF5 checkpoint: datasets in nested groups, with dotted names, or both.
 ///
 /// A tensor's name is its path with dots for slashes. Contiguous little-endian datasets are read by
 /// their place in the file; others are unpacked and put in order here, chunk by chunk.
-public final class HDF5Reader: TensorSource {
+package final class HDF5Reader: TensorSource {
   /// Always `.hdf5`.
-  public let container = Container.hdf5
+  package let container = Container.hdf5
   /// The one file.
-  public let files: [RandomAccessFile]
+  package let files: [RandomAccessFile]
   /// Every dataset, in the order in which the groups list them; names that lead to one dataset have
   /// one extent.
-  public let tensors: [TensorInfo]
+  package let tensors: [TensorInfo]
   /// The root's string attributes, `config` apart.
-  public let metadata: [String: String]
+  package let metadata: [String: String]
   /// `{"config": …}` where the root has an attribute `config` with a JSON text.
-  public let attachments: JSONValue
+  package let attachments: JSONValue
   /// Attributes and objects that were passed over.
-  public let warnings: [Diagnostic]
+  package let warnings: [Diagnostic]
 
   private let datasets: [HDF5Dataset]
   private let open: HDF5OpenFile?
@@ -27,7 +27,7 @@ public final class HDF5Reader: TensorSource {
   /// Opens the file and lists its tensors; reads no data.
   ///
   /// - Throws: everything that is wrong with the file: `hdf5.*`, `io.*`; `hdf5.no-library`.
-  public init(path: String) throws(Problems) {
+  package init(path: String) throws(Problems) {
     let file: RandomAccessFile
     do throws(Diagnostic) {
       file = try RandomAccessFile(path: path)
@@ -61,7 +61,7 @@ public final class HDF5Reader: TensorSource {
   /// Memory: at most one chunk and `HDF5ChunkCache.limit` beside the buffer.
   ///
   /// - Throws: `hdf5.chunk` for a chunk that is damaged, `hdf5.corrupt`, `io.*`.
-  public func read(
+  package func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

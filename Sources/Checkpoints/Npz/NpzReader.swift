@@ -1,23 +1,23 @@
 import Synchronization
-public import Tensors
+package import Tensors
 
 /// A numpy archive (`.npz`): a zip of arrays, stored or deflated.
 ///
 /// A tensor's name is its entry's without `.npy`. Arrays may be column-major or big-endian; what is
 /// read is row-major and little-endian. Of deflated arrays the last one that was read is kept.
-public final class NpzReader: TensorSource {
+package final class NpzReader: TensorSource {
   /// Always `.npz`.
-  public var container: Container { .npz }
+  package var container: Container { .npz }
   /// The one file.
-  public let files: [RandomAccessFile]
+  package let files: [RandomAccessFile]
   /// The arrays in the order of the zip directory.
-  public let tensors: [TensorInfo]
+  package let tensors: [TensorInfo]
   /// Nothing: the format has no place for texts.
-  public var metadata: [String: String] { [:] }
+  package var metadata: [String: String] { [:] }
   /// Nothing.
-  public var attachments: JSONValue { .null }
+  package var attachments: JSONValue { .null }
   /// Types that are known by convention only.
-  public let warnings: [Diagnostic]
+  package let warnings: [Diagnostic]
 
   private let arrays: [(entry: ZipEntry, header: NpyHeader)]
   private let unpacked = Mutex<(number: Int, bytes: [UInt8])?>(nil)
@@ -27,7 +27,7 @@ public final class NpzReader: TensorSource {
   /// Opens the file and reads each array's head.
   ///
   /// - Throws: `npz.*`; `pytorch.zip-*` for the zip file itself; `io.*`.
-  public init(path: String) throws(Problems) {
+  package init(path: String) throws(Problems) {
     let file: RandomAccessFile
     do throws(Diagnostic) { file = try RandomAccessFile(path: path) } catch {
       throw Problems([error])
@@ -162,7 +162,7 @@ public final class NpzReader: TensorSource {
   /// Memory: a deflated array is unpacked as a whole.
   ///
   /// - Throws: `npz.deflate`, `npz.checksum`; `io.*`.
-  public func read(
+  package func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

@@ -1,37 +1,37 @@
-public import Tensors
+package import Tensors
 
 /// The index of a sharded checkpoint: which tensor lies in which file.
 ///
 /// `model.safetensors.index.json` and `pytorch_model.bin.index.json` are alike:
 /// `{"metadata": {"total_size": 12}, "weight_map": {"a.weight": "model-00001-of-00002.safetensors"}}`.
-public struct ShardIndex: Sendable {
+package struct ShardIndex: Sendable {
   /// One line of the weight map.
-  public struct Entry: Sendable, Hashable {
+  package struct Entry: Sendable, Hashable {
     /// The tensor.
-    public var name: TensorName
+    package var name: TensorName
     /// Its file, relative to the index.
-    public var file: String
+    package var file: String
 
     /// The tensor `name` in `file`.
-    public init(name: TensorName, file: String) {
+    package init(name: TensorName, file: String) {
       self.name = name
       self.file = file
     }
   }
 
   /// The weight map in the order of the text.
-  public var entries: [Entry]
+  package var entries: [Entry]
   /// Bytes of all tensors together, as the index says; `nil` if it does not.
-  public var totalSize: Int?
+  package var totalSize: Int?
 
   /// An index.
-  public init(entries: [Entry], totalSize: Int?) {
+  package init(entries: [Entry], totalSize: Int?) {
     self.entries = entries
     self.totalSize = totalSize
   }
 
   /// The files, ordered by name.
-  public var files: [String] {
+  package var files: [String] {
     Set(entries.map { TensorName($0.file) }).sorted().map(\.string)
   }
 
@@ -42,7 +42,7 @@ public struct ShardIndex: Sendable {
   ///   - path: its file, for messages.
   /// - Throws: `json.*`; `shards.index` when it has no weight map of texts, `shards.path` for a
   ///   file that is not beside or below the index.
-  public init(parsing bytes: [UInt8], path: String) throws(Problems) {
+  package init(parsing bytes: [UInt8], path: String) throws(Problems) {
     var parsed = Parsed(path: path)
     do throws(JSONError) {
       var scanner = try JSONScanner(bytes)
@@ -160,7 +160,7 @@ public struct ShardIndex: Sendable {
   }
 
   /// The index as transformers writes it: two spaces, names in order, a line break at the end.
-  public var text: String {
+  package var text: String {
     var lines = ["{", "  \"metadata\": {"]
     if let totalSize { lines.append("    \"total_size\": \(totalSize)") }
     lines += ["  },", "  \"weight_map\": {"]

@@ -57,7 +57,7 @@ extension Rewrite {
     let scope = Scope(model.spec.attributes, attributes)
     var pieces: [String: PieceValue] = [:]
     for piece in kind.pieces {
-      // Of what may be left out only the norm before it is written.
+      // Of the optional pieces, only the norm before the sub-layer is written.
       guard piece.identity == nil || piece.role == "norm.weight",
         let shape = try? piece.shape(in: scope)
       else { continue }

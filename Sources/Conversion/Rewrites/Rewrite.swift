@@ -9,7 +9,7 @@ import Tensors
 struct Rewrite: Sendable {
   /// What a rewrite needs to know, in the order in which a plan does them.
   enum Need: Sendable {
-    /// What the user asks for; `context.options`.
+    /// The user's options; `context.options`.
     case request
     /// Only the model. Both the model with the change and the one without it are fitted to the target.
     case model
@@ -70,7 +70,7 @@ package enum RewriteNames {
 struct RewriteContext: Sendable {
   /// The mixers' declarations.
   let vocabulary: Vocabulary
-  /// What the user asks for.
+  /// The user's options.
   var options = ConversionOptions()
   /// How the target is written.
   var write: Layout.Write?

@@ -60,14 +60,14 @@ extension Crossing {
 
 /// What sub-layers have left for those behind them, as numbers that any pass over the same tokens can
 /// take in.
-public struct CrossedValues: Sendable, Equatable {
+package struct CrossedValues: Sendable, Equatable {
   /// The memory of gated memory units, [batch, tokens, width]; `nil` when there is none.
-  public var memory: [Double]?
+  package var memory: [Double]?
   /// Shared keys, then values, each [batch, tokens, width]; empty when there are none.
-  public var keys: [[Double]]
+  package var keys: [[Double]]
 
   /// These values.
-  public init(memory: [Double]? = nil, keys: [[Double]] = []) {
+  package init(memory: [Double]? = nil, keys: [[Double]] = []) {
     self.memory = memory
     self.keys = keys
   }

@@ -14,9 +14,9 @@ extension ForwardPass {
 }
 
 /// Logits of which some are NaN or infinite: no token follows from them.
-public enum NotFiniteLogits {
+package enum NotFiniteLogits {
   /// The code of the diagnostic.
-  public static let code = "generate.not-finite"
+  package static let code = "generate.not-finite"
 
   /// The diagnostic for the logits behind position `position`, of which `count` of `total` are not
   /// finite.

@@ -1,5 +1,5 @@
 import Hub
-public import Tensors
+package import Tensors
 
 /// One forward pass, a sub-layer at a time, so that two models can be run in lockstep:
 ///
@@ -11,17 +11,17 @@ public import Tensors
 ///
 /// The activation is the residual stream [batch, tokens, width]; a sub-layer's weights are fetched
 /// by `advance()` and let go before it returns, unless the model keeps them.
-public final class ForwardPass<Scalar: Real> {
+package final class ForwardPass<Scalar: Real> {
   /// The model.
-  public let model: Model<Scalar>
+  package let model: Model<Scalar>
   /// The number of sequences.
-  public let batch: Int
+  package let batch: Int
   /// Tokens of each sequence.
-  public let tokens: Int
+  package let tokens: Int
   /// Rows of the activation: batch * tokens.
-  public var rows: Int { batch * tokens }
+  package var rows: Int { batch * tokens }
   /// The sub-layer that `advance()` runs.
-  public private(set) var next = 0
+  package private(set) var next = 0
 
   private let ids: [Int]
   private let run: Run<Scalar>
@@ -33,7 +33,7 @@ public final class ForwardPass<Scalar: Real> {
   ///
   /// - Throws: `tokens.shape` when the sequences are empty or of different lengths, `tokens.range`
   ///   for each token without a row in the embedding.
-  public init(
+  package init(
     _ model: Model<Scalar>, tokens: [[Int]], state: DecodeState<Scalar>? = nil
   ) throws(Problems) {
     let problems = ForwardPass.check(tokens, model.vocabularyRows, batch: state?.batch)
@@ -80,7 +80,7 @@ public final class ForwardPass<Scalar: Real> {
 
   /// Calls `body` with the residual stream [batch, tokens, width] as it stands; it may be changed,
   /// so that a model can be run from another's stream.
-  public func withStream<R, E: Error>(
+  package func withStream<R, E: Error>(
     _ body: (UnsafeMutableBufferPointer<Scalar>) throws(E) -> R
   ) throws(E) -> R {
     try body(UnsafeMutableBufferPointer(start: stream.pointer, count: stream.count))
@@ -89,7 +89,7 @@ public final class ForwardPass<Scalar: Real> {
   /// Fills the stream with the tokens' embeddings, scaled and normed as the model has it.
   ///
   /// - Throws: what reading the weights gives.
-  public func embed() throws(Problems) {
+  package func embed() throws(Problems) {
     run.workspace.recycle()
     let ends = try model.modelEnds()
     try lookUp()
@@ -128,7 +128,7 @@ public final class ForwardPass<Scalar: Real> {
   /// Runs sub-layer `next` and adds what it gives to the stream.
   ///
   /// - Throws: what reading the weights gives.
-  public func advance() throws(Problems) {
+  package func advance() throws(Problems) {
     run.workspace.recycle()
     let index = next
     precondition(index < model.spec.sublayers.count, "there is no sub-layer left")
@@ -158,13 +158,13 @@ public final class ForwardPass<Scalar: Real> {
 
   /// What the sub-layers before `next` have left for those behind it, besides the stream; of a pass
   /// without a state.
-  public var crossed: CrossedValues { run.crossing.values }
+  package var crossed: CrossedValues { run.crossing.values }
 
   /// Goes to sub-layer `index` without running those before it: the stream is what the caller makes
   /// it, and what they would have left is `crossed`.
   ///
   /// - Returns: whether the sub-layer can read that: the widths are those of its model.
-  public func jump(to index: Int, crossed: CrossedValues) -> Bool {
+  package func jump(to index: Int, crossed: CrossedValues) -> Bool {
     precondition(state == nil, "only whole sequences can be entered in their middle")
     let expected = model.crossingWidths(before: index)
     guard run.crossing.take(crossed, rows: rows, tokens: tokens, expected, run.workspace) else {
@@ -177,7 +177,7 @@ public final class ForwardPass<Scalar: Real> {
   /// Turns the stream into what the last norm gives; a state then counts the tokens as seen.
   ///
   /// - Throws: what reading the weights gives.
-  public func finish() throws(Problems) {
+  package func finish() throws(Problems) {
     run.workspace.recycle()
     let ends = try model.modelEnds()
     if let norm = ends.finalNorm {
@@ -190,7 +190,7 @@ public final class ForwardPass<Scalar: Real> {
   /// [rows.count, vocab_rows].
   ///
   /// - Throws: what reading the weights gives, and what `body` throws.
-  public func withLogits<R>(
+  package func withLogits<R>(
     rows range: Range<Int>, _ body: (UnsafeBufferPointer<Scalar>) throws -> R
   ) throws -> R {
     let logits = try logitBuffer(range)
@@ -200,7 +200,7 @@ public final class ForwardPass<Scalar: Real> {
   /// The logits of `rows` of the finished stream: [rows.count, vocab_rows].
   ///
   /// - Throws: what reading the weights gives.
-  public func logits(rows range: Range<Int>) throws(Problems) -> [Scalar] {
+  package func logits(rows range: Range<Int>) throws(Problems) -> [Scalar] {
     let logits = try logitBuffer(range)
     return Array(UnsafeBufferPointer(start: logits.read, count: logits.count))
   }

@@ -1,7 +1,7 @@
 /// What is wrong with a JSON text, and where.
-public struct JSONError: Error, Sendable, Hashable {
+package struct JSONError: Error, Sendable, Hashable {
   /// The rule that the text breaks; the last part of the diagnostic's code.
-  public enum Rule: String, Sendable, Hashable, CaseIterable {
+  package enum Rule: String, Sendable, Hashable, CaseIterable {
     /// A character that cannot stand there.
     case syntax
     /// The text ends too early.
@@ -29,21 +29,21 @@ public struct JSONError: Error, Sendable, Hashable {
   }
 
   /// The rule.
-  public var rule: Rule
+  package var rule: Rule
   /// The byte that breaks it, counted from the start of the text.
-  public var offset: Int
+  package var offset: Int
   /// What was found and what was expected.
-  public var message: String
+  package var message: String
 
   /// An error at byte `offset`.
-  public init(_ rule: Rule, at offset: Int, _ message: String) {
+  package init(_ rule: Rule, at offset: Int, _ message: String) {
     self.rule = rule
     self.offset = offset
     self.message = message
   }
 
   /// The place in `bytes` as `line:column`, both from 1; a column is a Unicode scalar.
-  public func position(in bytes: [UInt8]) -> String {
+  package func position(in bytes: [UInt8]) -> String {
     var line = 1
     var column = 1
     for byte in bytes.prefix(offset) {
@@ -58,7 +58,7 @@ public struct JSONError: Error, Sendable, Hashable {
   }
 
   /// The diagnostic `json.<rule>` about `file:line:column`.
-  public func diagnostic(file: String, bytes: [UInt8]) -> Diagnostic {
+  package func diagnostic(file: String, bytes: [UInt8]) -> Diagnostic {
     let help: String? =
       switch rule {
       case .utf8, .bom: "save the file as UTF-8 without a byte order mark"

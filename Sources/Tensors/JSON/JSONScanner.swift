@@ -2,9 +2,9 @@
 ///
 /// `JSONParser` builds values with it; the safetensors header goes straight from tokens to tensors.
 /// The text is checked to be UTF-8 once, at the start.
-public struct JSONScanner {
+package struct JSONScanner {
   /// A number as it is written.
-  public enum Number: Sendable, Hashable {
+  package enum Number: Sendable, Hashable {
     /// No fraction, no exponent, and it fits.
     case int(Int)
     /// No fraction, no exponent, and it does not fit an `Int`.
@@ -14,14 +14,14 @@ public struct JSONScanner {
   }
 
   /// The text.
-  public let bytes: [UInt8]
+  package let bytes: [UInt8]
   /// The next byte to read.
-  public private(set) var position = 0
+  package private(set) var position = 0
 
   /// A scanner at the first token of `bytes`.
   ///
   /// - Throws: `bom`, `utf8`.
-  public init(_ bytes: [UInt8]) throws(JSONError) {
+  package init(_ bytes: [UInt8]) throws(JSONError) {
     self.bytes = bytes
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) {
       throw JSONError(.bom, at: 0, "starts with a byte order mark")
@@ -33,10 +33,10 @@ public struct JSONScanner {
   }
 
   /// The next byte, or `nil` at the end.
-  public var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
+  package var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
 
   /// Moves over white space.
-  public mutating func skipSpace() {
+  package mutating func skipSpace() {
     while position < bytes.count {
       switch bytes[position] {
       case 0x20, 0x0A, 0x0D, 0x09: position += 1
@@ -46,7 +46,7 @@ public struct JSONScanner {
   }
 
   /// Moves over `byte` and the white space behind it if it comes next.
-  public mutating func accept(_ byte: UInt8) -> Bool {
+  package mutating func accept(_ byte: UInt8) -> Bool {
     guard position < bytes.count, bytes[position] == byte else { return false }
     position += 1
     skipSpace()
@@ -56,12 +56,12 @@ public struct JSONScanner {
   /// Moves over `byte` and the white space behind it.
   ///
   /// - Throws: `syntax` or `truncated` when something else, or nothing, comes next.
-  public mutating func expect(_ byte: UInt8) throws(JSONError) {
+  package mutating func expect(_ byte: UInt8) throws(JSONError) {
     guard accept(byte) else { throw unexpected("\"\(Character(Unicode.Scalar(byte)))\"") }
   }
 
   /// Moves over the bytes of `word` if they come next, and the white space behind them.
-  public mutating func accept(word: StaticString) -> Bool {
+  package mutating func accept(word: StaticString) -> Bool {
     let count = word.utf8CodeUnitCount
     guard bytes.count - position >= count else { return false }
     for i in 0..<count where bytes[position + i] != word.utf8Start[i] { return false }
@@ -74,7 +74,7 @@ public struct JSONScanner {
   ///
   /// - Returns: whether another element follows.
   /// - Throws: `trailingComma`, `syntax`, `truncated`.
-  public mutating func more(until close: UInt8) throws(JSONError) -> Bool {
+  package mutating func more(until close: UInt8) throws(JSONError) -> Bool {
     let comma = position
     if accept(UInt8(ascii: ",")) {
       if peek == close { throw JSONError(.trailingComma, at: comma, "a comma before the end") }
@@ -89,7 +89,7 @@ public struct JSONScanner {
   /// Checks that only white space is left.
   ///
   /// - Throws: `trailing`.
-  public mutating func finish() throws(JSONError) {
+  package mutating func finish() throws(JSONError) {
     skipSpace()
     guard position == bytes.count else {
       throw JSONError(.trailing, at: position, "\(found()) follows the end of the value")
@@ -97,14 +97,14 @@ public struct JSONScanner {
   }
 
   /// The error for what stands here instead of `expected`.
-  public func unexpected(_ expected: String) -> JSONError {
+  package func unexpected(_ expected: String) -> JSONError {
     guard position < bytes.count else {
       return JSONError(.truncated, at: position, "the text ends where \(expected) was expected")
     }
     return JSONError(.syntax, at: position, "\(found()) instead of \(expected)")
   }
 
-  /// What stands here, for messages.
+  /// A description of this value for messages.
   private func found() -> String {
     guard position < bytes.count else { return "the end" }
     let byte = bytes[position]
@@ -115,7 +115,7 @@ public struct JSONScanner {
   /// Reads a text in double quotes, and the white space behind it.
   ///
   /// - Throws: `syntax`, `truncated`, `string`, `surrogate`, `marks`.
-  public mutating func string() throws(JSONError) -> String {
+  package mutating func string() throws(JSONError) -> String {
     guard peek == UInt8(ascii: "\"") else { throw unexpected("a text in double quotes") }
     let start = position + 1
     var end = start
@@ -232,7 +232,7 @@ public struct JSONScanner {
   /// Reads a number, and the white space behind it.
   ///
   /// - Throws: `number`, `syntax`, `truncated`.
-  public mutating func number() throws(JSONError) -> Number {
+  package mutating func number() throws(JSONError) -> Number {
     let start = position
     var i = position
     let negative = i < bytes.count && bytes[i] == UInt8(ascii: "-")
@@ -292,7 +292,7 @@ public struct JSONScanner {
   /// The offset of the first byte that is not part of well-formed UTF-8, or `nil`.
   ///
   /// Overlong forms, surrogates and values over U+10FFFF are not well-formed.
-  public static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
+  package static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
     var i = 0
     let count = bytes.count
     // Most texts are ASCII, which a loop without exits finds many bytes at a time.
