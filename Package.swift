@@ -93,7 +93,8 @@ let package = Package(
     .target(
       name: "Inference", dependencies: ["Tensors", "Hub", "CKernels"], swiftSettings: hot),
     .target(
-      name: "Parity", dependencies: ["Tensors", "Hub", "Inference", collections], swiftSettings: hot),
+      name: "Parity", dependencies: ["Tensors", "Hub", "Inference", collections], swiftSettings: hot
+    ),
     // The facade and the tool.
     .target(
       name: "WeighbridgeKit",
@@ -124,6 +125,14 @@ let package = Package(
     .executableTarget(
       name: "weighbridge-fuzz", dependencies: ["Fuzzing"], path: "Sources/Fuzz",
       swiftSettings: strict),
+    // Planted faults, and how many of them parity finds.
+    .target(
+      name: "Planting",
+      dependencies: ["Tensors", "Hub", "Layouts", "Parity", "WeighbridgeKit", collections],
+      swiftSettings: hot),
+    .executableTarget(
+      name: "weighbridge-plant", dependencies: ["Planting", "WeighbridgeKit"],
+      path: "Sources/Plant", swiftSettings: strict),
     // Tests.
     .target(
       name: "TestSupport", dependencies: ["Tensors", "Checkpoints"], path: "Tests/TestSupport",
@@ -149,7 +158,7 @@ let package = Package(
     .testTarget(
       name: "ParityTests",
       dependencies: [
-        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts",
+        "Parity", "WeighbridgeKit", "Checkpoints", "Conversion", "Inference", "Layouts", "Planting",
         "TestSupport",
       ], swiftSettings: strict),
     .testTarget(

@@ -68,6 +68,12 @@ struct ParityCheck: Command {
     help: ArgumentHelp("Which of several models in B to read.", valueName: "name"))
   var keyB: String?
 
+  @Flag(
+    help:
+      "Take longer: several lengths, beyond the windows too, both precisions, and steps against whole sequences."
+  )
+  var thorough = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var report: ReportOptions
@@ -108,6 +114,7 @@ struct ParityCheck: Command {
     request.precision = precision
     request.tolerance = Tolerance(atol: atol, rtol: rtol)
     request.generate = generate
+    request.isThorough = thorough
     request.selfExtend = selfExtend?.value
     var first = input.input(a)
     if let preset = input.preset, let sampling = SamplingPreset.sampling(preset, seed: seed) {

@@ -139,6 +139,8 @@ public struct MixerKind: Sendable {
   /// The width of the values that a sub-layer of this kind can leave for gated memory units behind it;
   /// `nil` for a kind that leaves none.
   public var memory: Expression?
+  /// Whether its framework computes parts of it in float32 whatever type the model has.
+  public var isFloat32Inside: Bool
 
   /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`,
   /// `residual_scale` and `skip`, and one with a `memory` has `saves_memory`.
@@ -149,7 +151,7 @@ public struct MixerKind: Sendable {
     name: String, summary: String, source: String = "", attributes: [Attribute],
     pieces: [Piece],
     outputPieces: [String]? = nil, blank: JSONObject = [:], hasNorm: Bool = true,
-    memory: String? = nil
+    memory: String? = nil, isFloat32Inside: Bool = false
   ) {
     self.name = name
     self.summary = summary
@@ -162,6 +164,7 @@ public struct MixerKind: Sendable {
     self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
     self.outputPieces = outputPieces ?? MixerKind.onlyOutput(of: pieces)
     self.blank = blank
+    self.isFloat32Inside = isFloat32Inside
   }
 
   /// The only projection to `d_model` channels and its bias; none where there are several.

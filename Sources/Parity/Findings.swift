@@ -96,17 +96,123 @@ enum Findings {
         help: "in float32 this model computes NaN or infinity")
     ]
   }
-  /// A continuation, and the problem where logits are not finite: then there is none.
-  static func continuation(
-    _ side: HubModel, _ prompt: [Int], _ request: ParityRequest, _ options: ModelOptions
-  ) throws -> ([Int], Diagnostic?) {
-    func run<S: Real>(_: S.Type) throws -> [Int] {
-      let model = try Model<S>(spec: side.spec, weights: side, options: options)
-      return try FiniteGeneration(model, side).continuation(
-        of: prompt, count: request.generate, sampling: request.sampling)
+  /// Continues every prompt by both sides and compares.
+  ///
+  /// - Parameter bound: how far two logits may be apart by rounding alone.
+  /// - Parameter isCast: whether B's weights are A's in a narrower type.
+  static func generation(
+    _ a: HubModel, _ b: HubModel, _ prompts: [[Int]], _ request: ParityRequest,
+    _ options: ModelOptions, bound: Double, isCast: Bool
+  ) throws -> (ParityGeneration?, [Diagnostic]) {
+    request.precision == .float64
+      ? try generation(Double.self, a, b, prompts, request, options, bound, isCast)
+      : try generation(Float.self, a, b, prompts, request, options, bound, isCast)
+  }
+
+  private static func generation<S: Real>(
+    _: S.Type, _ a: HubModel, _ b: HubModel, _ prompts: [[Int]], _ request: ParityRequest,
+    _ options: ModelOptions, _ bound: Double, _ isCast: Bool
+  ) throws -> (ParityGeneration?, [Diagnostic]) {
+    let models = try [a, b].map {
+      try Model<S>(spec: $0.spec, weights: $0, options: options)
     }
+    var first: ParityGeneration?
+    for (number, prompt) in prompts.enumerated() {
+      var both: [[Int]] = []
+      for (model, side) in zip(models, [a, b]) {
+        let (tokens, problem) = try continuation(model, side, prompt, request)
+        if let problem { return (ParityGeneration(a: [], b: []), [problem]) }
+        both.append(tokens)
+      }
+      var found = ParityGeneration(a: both[0], b: both[1], sequences: prompts.count)
+      found.difference = try difference(models[0], prompt, both[0], both[1], number)
+      if let difference = found.difference {
+        let isTie = request.sampling.temperature == 0 && difference.margin <= bound
+        found.difference?.isExplained = isCast || isTie
+        return (found, [told(found, request, "B")])
+      }
+      first = first ?? found
+    }
+    return (first, [])
+  }
+
+  /// The continuation that a trace holds, and the model's own; both greedy.
+  static func generation(
+    _ model: HubModel, beside trace: any TraceSource, _ request: ParityRequest,
+    _ options: ModelOptions, bound: Double
+  ) throws -> (ParityGeneration?, [Diagnostic]) {
+    guard let greedy = trace.greedy, greedy.count > request.generate else {
+      throw Diagnostic(
+        code: "trace.greedy", subject: trace.name,
+        message: "holds no greedy continuation of \(request.generate) tokens")
+    }
+    var own = request
+    own.sampling = .greedy
+    let prompt = Array(greedy.dropLast(request.generate))
+    func run<S: Real>(_: S.Type) throws -> (ParityGeneration?, [Diagnostic]) {
+      let engine = try Model<S>(spec: model.spec, weights: model, options: options)
+      let (tokens, problem) = try continuation(engine, model, prompt, own)
+      if let problem { return (ParityGeneration(a: [], b: []), [problem]) }
+      var found = ParityGeneration(a: tokens, b: Array(greedy.suffix(request.generate)))
+      found.difference = try difference(engine, prompt, found.a, found.b, 0)
+      guard let difference = found.difference else { return (found, []) }
+      found.difference?.isExplained = difference.margin <= bound
+      return (found, [Self.told(found, own, "the trace")])
+    }
+    let (found, told) = try request.precision == .float64 ? run(Double.self) : run(Float.self)
+    var problems = told
+    if request.sampling != .greedy {
+      problems.append(
+        Diagnostic(
+          .note, code: "parity.greedy", subject: trace.name,
+          message: "holds a greedy continuation: the model's greedy one is compared, not its draws")
+      )
+    }
+    return (found, problems)
+  }
+
+  /// Where two continuations part, and by how much `model` prefers its own token.
+  private static func difference<S: Real>(
+    _ model: Model<S>, _ prompt: [Int], _ a: [Int], _ b: [Int], _ sequence: Int
+  ) throws -> ParityGeneration.Difference? {
+    guard a != b else { return nil }
+    let index = zip(a, b).prefix { $0 == $1 }.count
+    var margin = 0.0
+    if index < a.count, index < b.count {
+      let logits = try model.logits(tokens: [prompt + a[..<index]])
+      let last = logits.count - model.vocabularyRows
+      margin = Double(logits[last + a[index]]) - Double(logits[last + b[index]])
+    }
+    return ParityGeneration.Difference(
+      sequence: sequence, index: index, margin: margin, isExplained: false)
+  }
+
+  private static func told(
+    _ found: ParityGeneration, _ request: ParityRequest, _ other: String
+  ) -> Diagnostic {
+    let difference = found.difference
+    let isGreedy = request.sampling.temperature == 0
+    return Diagnostic(
+      difference?.isExplained == true ? .note : .warning, code: "parity.generation",
+      subject: "sequence \(difference?.sequence ?? 0)",
+      message:
+        "A and \(other) continue it differently from token \((difference?.index ?? 0) + 1) of \(found.a.count) on",
+      notes: [
+        isGreedy
+          ? "there A prefers its own token by \(difference?.margin ?? 0) in logits"
+          : "both drew with seed \(request.sampling.seed)"
+      ])
+  }
+
+  /// A continuation, and the problem where logits are not finite: then there is none.
+  private static func continuation<S: Real>(
+    _ model: Model<S>, _ side: HubModel, _ prompt: [Int], _ request: ParityRequest
+  ) throws -> ([Int], Diagnostic?) {
     do {
-      return (request.precision == .float64 ? try run(Double.self) : try run(Float.self), nil)
+      return (
+        try FiniteGeneration(model, side).continuation(
+          of: prompt, count: request.generate, sampling: request.sampling), nil
+      )
     } catch let problems as Problems {
       guard let problem = problems.diagnostics.first, problem.code == NotFiniteLogits.code else {
         throw problems

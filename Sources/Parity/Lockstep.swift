@@ -81,27 +81,27 @@ public struct Lockstep {
     let factors = [reference, isReferenceOther ? reference : other].map {
       $0.spec["logit_scale"].double ?? 1
     }
+    let width = a.model.width
     func measureFinalNorm() {
       func scaled<S: Real>(_ pass: ForwardPass<S>, _ factor: Double) -> [Double] {
         pass.withStream { $0.map { Double($0) * factor } }
       }
       let x = scaled(a, factors[0])
-      var (noise, difference) = (Deviation(), Deviation())
-      func add(_ other: [Double], to deviation: inout Deviation) {
-        x.withUnsafeBufferPointer { x in
-          other.withUnsafeBufferPointer { deviation.add(x, $0) }
-        }
+      func spread(_ other: [Double]) -> Spread {
+        var spread = Spread(rows: a.rows, width: width)
+        x.withUnsafeBufferPointer { x in other.withUnsafeBufferPointer { spread.add(x, $0) } }
+        return spread
       }
-      add(scaled(n, factors[0]), to: &noise)
-      add(scaled(b, factors[1]), to: &difference)
-      report.stages.append(result(Stage.finalNorm.name, noise, difference, unit))
+      report.stages.append(
+        result(
+          Stage.finalNorm.name, spread(scaled(n, factors[0])), spread(scaled(b, factors[1])), unit))
     }
     func measure(_ stage: Stage) {
       if stage == .finalNorm, factors[0] != factors[1] { return measureFinalNorm() }
       a.withStream { x in
-        var noise = Deviation()
+        var noise = Spread(rows: a.rows, width: width)
         n.withStream { noise.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }
-        var difference = Deviation()
+        var difference = Spread(rows: a.rows, width: width)
         b.withStream { difference.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }
         report.stages.append(result(stage.name, noise, difference, unit))
       }
@@ -150,8 +150,8 @@ public struct Lockstep {
     try n.embed()
     try b.embed()
     n.roundStreamToFloat32()
-    var noise = Deviation()
-    var difference = Deviation()
+    var noise = Spread(rows: a.rows, width: a.model.width)
+    var difference = noise
     a.withStream { x in
       n.withStream { noise.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }
       b.withStream { difference.add(UnsafeBufferPointer(x), UnsafeBufferPointer($0)) }
@@ -166,14 +166,10 @@ public struct Lockstep {
   }
 
   private func result(
-    _ name: String, _ noise: Deviation, _ difference: Deviation, _ unit: Double
+    _ name: String, _ noise: Spread, _ difference: Spread, _ unit: Double
   ) -> ParityReport.Stage {
     ParityReport.Stage(
-      name: name, maxAbs: difference.maxAbs,
-      relative: difference.scale > 0 ? difference.maxAbs / difference.scale : difference.maxAbs,
-      bound: tolerance.bound(noise: noise.maxAbs, scale: difference.scale, unit: unit),
-      noise: noise.maxAbs, notFiniteA: difference.notFiniteReference,
-      notFiniteB: difference.notFiniteOther)
+      name, difference, noise: noise, tolerance.judge(difference, noise: noise, unit: unit))
   }
 
   // `b` is the side under test, where it is not the reference.
@@ -181,8 +177,8 @@ public struct Lockstep {
     _ a: ForwardPass<Double>, _ n: ForwardPass<Noise>, _ first: ForwardPass<Double>?,
     _ b: ForwardPass<Scalar>?, _ unit: Double, _ report: inout ParityReport
   ) throws {
-    var noise = Deviation()
-    var difference = Deviation()
+    var noise = Spread(rows: a.rows, width: commonRows)
+    var difference = noise
     for start in stride(from: 0, to: a.rows, by: 64) {
       let rows = start..<min(start + 64, a.rows)
       try a.withLogits(rows: rows) { x in
@@ -224,9 +220,9 @@ public struct Lockstep {
 
   private func each<R: Real, S: Real>(
     _ rows: Range<Int>, _ x: UnsafeBufferPointer<R>, _ y: UnsafeBufferPointer<S>,
-    _ deviation: inout Deviation
+    _ spread: inout Spread
   ) {
-    pairs(rows, x, y) { deviation.add($1, $2) }
+    pairs(rows, x, y) { spread.add($1, $2, from: $0) }
   }
 
   private func agree<R: Real, S: Real>(

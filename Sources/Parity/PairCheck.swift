@@ -52,79 +52,42 @@ package struct PairCheck {
     var weights = try WeightComparison(pair, progress, castsAll: request.castsAll)
     let attributes = pair.attributes()
     let options = ModelOptions(selfExtend: request.selfExtend)
-    // The reference has B's form wherever that is explained: a deliberate cast, a rotary table in
-    // bfloat16, a table in the file. What casts cost is told apart.
-    var reference = pair.a.exchanging(weights.deliberate.union(weights.tables), with: pair.b)
-    reference.spec = roundingLike(pair, attributes)
+    let (reference, explained) = try reference(&pair, &weights, attributes, tokens, options)
+    let unexplained = Unexplained(weights, attributes, reference, pair.b, explained)
     var tolerance = request.tolerance
-    tolerance.isTight = true
-    let common = beyond == nil ? nil : rows
-    // Values that a conversion computes and rounds: that they are computed rightly is seen before the
-    // rounding; behind it, the reference has them rounded too.
-    let forward = try PlannedValues(
-      plans.rewritten(.a, rows: common), from: pair.a, to: pair.b,
-      unexplained: weights.differing, pair.vocabulary)
-    // A may be what came of converting B.
-    let backward =
-      forward?.differing.isEmpty == true
-      ? nil
-      : try PlannedValues(
-        plans.rewritten(.b, rows: common), from: pair.b, to: pair.a,
-        unexplained: weights.differing, pair.vocabulary)
-    if let planned = backward,
-      planned.differing.count < (forward?.differing ?? weights.differing).count
-    {
-      // B rewritten, before the rounding, stands for A; what is not explained is A's own.
-      let own = Set(pair.a.pieces.keys).subtracting(planned.rounded)
-      reference = planned.model.exchanging(own, with: pair.a)
-        .exchanging(weights.deliberate.union(weights.tables), with: pair.b)
-      // Their place is the plan's; digits that A lost are A's own.
-      weights.differing = planned.differing.union(
-        planned.moved.filter { pair.a.pieces[$0]?.dtype != pair.b.pieces[$0]?.dtype })
-      pair.problems += [planned.note(pair.a, of: "B")].compactMap { $0 }
-    } else if let planned = forward {
-      var own = pair.a
-      own.spec = reference.spec
-      let exact = Lockstep(
-        reference: own.exchanging(weights.tables, with: pair.b),
-        other: planned.model.exchanging(weights.tables, with: pair.b), tokens: tokens,
-        tolerance: tolerance, options: options, commonRows: rows)
-      let report = try exact.run(Double.self)
-      if report.passes {
-        weights.deliberate.formUnion(planned.rounded.union(planned.moved))
-        weights.differing = planned.differing
-        reference = planned.model.exchanging(
-          weights.deliberate.union(weights.tables), with: pair.b)
-        pair.problems += [planned.note(pair.b, of: "A")].compactMap { $0 }
-      }
-    }
     tolerance.isTight = request.precision == .float64
     var lockstep = Lockstep(
       reference: reference, other: pair.b, tokens: tokens, tolerance: tolerance, options: options,
       commonRows: rows)
-    if reference.spec != pair.a.spec || !weights.deliberate.isEmpty {
-      lockstep.original = pair.a
-      lockstep.isReferenceOther =
-        reference.spec == pair.b.spec
-        && weights.pieces.allSatisfy { weights.deliberate.contains($0.id) }
-    }
+    lockstep.isReferenceOther =
+      Unexplained.isSameComputation(reference.spec, pair.b.spec)
+      && weights.pieces.allSatisfy { weights.deliberate.contains($0.id) }
+    if reference.spec != pair.a.spec || !weights.deliberate.isEmpty { lockstep.original = pair.a }
     var precision = request.precision
     var report =
       precision == .float64 ? try lockstep.run(Double.self) : try lockstep.run(Float.self)
-    // What float32's noise hides is not hidden in float64: pieces that nothing explains are judged there.
-    let isMeasured = request.tolerance.atol == nil && request.tolerance.rtol == nil
-    if precision == .float32, isMeasured, !weights.differing.isEmpty, report.passes {
-      var closer = lockstep
-      closer.tolerance.isTight = true
-      let found = try closer.run(Double.self)
-      if !found.passes {
-        (report, lockstep, precision) = (found, closer, .float64)
-        pair.problems.append(
-          Diagnostic(
-            .note, code: "parity.float64", subject: pair.b.name,
-            message: "float32 does not tell the two apart; float64 does, and is what is shown"))
-      }
+    // What float32's noise hides is not hidden in float64: what nothing explains is judged there, a
+    // sub-layer at a time.
+    let judgement =
+      request.tolerance.isMeasured || !unexplained.attributes.isEmpty
+      ? try unexplained.judged(beside: lockstep, isExact: request.tolerance.isMeasured)
+      : Unexplained.Judgement()
+    if precision == .float32, report.passes, !judgement.findings.isEmpty {
+      lockstep.tolerance.isTight = true
+      precision = .float64
+      report = try lockstep.run(Double.self)
+      pair.problems.append(
+        Diagnostic(
+          .note, code: "parity.float64", subject: pair.b.name,
+          message: "float32 does not tell the two apart; float64 does, and is what is shown"))
     }
+    for finding in judgement.findings {
+      guard let number = report.stages.firstIndex(where: { $0.name == finding.stage }) else {
+        continue
+      }
+      if report.stages[number].ok { report.stages[number].isOffInside = true }
+    }
+    pair.problems += judgement.notes(pair.b)
     if weights.differing.contains(PieceID(nil, "embed.weight")), report.stages[0].ok,
       let (stage, row) = try unusedRows(lockstep, pair, rows, precision)
     {
@@ -139,7 +102,10 @@ package struct PairCheck {
       pair.problems += try paddingRows(lockstep, pair, rows)
     }
     if let stage = report.stages.first(where: { !$0.ok }), stage.isFinite {
-      report.firstDivergence = try divergence(stage.name, lockstep, pair, weights, attributes)
+      report.firstDivergence = try divergence(
+        stage.name, lockstep, pair, unexplained, judgement.findings)
+    } else if let hidden = judgement.hidden.first {
+      report.firstDivergence = hidden.divergence(pair.a.spec)
     }
     if let found = try Findings.notFinite(report, [("A", pair.a), ("B", pair.b)], precision) {
       report.firstDivergence = report.firstDivergence ?? found.divergence
@@ -151,56 +117,150 @@ package struct PairCheck {
         weights.notFinite.filter { $0.a > 0 }.map { NotFiniteTensor(pair.a, $0.id, $0.a) },
         weights.notFinite.filter { $0.b > 0 }.map { NotFiniteTensor(pair.b, $0.id, $0.b) },
       ], report)
-    if !report.passes { pair.problems += try explained(pair, weights) }
+    if !report.passes { pair.problems += try causes(pair, weights) }
     pair.problems += Findings.beyondFloat32(report, pair.a)
     if let beyond { pair.problems.append(told(beyond, pair, request)) }
-    var generation: (a: [Int], b: [Int])?
+    var generation: ParityGeneration?
     if request.generate > 0, report.stages.allSatisfy(\.isFinite) {
-      let (own, problemA) = try Findings.continuation(pair.a, tokens[0], request, options)
-      let (theirs, problemB) = try Findings.continuation(pair.b, tokens[0], request, options)
-      generation = (own, theirs)
-      pair.problems += [problemA, problemB].compactMap { $0 }
+      let (found, problems) = try Findings.generation(
+        pair.a, pair.b, tokens, request, options, bound: 2 * (report.stages.last?.bound ?? 0),
+        isCast: !weights.deliberate.isEmpty)
+      generation = found
+      pair.problems += problems
     }
-    if !weights.differing.isEmpty, report.stages.allSatisfy(\.isFinite) {
-      let names = weights.differing.sorted().flatMap { pair.b.tensors(of: $0) }
-      let note = "in \(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " …" : "")"
-      let count = weights.differing.count
-      let hasOtherValues = weights.pieces.contains {
-        guard weights.differing.contains($0.id) else { return false }
-        if case .differs = $0.status { return true }
-        return false
-      }
-      let way = hasOtherValues ? "hold other values" : "are differently stored"
-      let told =
-        count == 1
-        ? "1 piece \(hasOtherValues ? "holds other values" : "is differently stored"), and computes"
-        : "\(count) pieces \(way), and compute"
-      if report.passes, !pair.problems.contains(where: { $0.severity == .error }) {
-        pair.problems.append(
-          Diagnostic(
-            isMeasured ? .note : .warning, code: "parity.weights-differ", subject: pair.b.name,
-            message: isMeasured
-              ? "\(told) the same on these tokens to float64's last digits"
-              : "\(count) pieces differ, though no stage is beyond the bounds that were given",
-            notes: [note],
-            help: isMeasured ? nil : "without --atol and --rtol the bounds are measured"))
-      } else if !report.passes, isMeasured, precision == .float64,
-        report.stages.allSatisfy({ $0.maxAbs <= tolerance.looseBound($0) })
-      {
-        pair.problems.append(
-          Diagnostic(
-            .note, code: "parity.near", subject: pair.b.name,
-            message:
-              "the two differ by no more than float32's noise; but \(count) pieces are neither equal, nor a cast, nor what a conversion gives",
-            notes: [note],
-            help: "--rtol 1e-5 accepts differences of this size, whatever made them"))
-      }
+    if request.isThorough {
+      pair.problems += try Thorough(lockstep).problems(pair.b.name)
     }
-    return ParityResult(
+    pair.problems += stored(weights, report, pair, tolerance, precision)
+    var result = ParityResult(
       report: report, precision: precision, tokens: (tokens.count, tokens[0].count),
       equalPieces: weights.equal, differing: weights.pieces, pieces: weights.all,
       spec: pair.a.spec, attributes: attributes, generation: generation,
       problems: pair.problems)
+    result.isOnePass = lockstep.isReferenceOther
+    return result
+  }
+
+  /// A in B's form wherever that is explained: a deliberate cast, a rotary table in bfloat16, a table in
+  /// the file, values that a conversion computes. What casts cost is told apart.
+  ///
+  /// - Returns: that, and the attributes in which it still is in A's form, which B's are in another.
+  private func reference(
+    _ pair: inout AlignedPair, _ weights: inout WeightComparison,
+    _ attributes: [CheckpointDiff.Attribute], _ tokens: [[Int]], _ options: ModelOptions
+  ) throws -> (HubModel, explained: Set<Unexplained.Place>) {
+    let rows = pair.a.spec["vocab_rows"].int ?? 0
+    var reference = pair.a.exchanging(weights.deliberate.union(weights.tables), with: pair.b)
+    reference.spec = roundingLike(pair, attributes)
+    var tolerance = request.tolerance
+    tolerance.isTight = true
+    let common = beyond == nil ? nil : rows
+    let differs = attributes.contains { !$0.isRounding }
+    // Values that a conversion computes and rounds: that they are computed rightly is seen before the
+    // rounding; behind it, the reference has them rounded too.
+    let isNeeded = !weights.differing.isEmpty || differs
+    let plan = isNeeded ? try plans.rewritten(.a, rows: common) : nil
+    let forward = try PlannedValues(
+      plan, from: pair.a, to: pair.b, unexplained: weights.differing, pair.vocabulary)
+    // A may be what came of converting B.
+    let plannedBack =
+      isNeeded && forward?.differing.isEmpty != true ? try plans.rewritten(.b, rows: common) : nil
+    let backward = try PlannedValues(
+      plannedBack, from: pair.b, to: pair.a, unexplained: weights.differing, pair.vocabulary)
+    if let planned = backward,
+      planned.differing.count < (forward?.differing ?? weights.differing).count
+    {
+      // B rewritten, before the rounding, stands for A; what is not explained is A's own.
+      let own = Set(pair.a.pieces.keys).subtracting(planned.rounded)
+      reference = planned.model.exchanging(own, with: pair.a)
+        .exchanging(weights.deliberate.union(weights.tables), with: pair.b)
+      // Their place is the plan's; digits that A lost are A's own.
+      weights.differing = planned.differing.union(
+        planned.moved.filter { pair.a.pieces[$0]?.dtype != pair.b.pieces[$0]?.dtype })
+      pair.problems += [planned.note(pair.a, of: "B")].compactMap { $0 }
+      return (reference, Unexplained.Place.all(equalIn: planned.model.spec, pair.a.spec))
+    } else if let planned = forward {
+      var own = pair.a
+      own.spec = reference.spec
+      let exact = Lockstep(
+        reference: own.exchanging(weights.tables, with: pair.b),
+        other: planned.model.exchanging(weights.tables, with: pair.b), tokens: tokens,
+        tolerance: tolerance, options: options, commonRows: rows)
+      if try exact.run(Double.self).passes {
+        weights.deliberate.formUnion(planned.rounded.union(planned.moved))
+        weights.differing = planned.differing
+        reference = planned.model.exchanging(
+          weights.deliberate.union(weights.tables), with: pair.b)
+        pair.problems += [planned.note(pair.b, of: "A")].compactMap { $0 }
+      }
+    }
+    // Attributes that a conversion gives another value where it leaves the pieces alone.
+    var spec = reference.spec
+    for (model, other) in [(plan, pair.b.spec), (plannedBack, pair.a.spec)] {
+      guard let planned = model?.spec,
+        planned.sublayers.map(\.kind) == other.sublayers.map(\.kind)
+      else { continue }
+      for name in Unexplained.names(spec.attributes, pair.b.spec.attributes)
+      where planned.attributes[name] == other.attributes[name] {
+        spec.attributes[name] = pair.b.spec.attributes[name]
+      }
+      for i in spec.sublayers.indices where i < planned.sublayers.count {
+        let (own, theirs) = (spec.sublayers[i].attributes, pair.b.spec.sublayers[i].attributes)
+        for name in Unexplained.names(own, theirs)
+        where !(spec.sublayers[i].kind == "mlp" && name == "d_ff")
+          && planned.sublayers[i].attributes[name] == other.sublayers[i].attributes[name]
+        {
+          spec.sublayers[i].attributes[name] = theirs[name]
+        }
+      }
+    }
+    if spec != reference.spec {
+      var planned = reference
+      planned.spec = spec
+      let exact = Lockstep(
+        reference: reference, other: planned, tokens: tokens, tolerance: tolerance,
+        options: options, commonRows: rows)
+      do {
+        if try exact.run(Double.self).passes { return (planned, []) }
+      } catch is Problems {
+        // With these attributes the pieces are no model: the attributes explain nothing.
+      }
+    }
+    return (reference, [])
+  }
+
+  /// What is said of pieces that nothing explains.
+  private func stored(
+    _ weights: WeightComparison, _ report: ParityReport, _ pair: AlignedPair,
+    _ tolerance: Tolerance, _ precision: Precision
+  ) -> [Diagnostic] {
+    guard !weights.differing.isEmpty, report.stages.allSatisfy(\.isFinite) else { return [] }
+    let isMeasured = tolerance.isMeasured
+    let names = weights.differing.sorted().flatMap { pair.b.tensors(of: $0) }
+    let note = "in \(names.prefix(6).joined(separator: ", "))\(names.count > 6 ? " …" : "")"
+    let count = weights.differing.count
+    if report.passes, !pair.problems.contains(where: { $0.severity == .error }) {
+      return [
+        Diagnostic(
+          isMeasured ? .note : .warning, code: "parity.weights-differ", subject: pair.b.name,
+          message: isMeasured
+            ? "\(count == 1 ? "1 piece is" : "\(count) pieces are") differently stored, the same function: to float64's last digits, on these tokens and on longer ones"
+            : "\(count) pieces differ, though no stage is beyond the bounds that were given",
+          notes: [note],
+          help: isMeasured ? nil : "without --atol and --rtol the bounds are measured")
+      ]
+    }
+    guard !report.passes, isMeasured, precision == .float64,
+      report.stages.allSatisfy({ $0.maxAbs <= tolerance.looseBound($0) })
+    else { return [] }
+    return [
+      Diagnostic(
+        .note, code: "parity.near", subject: pair.b.name,
+        message:
+          "the two differ by no more than float32's noise; but \(count) pieces are neither equal, nor a cast, nor what a conversion gives",
+        notes: [note],
+        help: "--rtol 1e-5 accepts differences of this size, whatever made them")
+    ]
   }
 
   /// What is said of rows of the vocabulary that only one side has: they are without effect, or they were
@@ -226,7 +286,7 @@ package struct PairCheck {
   }
 
   /// Why weights differ that a cast would explain, had it been one that is expected.
-  private func explained(
+  private func causes(
     _ pair: AlignedPair, _ weights: WeightComparison
   ) throws -> [Diagnostic] {
     func listed(_ names: [String]) -> String {
@@ -337,47 +397,44 @@ package struct PairCheck {
     return spec
   }
 
-  /// Where the two part, and the tensors that explain it, shown by exchange.
+  /// Where the two part, and what explains it, shown by exchange.
   private func divergence(
-    _ stage: String, _ lockstep: Lockstep, _ pair: AlignedPair, _ weights: WeightComparison,
-    _ attributes: [CheckpointDiff.Attribute]
+    _ stage: String, _ lockstep: Lockstep, _ pair: AlignedPair, _ unexplained: Unexplained,
+    _ known: [Unexplained.Found]
   ) throws -> ParityReport.Divergence {
-    let here = lockstep.reference.spec.sublayers(before: stage)
+    let spec = lockstep.reference.spec
+    let here = spec.sublayers(before: stage)
+    if let found = known.first(where: { $0.stage == stage }) {
+      return found.divergence(pair, isProven: found.finding.isCured)
+    }
+    let own = unexplained.suspects(atEnd: stage)
     guard !here.isEmpty else {
-      let roles: Set<String>
-      switch stage {
-      case "hidden_states.0": roles = ["embed.weight", "embed_norm.weight", "embed_norm.bias"]
-      case "final_norm": roles = ["final_norm.weight", "final_norm.bias"]
-      default: roles = ["head.weight", "head.bias", "embed.weight"]
+      let finding = own.isEmpty ? nil : try LocalTest(lockstep).finding(atEnd: stage, own)
+      guard let finding else {
+        return ParityReport.Divergence(
+          stage: stage, sublayer: nil, kind: "model",
+          suspects: names(own.compactMap(\.piece), pair), attributes: own.compactMap(\.attribute))
       }
-      let own = weights.differing.filter { $0.sublayer == nil && roles.contains($0.role) }
-      return ParityReport.Divergence(
-        stage: stage, sublayer: nil, kind: "model",
-        suspects: own.sorted().flatMap { pair.b.holders(of: $0) },
-        attributes: attributes.filter { $0.place == "model" && !$0.isRounding }.map(\.name),
-        isProven: !own.isEmpty)
+      return Unexplained.Found(stage: stage, finding: finding)
+        .divergence(pair, isProven: finding.isCured)
     }
-    let findings = try LocalTest(lockstep).findings(
-      among: Set(here), differing: weights.differing)
-    guard let first = findings.first else {
-      return ParityReport.Divergence(
-        stage: stage, sublayer: here.first, kind: lockstep.reference.spec.kind(before: stage),
-        suspects: here.flatMap { index in
-          weights.differing.filter { $0.sublayer == index }.sorted().flatMap {
-            pair.b.tensors(of: $0)
-          }
-        })
+    let suspects = unexplained.bySublayer.filter { here.contains($0.key) }
+    if let finding = try LocalTest(lockstep).findings(suspects, limit: 1).first {
+      return Unexplained.Found(stage: stage, finding: finding)
+        .divergence(pair, isProven: finding.isCured)
     }
-    let sublayer = lockstep.reference.spec.sublayers[first.sublayer]
-    let place = "\(sublayer.kind) in layer \(sublayer.layer)"
-    var names: [String] = []
-    for piece in first.pieces {
-      for name in pair.b.tensors(of: piece) where !names.contains(name) { names.append(name) }
-    }
+    let first = suspects.keys.min() ?? here[0]
     return ParityReport.Divergence(
-      stage: stage, sublayer: first.sublayer, kind: sublayer.kind, suspects: names,
-      attributes: first.isCured
-        ? [] : attributes.filter { $0.place == place && !$0.isRounding }.map(\.name),
-      isProven: first.isCured)
+      stage: stage, sublayer: first, kind: spec.sublayers[first].kind,
+      suspects: names((suspects[first] ?? []).compactMap(\.piece), pair),
+      attributes: (suspects[first] ?? []).compactMap(\.attribute))
+  }
+
+  private func names(_ pieces: [PieceID], _ pair: AlignedPair) -> [String] {
+    var names: [String] = []
+    for name in pieces.flatMap({ pair.b.holders(of: $0) }) where !names.contains(name) {
+      names.append(name)
+    }
+    return names
   }
 }

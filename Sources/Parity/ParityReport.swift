@@ -20,8 +20,11 @@ public struct ParityReport: Sendable {
     public var notFiniteB = 0
     /// Whether both sides are finite.
     public var isFinite: Bool { notFiniteA == 0 && notFiniteB == 0 }
+    /// Whether it is out of bounds however small it looks from here: a sub-layer before it gives
+    /// something else than the reference's on the reference's own input.
+    public var isOffInside = false
     /// Whether it is within the bound; what is not finite, or has no finite bound, is not.
-    public var ok: Bool { isFinite && bound.isFinite && maxAbs <= bound }
+    public var ok: Bool { isFinite && bound.isFinite && maxAbs <= bound && !isOffInside }
   }
 
   /// Where two models part.
@@ -64,6 +67,9 @@ public struct ParityReport: Sendable {
   /// The first stage at which float32 overflows on the reference though float64 does not, so that the
   /// noise was taken from a pass in float64 with float32's digits; `nil` for none.
   public var beyondFloat32: String?
+  /// The first stage of a float64 trace that was given float32's bound, because the framework computes
+  /// parts of it in float32; `nil` for none.
+  public var float32Inside: String?
   /// How the predictions agree.
   public var logits = LogitAgreement()
 
@@ -72,4 +78,20 @@ public struct ParityReport: Sendable {
 
   /// Whether every stage is within its bound.
   public var passes: Bool { stages.allSatisfy(\.ok) }
+}
+
+extension ParityReport.Stage {
+  /// A stage as it was measured and judged. Where a position or a group of channels is out of bounds,
+  /// the bound is the one that it is beyond.
+  init(
+    _ name: String, _ difference: Spread, noise: Spread, coarseness: Double = 1,
+    _ verdict: Tolerance.Verdict
+  ) {
+    let whole = difference.whole
+    self.init(
+      name: name, maxAbs: whole.maxAbs,
+      relative: whole.scale > 0 ? whole.maxAbs / whole.scale : whole.maxAbs, bound: verdict.bound,
+      noise: noise.whole.maxAbs * coarseness, notFiniteA: whole.notFiniteReference,
+      notFiniteB: whole.notFiniteOther)
+  }
 }

@@ -22,6 +22,8 @@ public struct ParityRequest: Sendable {
   public var sampling = Sampling.greedy
   /// Self-Extend, for full attention.
   public var selfExtend: SelfExtend?
+  /// Whether the check takes its time: several lengths, both precisions, prefill against steps and chunks.
+  public var isThorough = false
   /// Whether rows of the vocabulary that only one side has may hold something: a cut that was asked for.
   package var allowsLostRows = false
   /// Whether `A_log`, `D` and dt biases were cast on purpose.
@@ -50,7 +52,9 @@ public struct ParityResult: Sendable {
   /// The attributes that differ.
   public var attributes: [CheckpointDiff.Attribute]
   /// The continuations, when they were asked for: A's and B's.
-  public var generation: (a: [Int], b: [Int])?
+  public var generation: ParityGeneration?
+  /// Whether one pass stood for both sides, because each piece of B's is A's or A's in B's form.
+  public var isOnePass = false
   /// What it was computed with.
   public var engine = EngineDescription.current
   /// Everything noticed.
@@ -59,7 +63,37 @@ public struct ParityResult: Sendable {
   /// Whether the two compute the same: every stage is finite and within its bound, continuations are
   /// equal, and nothing was left uncompared.
   public var passes: Bool {
-    report.passes && (generation.map { $0.a == $0.b } ?? true)
+    report.passes && generation?.isFault != true
       && !problems.contains { $0.severity == .error }
   }
+}
+
+/// Continuations of the same prompts by both sides.
+public struct ParityGeneration: Sendable, Hashable {
+  /// A's continuation of the first prompt; of the first that the two continue differently, if there is
+  /// one.
+  public var a: [Int]
+  /// B's, or the trace's.
+  public var b: [Int]
+  /// How many prompts were continued.
+  public var sequences = 1
+  /// Where the two part.
+  public var difference: Difference?
+
+  /// The first token in which two continuations differ.
+  public struct Difference: Sendable, Hashable {
+    /// The prompt.
+    public var sequence: Int
+    /// The token of the continuation, from 0.
+    public var index: Int
+    /// By how much A prefers its own token to the other's, in logits.
+    public var margin: Double
+    /// Whether that is no fault: a tie to the last digits, or the price of a cast.
+    public var isExplained: Bool
+  }
+
+  /// Whether all continuations are equal.
+  public var isEqual: Bool { difference == nil }
+  /// Whether a difference is one that nothing explains.
+  public var isFault: Bool { difference.map { !$0.isExplained } ?? false }
 }

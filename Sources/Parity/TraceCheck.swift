@@ -43,23 +43,38 @@ package struct TraceCheck {
       problems.append(found.problem)
     } else if var divergence = report.firstDivergence {
       let number = report.stages.firstIndex { $0.name == divergence.stage } ?? 0
-      divergence.suspects = suspects(
-        divergence.stage, after: number > 0 ? report.stages[number - 1].name : nil, model)
+      let previous = number > 0 ? report.stages[number - 1].name : nil
+      let place = try TracePlace(comparison, divergence.stage, after: previous)
+      if let found = try place?.divergence() {
+        divergence = found
+      } else {
+        divergence.suspects = suspects(divergence.stage, after: previous, model)
+      }
       report.firstDivergence = divergence
+    }
+    if let stage = report.float32Inside {
+      problems.append(
+        Diagnostic(
+          .note, code: "parity.float32-inside", subject: stage,
+          message:
+            "is bounded by float32's noise: the framework computes parts of it in float32 whatever the model's type"
+        ))
     }
     problems += Findings.notFiniteWeights([("A", model)], [try count.tensors(of: model)], report)
     problems += Findings.beyondFloat32(report, model)
-    var generation: (a: [Int], b: [Int])?
+    var generation: ParityGeneration?
     if request.generate > 0, report.stages.allSatisfy(\.isFinite) {
-      guard let greedy = trace.greedy, greedy.count > request.generate else {
-        throw Diagnostic(
-          code: "trace.greedy", subject: trace.name,
-          message: "holds no greedy continuation of \(request.generate) tokens")
-      }
-      let prompt = Array(greedy.dropLast(request.generate))
-      let (own, problem) = try Findings.continuation(model, prompt, request, options)
-      if let problem { problems.append(problem) }
-      generation = (own, Array(greedy.suffix(request.generate)))
+      let (found, told) = try Findings.generation(
+        model, beside: trace, request, options, bound: 2 * (report.stages.last?.bound ?? 0))
+      generation = found
+      problems += told
+    }
+    if request.isThorough {
+      var own = Lockstep(
+        reference: model, other: model, tokens: trace.tokens, tolerance: request.tolerance,
+        options: options, commonRows: model.spec["vocab_rows"].int ?? 0)
+      own.isReferenceOther = true
+      problems += try Thorough(own).problems(model.name)
     }
     return ParityResult(
       report: report, precision: request.precision,

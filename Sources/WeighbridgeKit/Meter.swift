@@ -24,6 +24,15 @@ final class Meter: ReadObserver {
     add(bytes.count, piece.description)
   }
 
+  /// Told when the work is done: what was not needed is no longer foreseen.
+  func end() {
+    let done = counts.withLock { counts in
+      counts.total = counts.done
+      return counts.done
+    }
+    if done > 0 { tell(Executor.Progress(done: done, total: done, tensor: TensorName(""))) }
+  }
+
   /// Adds bytes of `tensor`. Where more is read than was foreseen, the total grows along.
   func add(_ bytes: Int, _ tensor: String) {
     let (done, total) = counts.withLock { counts in

@@ -39,20 +39,7 @@ public enum TokenInput: Sendable {
       }
       return tokens
     case .random(let batch, let length, let seed):
-      let rows = spec["vocab_rows"].int ?? 1
-      let count = UInt64(max(1, min(spec["vocab_size"].int ?? rows, rows)))
-      var state = seed
-      return (0..<batch).map { _ in
-        (0..<length).map { _ in
-          // SplitMix64 (Steele, Lea and Flood 2014), the high half scaled to the range.
-          state &+= 0x9e37_79b9_7f4a_7c15
-          var z = state
-          z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-          z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-          // In Swift a shift binds closer than a product.
-          return Int((((z ^ (z >> 31)) >> 32) * count) >> 32)
-        }
-      }
+      return RandomTokens.draw(batch, length, seed: seed, spec)
     }
   }
 }

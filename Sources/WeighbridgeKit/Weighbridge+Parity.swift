@@ -1,9 +1,9 @@
 import Conversion
-import Hub
+package import Hub
 import Layouts
 public import Parity
 import Remote
-import Tensors
+package import Tensors
 
 extension Weighbridge {
   /// Runs a checkpoint beside a framework's own trace of it.
@@ -12,10 +12,26 @@ extension Weighbridge {
   public func parity(
     _ a: CheckpointInput, trace path: String, _ request: ParityRequest
   ) throws -> ParityResult {
-    let loaded = try load(a)
+    try parity(load(a), trace: trace(at: path), request)
+  }
+
+  /// The trace in a file.
+  ///
+  /// - Throws: `trace.tokens` for a file that is none; what reading throws.
+  package func trace(at path: String) throws -> any TraceSource {
+    try TraceFile(path: Remote.isURL(path) ? Remote.open(path).path : path)
+  }
+
+  /// Runs a checkpoint that is open beside a trace.
+  ///
+  /// - Throws: `Problems`, `Diagnostic` for what cannot be read or run.
+  package func parity(
+    _ loaded: LoadedCheckpoint, trace: any TraceSource, _ request: ParityRequest
+  ) throws -> ParityResult {
     var model = try loaded.hubModel()
-    let trace = try TraceFile(path: Remote.isURL(path) ? Remote.open(path).path : path)
-    if let meter = Meter(total: 2 * model.byteCount, progress) { model.observers.append(meter) }
+    let meter = Meter(total: 3 * model.byteCount, progress)
+    if let meter { model.observers.append(meter) }
+    defer { meter?.end() }
     return try TraceCheck(
       model, trace, request, problems: loaded.problems.filter { $0.severity != .error }
     ).result()
@@ -30,7 +46,10 @@ extension Weighbridge {
     try parity(load(a), loadSecond(b), tokens: tokens, request)
   }
 
-  func parity(
+  /// Runs two checkpoints that are open side by side.
+  ///
+  /// - Throws: `Problems`, `Diagnostic` for what cannot be read, run or compared.
+  package func parity(
     _ a: LoadedCheckpoint, _ b: LoadedCheckpoint, tokens: TokenInput, _ request: ParityRequest
   ) throws -> ParityResult {
     var pair = try aligned(a, b)
@@ -40,6 +59,7 @@ extension Weighbridge {
       pair.a.observers.append(meter)
       pair.b.observers.append(meter)
     }
+    defer { meter?.end() }
     let check = try PairCheck(
       pair, request, plans: LayoutPlanner(a: a.model(), b: b.model(), pair, vocabulary),
       progress: { meter?.add($0, $1) })
@@ -61,6 +81,24 @@ extension Weighbridge {
 }
 
 extension LoadedCheckpoint {
+  /// The same layout over other bytes and another config.
+  ///
+  /// - Throws: `layout.name-clash` for tensors that no layout can tell apart.
+  package func replacing(
+    source: any TensorSource, config: JSONObject, _ vocabulary: Vocabulary
+  ) throws -> LoadedCheckpoint {
+    var changed = self
+    let reader = PieceReader(source: source)
+    let inventory = try Inventory(
+      infos: source.tensors, values: { SourceFacts.values($0, reader) },
+      sameBytes: { SourceFacts.isSame($0, $1, source) })
+    let bound = try model().layout.bind(
+      inventory, config: config, vocabulary: vocabulary, inertKeys: Set(inertKeys))
+    (changed.source, changed.config, changed.bound) = (source, config, bound)
+    changed.problems = bound.problems
+    return changed
+  }
+
   /// The checkpoint as a model with its weights.
   ///
   /// - Throws: every problem when no layout fits or something is missing.

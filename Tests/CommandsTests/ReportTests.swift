@@ -225,7 +225,9 @@ struct ReportTests {
 /// Colours, bars and progress.
 @Suite("Terminal")
 struct TerminalTests {
-  static let arguments = ["parity", ReportTests.samba, ReportTests.samba, "--random", "1x8"]
+  static let arguments = [
+    "parity", ReportTests.samba, "--trace", Fixtures.path("models/samba-fla/trace.safetensors"),
+  ]
 
   private typealias Status = @convention(c) (Int32) -> Int32
   private typealias Named = @convention(c) (Int32) -> UnsafeMutablePointer<CChar>?
@@ -286,7 +288,7 @@ struct TerminalTests {
   @Test("a bar shows the error against its bound, and a word says the same")
   func bars() throws {
     let same = try BuiltTool.run(Self.arguments).output.split(separator: "\n")
-    #expect(same.contains { $0.hasPrefix("logits ") && $0.hasSuffix("          │      ok") })
+    #expect(same.contains { $0.hasPrefix("logits ") && $0.hasSuffix("│      ok") })
     let directory = TemporaryDirectory()
     let other = try ReportTests.faulty(in: directory)
     let run = try BuiltTool.run("parity", ReportTests.samba, other, "--random", "1x8")

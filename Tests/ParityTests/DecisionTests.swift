@@ -66,7 +66,7 @@ struct DecisionTests {
     let note = try #require(result.problems.first { $0.code == "parity.weights-differ" })
     #expect(
       note.severity == .note
-        && note.message.hasPrefix("3 pieces hold other values, and compute the same"))
+        && note.message.hasPrefix("3 pieces are differently stored, the same function"))
   }
 
   @Test("a cast has the narrower type: float32 that only rounds to the other's bfloat16 is no cast")

@@ -121,7 +121,7 @@ struct PlantedFaultTests {
     #expect(divergence.kind == fault.kind)
     #expect(divergence.suspects == fault.suspects)
     #expect(divergence.attributes == fault.attributes)
-    #expect(divergence.isProven == fault.attributes.isEmpty)
+    #expect(divergence.isProven)
   }
 
   @Test(

@@ -152,7 +152,7 @@ struct HTMLParity {
       """
   }
 
-  private func continuation(_ generation: (a: [Int], b: [Int])) -> HTML {
+  private func continuation(_ generation: ParityGeneration) -> HTML {
     let same = zip(generation.a, generation.b).prefix { $0 == $1 }.count
     let told =
       generation.a == generation.b

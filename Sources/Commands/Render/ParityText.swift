@@ -53,7 +53,14 @@ enum ParityText {
       ],
       "generation": result.generation.map {
         [
-          "tokens": .int($0.a.count), "equal": .bool($0.a == $0.b),
+          "tokens": .int(max($0.a.count, $0.b.count)), "equal": .bool($0.isEqual),
+          "sequences": .int($0.sequences),
+          "difference": $0.difference.map {
+            [
+              "sequence": .int($0.sequence), "index": .int($0.index),
+              "margin": .double($0.margin), "explained": .bool($0.isExplained),
+            ]
+          } ?? .null,
           "a": .array($0.a.map { .int($0) }), "b": .array($0.b.map { .int($0) }),
         ]
       } ?? .null,
@@ -80,6 +87,17 @@ enum ParityText {
       head[0] =
         (result.passes ? Ink.good : .bad).paint(verdict) + head[0].dropFirst(verdict.count)
     }
+    if result.isOnePass, result.passes {
+      let pieces =
+        result.differing.isEmpty ? "bitwise equal" : "A's bit for bit, or A's in B's form"
+      let attributes = result.attributes.isEmpty ? "the same" : "the same or explained"
+      head += [""]
+      head += Paragraph.shown(
+        "every piece of weight is \(pieces), every attribute \(attributes): one pass stands for both sides at all \(report.stages.count) stages"
+      )
+      head += [""]
+      return (head + lines(result).flatMap(Paragraph.shown)).joined(separator: "\n")
+    }
     var table = Table(
       [
         ("stage", .left), ("max abs", .right), ("relative", .right), ("bound", .right),
@@ -93,6 +111,12 @@ enum ParityText {
         ], ink: stage.ok ? .good : .bad)
     }
     head += ["", table.text(width: Standard.tableWidth, isColoured: isColoured), ""]
+    return (head + lines(result).flatMap(Paragraph.shown)).joined(separator: "\n")
+  }
+
+  /// What stands below the table of the stages.
+  private static func lines(_ result: ParityResult) -> [String] {
+    let report = result.report
     var lines: [String] = []
     if result.equalPieces + result.differing.count > 0 {
       lines.append("weights: \(result.equalPieces) pieces equal, \(result.differing.count) not")
@@ -119,7 +143,7 @@ enum ParityText {
     }
     if let generation = result.generation {
       lines.append(
-        "generation: \(generation.a.count) tokens, \(generation.a == generation.b ? "equal" : "DIFFERENT")"
+        "generation: \(generation.a.count) tokens of \(generation.sequences) prompts, \(words(generation))"
       )
     }
     lines.append("computed by: \(result.engine.text)")
@@ -145,6 +169,13 @@ enum ParityText {
         lines += result.divergingAttributes.map { "  \($0)" }
       }
     }
-    return (head + lines.flatMap(Paragraph.shown)).joined(separator: "\n")
+    return lines
+  }
+
+  private static func words(_ generation: ParityGeneration) -> String {
+    guard let difference = generation.difference else { return "equal" }
+    let place = "from token \(difference.index + 1) of prompt \(difference.sequence) on"
+    return
+      "\(difference.isExplained ? "different" : "DIFFERENT") \(place), A's margin \(Shown.number(difference.margin))"
   }
 }

@@ -23,6 +23,11 @@ package final class ForwardPass<Scalar: Real> {
   /// The sub-layer that `advance()` runs.
   package private(set) var next = 0
 
+  /// Whether `change` is kept.
+  package var keepsChange = false
+  /// What the sub-layer that ran last added to the stream, or put in its place: [batch, tokens, width].
+  package private(set) var change: [Scalar] = []
+
   private let ids: [Int]
   private let run: Run<Scalar>
   private let state: DecodeState<Scalar>?
@@ -46,7 +51,7 @@ package final class ForwardPass<Scalar: Real> {
     run = Run(
       batch: batch, tokens: tokens[0].count, position: state?.position ?? 0,
       workers: model.workers, workspace: model.workspace, rotary: model.rotary,
-      selfExtend: model.options.selfExtend)
+      selfExtend: model.options.selfExtend, isRough: model.options.isRough)
     stream = model.workspace.buffer(batch * tokens[0].count * model.width)
   }
 
@@ -151,6 +156,9 @@ package final class ForwardPass<Scalar: Real> {
       } else {
         (stream.pointer + range.lowerBound).update(from: own, count: range.count)
       }
+    }
+    if keepsChange {
+      self.change = Array(UnsafeBufferPointer(start: change.read, count: stream.count))
     }
     model.evict(of: index)
     next += 1

@@ -24,7 +24,7 @@ public final class Model<Scalar: Real> {
   let weights: any WeightSource
   let workspace = Workspace()
   let workers: Workers
-  let rotary = RotaryCache<Scalar>()
+  let rotary: RotaryCache<Scalar>
   var keepsWeights: Bool
   private var blocks: [Int: Block<Scalar>] = [:]
   private var ends: ModelEnds<Scalar>?
@@ -42,6 +42,7 @@ public final class Model<Scalar: Real> {
     self.weights = weights
     self.options = options
     workers = Workers(options.threads)
+    rotary = RotaryCache(isRough: options.isRough)
     keepsWeights = options.keepsWeights
     width = spec["d_model"].int ?? 0
     vocabularyRows = spec["vocab_rows"].int ?? 0

@@ -10,6 +10,9 @@ public struct ModelOptions: Sendable, Hashable {
   /// Self-Extend, for models whose attention is full in every layer. Their rotary tables are then
   /// exact, also where the model's own are rounded: the rounded tables belong to other positions.
   public var selfExtend: SelfExtend?
+  /// Whether the pass is as rough as frameworks are in their own type: rotary angles and the sums of
+  /// norms and softmax are computed in the type of the pass, and not in float64.
+  package var isRough = false
 
   /// These options.
   public init(threads: Int = 0, keepsWeights: Bool = false, selfExtend: SelfExtend? = nil) {

@@ -10,6 +10,8 @@ struct Run<T: Real> {
   let workspace: Workspace
   let rotary: RotaryCache<T>
   let selfExtend: SelfExtend?
+  /// Whether sums of norms and softmax are in `T`, as frameworks have them.
+  var isRough = false
   /// What earlier sub-layers of the pass have left for later ones.
   var crossing = Crossing<T>()
 
@@ -52,6 +54,12 @@ struct Run<T: Real> {
     into y: UnsafeMutablePointer<T>
   ) {
     workers.forEachRun(of: m, grain: max(1, 16384 / d)) { rows in
+      if isRough {
+        roughNorm(
+          x + rows.lowerBound * d, rows.count, d, weight, nil, eps, removesMean: false,
+          into: y + rows.lowerBound * d)
+        return
+      }
       Inference.rmsNorm(
         x + rows.lowerBound * d, rows.count, d, weight, eps, into: y + rows.lowerBound * d)
     }
@@ -82,6 +90,12 @@ struct Run<T: Real> {
     into y: UnsafeMutablePointer<T>
   ) {
     workers.forEachRun(of: m, grain: max(1, 16384 / d)) { rows in
+      if isRough {
+        roughNorm(
+          x + rows.lowerBound * d, rows.count, d, weight, bias, eps, removesMean: true,
+          into: y + rows.lowerBound * d)
+        return
+      }
       Inference.layerNorm(
         x + rows.lowerBound * d, rows.count, d, weight, bias, eps, into: y + rows.lowerBound * d)
     }

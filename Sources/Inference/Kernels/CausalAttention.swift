@@ -13,6 +13,8 @@ struct AttentionHead<T: Real> {
   var dim: Int
   var dv: Int
   var scale: T
+  /// Whether the sum of the softmax is in `T`.
+  var isRough = false
   /// Bias by distance, added to the scores: [distances]; `nil` for none.
   var bias: UnsafePointer<T>?
   /// For Self-Extend: keys as they are seen from beyond the neighbourhood, and where it ends.
@@ -60,7 +62,11 @@ func causalAttention<T: Real>(
       for j in start..<end { row[j] += bias[end - 1 - j] }
     }
     for j in 0..<start { row[j] = 0 }
-    softmax(row + start, end - start)
+    if head.isRough {
+      roughSoftmax(row + start, end - start)
+    } else {
+      softmax(row + start, end - start)
+    }
     for j in end..<max(keys, end) { row[j] = 0 }
   }
   T.gemm(

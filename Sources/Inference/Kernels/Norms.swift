@@ -44,6 +44,32 @@ package func layerNorm<T: Real>(
   }
 }
 
+/// `rmsNorm` or `layerNorm` with its sums in `T`, one value after another: no better than a framework's.
+@specialized(where T == Float)
+@specialized(where T == Double)
+func roughNorm<T: Real>(
+  _ x: UnsafePointer<T>, _ m: Int, _ d: Int, _ weight: [T]?, _ bias: [T]?, _ eps: Double,
+  removesMean: Bool, into y: UnsafeMutablePointer<T>
+) {
+  for row in 0..<m {
+    let (a, b) = (x + row * d, y + row * d)
+    var mean = T(0)
+    if removesMean {
+      for i in 0..<d { mean += a[i] }
+      mean /= T(d)
+    }
+    var sum = T(0)
+    for i in 0..<d {
+      let value = a[i] - mean
+      sum += value * value
+    }
+    let scale = 1 / (sum / T(d) + T(eps)).squareRoot()
+    for i in 0..<d { b[i] = (a[i] - mean) * scale }
+    if let weight { for i in 0..<d { b[i] *= weight[i] } }
+    if let bias { for i in 0..<d { b[i] += bias[i] } }
+  }
+}
+
 /// y [m, d] = x [m, d] weight [d], row by row; x and y may be the same.
 @specialized(where T == Float)
 @specialized(where T == Double)

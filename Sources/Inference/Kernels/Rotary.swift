@@ -61,6 +61,20 @@ package struct RotaryKind: Hashable, Sendable {
   }
 }
 
+extension RotaryKind {
+  /// Cosine and sine at `position` for each pair as a framework has them that computes in float32: the
+  /// frequency is off by a unit in the last place, as powers are, and the angle is rounded.
+  func roughValues(at position: Int) -> [(cos: Double, sin: Double)] {
+    if table == .bfloat16 { return values(at: position) }
+    return frequencies.enumerated().map { i, exact in
+      let frequency = exact == 1 ? 1 : i % 2 == 0 ? Float(exact).nextUp : Float(exact).nextDown
+      let angle = Double(Float(position) / Float(positionFactor) * frequency)
+      let factor = Float(magnitude)
+      return (Double(Float(cos(angle)) * factor), Double(Float(sin(angle)) * factor))
+    }
+  }
+}
+
 /// The nearest bfloat16, ties to even.
 package func roundToBF16(_ x: Float) -> Double {
   let bits = x.bitPattern
@@ -73,9 +87,9 @@ final class RotaryTable<T: Real> {
   let cos: [T]
   let sin: [T]
 
-  init(_ kind: RotaryKind, positions: [Int]) {
+  init(_ kind: RotaryKind, positions: [Int], isRough: Bool = false) {
     pairs = kind.frequencies.count
-    let values = positions.flatMap { kind.values(at: $0) }
+    let values = positions.flatMap { isRough ? kind.roughValues(at: $0) : kind.values(at: $0) }
     cos = values.map { T($0.cos) }
     sin = values.map { T($0.sin) }
   }
@@ -91,7 +105,9 @@ final class RotaryCache<T: Real> {
   }
   private var tables: [Key: RotaryTable<T>] = [:]
 
-  init() {}
+  private let isRough: Bool
+
+  init(isRough: Bool = false) { self.isRough = isRough }
 
   /// The table for positions floor(p / group) + shift.
   func table(
@@ -100,7 +116,8 @@ final class RotaryCache<T: Real> {
     let key = Key(kind: kind, positions: positions, group: group, shift: shift)
     if let table = tables[key] { return table }
     if tables.count > 8 { tables = [:] }
-    let table = RotaryTable<T>(kind, positions: positions.map { $0 / group + shift })
+    let table = RotaryTable<T>(
+      kind, positions: positions.map { $0 / group + shift }, isRough: isRough)
     tables[key] = table
     return table
   }

@@ -238,8 +238,10 @@ struct SoftmaxAttention<T: Real> {
         let (sequence, rest) = (piece / (heads * across), piece % (heads * across))
         let (h, t0) = (rest / across, rest % across * grain)
         let row = (sequence * tokens + t0) * heads * dim
-        let (reads, offset) = head(
+        let (own, offset) = head(
           h, planes.map { $0 + sequence * total * width }, firstKey: source.firstKey)
+        var reads = own
+        reads.isRough = run.isRough
         let out = difference != nil && h % 2 == 1 ? o.1 : o.0
         causalAttention(
           reads, q: q.read + row + h * dim, farQ: farQ.map { $0.read + row + h * dim },

@@ -41,7 +41,7 @@ extension MixerKind {
       Piece("beta", ["2", "d_qk"], "shift of queries (row 0) and keys (row 1)"),
       Piece("bias_alpha", ["1", "d_qk"], "relative position bias, query side"),
       Piece("bias_beta", ["1", "d_qk"], "relative position bias, key side"),
-    ])
+    ], isFloat32Inside: true)
 }
 
 /// Runs S6GatedAttention; equations of `lit_gpt/mega.py`, `S6GatedAttention.forward`.
