@@ -1,14 +1,14 @@
-package import Tensors
+public import Tensors
 
 /// Tells a file's container by its first bytes, and refuses other known formats by name.
-package enum ContainerSniffer {
+public enum ContainerSniffer {
   /// The container of the file at `path`.
   ///
   /// A name that ends in `.safetensors` counts when the bytes say nothing else, so that a damaged
   /// header is reported as such.
   ///
   /// - Throws: `io.*`; `container.*` for an empty, foreign or unknown file.
-  package static func sniff(path: String) throws(Diagnostic) -> Container {
+  public static func sniff(path: String) throws(Diagnostic) -> Container {
     let file = try RandomAccessFile(path: path)
     let head = try file.bytes(at: 0, count: min(file.byteCount, 1024))
     if let container = try container(of: head, file: file) { return container }

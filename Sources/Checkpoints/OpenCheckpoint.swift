@@ -94,7 +94,7 @@ public func openCheckpoint(
 ///     checkpoint that fits one shard is a single file without an index. HDF5 is never split,
 ///     and DCP by ranks only.
 /// - Throws: `io.write`, or what the container cannot hold.
-package func makeSink(
+public func makeSink(
   container: Container, manifest: OutputManifest, directory: String, fileName: String,
   maxShardBytes: Int? = nil
 ) throws(Diagnostic) -> any TensorSink {

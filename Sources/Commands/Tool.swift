@@ -1,4 +1,4 @@
-package import ArgumentParser
+public import ArgumentParser
 import Hub
 import Tensors
 import WeighbridgeKit
@@ -12,9 +12,9 @@ import WeighbridgeKit
 #endif
 
 /// `weighbridge`: one sub-command a file.
-package struct Tool: ParsableCommand {
+public struct Tool: ParsableCommand {
   /// The command's name, help and sub-commands.
-  package static let configuration = CommandConfiguration(
+  public static let configuration = CommandConfiguration(
     commandName: "weighbridge",
     abstract:
       "Convert checkpoints of sub-quadratic language models, and prove that nothing changed.",
@@ -31,7 +31,7 @@ package struct Tool: ParsableCommand {
     ])
 
   /// The tool.
-  package init() {}
+  public init() {}
 
   /// Lets the process open as many files as it may: shells give 256 or 1024, and checkpoints have
   /// more shards.
@@ -51,7 +51,7 @@ package struct Tool: ParsableCommand {
   }
 
   /// Runs the tool with the process's arguments and exits.
-  package static func start() -> Never {
+  public static func start() -> Never {
     raiseFileLimit()
     Descriptors.holdStandard()
     ShrunkenFile.arm(json: CommandLine.arguments.contains("--json"))

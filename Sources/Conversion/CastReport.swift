@@ -1,24 +1,24 @@
 import Hub
-package import Tensors
+public import Tensors
 
 /// What the casts of a conversion did to values, told once for each cause.
-package struct CastReport: Sendable {
+public struct CastReport: Sendable {
   private let plan: ConversionPlan
   private let counts: [(tensor: Int, counts: CastCounts)]
 
   /// The report of what an `Executor` counted while it carried `plan` out.
-  package init(_ plan: ConversionPlan, _ counts: [Int: CastCounts]) {
+  public init(_ plan: ConversionPlan, _ counts: [Int: CastCounts]) {
     self.plan = plan
     self.counts = counts.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 
   /// Finite values that became infinite, in all tensors.
-  package var overflows: Int { counts.reduce(0) { $0 + $1.counts.overflows } }
+  public var overflows: Int { counts.reduce(0) { $0 + $1.counts.overflows } }
 
   /// A diagnostic for each of: infinities made, values that became zero, values that were not finite.
   ///
   /// - Parameter overflow: how bad an infinity is that was made.
-  package func diagnostics(overflow: Diagnostic.Severity) -> [Diagnostic] {
+  public func diagnostics(overflow: Diagnostic.Severity) -> [Diagnostic] {
     var found: [Diagnostic] = []
     if let problem = told(
       overflow, "convert.overflow", \.overflows,

@@ -11,7 +11,7 @@ public struct ConversionPlan: Sendable {
     /// The piece.
     public var piece: PieceID
     /// The source of its values.
-    package var value: PieceValue
+    public var value: PieceValue
     /// The first row of the piece.
     public var start: Int
     /// How many rows, which follow on the part before.
@@ -52,7 +52,7 @@ public struct ConversionPlan: Sendable {
   public var warnings: [Diagnostic]
 
   /// What each piece of the destination is made of.
-  package var pieces: [PieceID: PieceValue] {
+  public var pieces: [PieceID: PieceValue] {
     tensors.reduce(into: [:]) { pieces, tensor in
       for part in tensor.parts { pieces[part.piece] = part.value }
     }

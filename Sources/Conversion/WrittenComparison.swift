@@ -2,7 +2,7 @@ import Checkpoints
 import Dispatch
 import Hub
 import Synchronization
-package import Tensors
+public import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -13,14 +13,14 @@ package import Tensors
 #endif
 
 /// Compares what was written, read back, with what a plan gives, byte by byte.
-package struct WrittenComparison: Sendable {
+public struct WrittenComparison: Sendable {
   /// The plan that was carried out.
-  package let plan: ConversionPlan
+  public let plan: ConversionPlan
   /// The checkpoint that it was made for.
-  package let source: any TensorSource
+  public let source: any TensorSource
 
   /// A comparison.
-  package init(_ plan: ConversionPlan, from source: any TensorSource) {
+  public init(_ plan: ConversionPlan, from source: any TensorSource) {
     self.plan = plan
     self.source = source
   }
@@ -32,7 +32,7 @@ package struct WrittenComparison: Sendable {
   /// missing, of another type or shape, or has another value, and for each that was not to be there.
   ///
   /// - Throws: what reading throws.
-  package func problems(of written: any TensorSource) throws(Diagnostic) -> [Diagnostic] {
+  public func problems(of written: any TensorSource) throws(Diagnostic) -> [Diagnostic] {
     var numbers: [TensorName: Int] = [:]
     for (number, info) in written.tensors.enumerated() { numbers[info.name] = number }
     let reader = PieceReader(source: source)

@@ -7,7 +7,7 @@
 #endif
 
 /// One target as libFuzzer wants it: bytes to read, and bytes to change.
-package final class CoverageGuided {
+public final class CoverageGuided {
   private let target: FuzzTarget
   private let seeds: [[UInt8]]
   private var reader: FuzzReader
@@ -15,7 +15,7 @@ package final class CoverageGuided {
   /// A target with the fixtures of `package`.
   ///
   /// - Throws: when the fixtures cannot be read.
-  package init(_ target: FuzzTarget, package: String) throws {
+  public init(_ target: FuzzTarget, package: String) throws {
     self.target = target
     seeds = try target.seeds(in: package)
     reader = try FuzzReader(target, package: package)
@@ -24,7 +24,7 @@ package final class CoverageGuided {
   deinit { reader.close() }
 
   /// Writes the unchanged fixtures into a directory, as a first corpus.
-  package func writeSeeds(into directory: String) {
+  public func writeSeeds(into directory: String) {
     for (number, seed) in seeds.enumerated() {
       guard let file = fopen("\(directory)/seed-\(number)", "wb") else { continue }
       _ = seed.withUnsafeBytes { fwrite($0.baseAddress, 1, $0.count, file) }
@@ -33,11 +33,11 @@ package final class CoverageGuided {
   }
 
   /// Reads an input.
-  package func read(_ input: UnsafeRawBufferPointer) { _ = reader.accepts(Array(input)) }
+  public func read(_ input: UnsafeRawBufferPointer) { _ = reader.accepts(Array(input)) }
 
   /// Changes `input` in half of the cases as the structured fuzzer does, in the others with
   /// `general`, and for safetensors corrects the header's length after it.
-  package func change(
+  public func change(
     _ input: [UInt8], most: Int, seed: UInt32, general: ([UInt8], Int) -> [UInt8]
   ) -> [UInt8] {
     var mutator = Mutator(seed: UInt64(seed), number: input.count, kind: target.kind)

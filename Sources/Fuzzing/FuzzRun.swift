@@ -1,4 +1,4 @@
-package import Synchronization
+public import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -9,22 +9,22 @@ package import Synchronization
 #endif
 
 /// Many inputs through one target.
-package struct FuzzRun: Sendable {
+public struct FuzzRun: Sendable {
   /// The number of the input that is being read, for whoever has to tell of a crash.
-  package static let current = Atomic(-1)
+  public static let current = Atomic(-1)
 
   /// Inputs read.
-  package var executions = 0
+  public var executions = 0
   /// Of these, how many were taken; the others were refused with an error.
-  package var accepted = 0
+  public var accepted = 0
   /// Seconds of the processor's time that the slowest input took.
-  package var slowest = 0.0
+  public var slowest = 0.0
   /// Its number.
-  package var slowestNumber = 0
+  public var slowestNumber = 0
   /// Megabytes by which the process grew.
-  package var growth = 0
+  public var growth = 0
   /// Seconds of all.
-  package var seconds = 0.0
+  public var seconds = 0.0
 
   /// Reads inputs `first ..< first + executions`.
   ///
@@ -32,7 +32,7 @@ package struct FuzzRun: Sendable {
   ///   - package: the directory with `Fixtures` and `formats`.
   ///   - seed: other seeds make other inputs.
   /// - Throws: when the fixtures cannot be read.
-  package init(
+  public init(
     _ target: FuzzTarget, executions: Int, first: Int = 0, seed: UInt64, package: String
   ) throws {
     let seeds = try target.seeds(in: package)
@@ -58,7 +58,7 @@ package struct FuzzRun: Sendable {
   /// The input of a number, to look at.
   ///
   /// - Throws: as `init`.
-  package static func input(
+  public static func input(
     _ target: FuzzTarget, number: Int, seed: UInt64, package: String
   ) throws -> [UInt8] {
     var mutator = Mutator(seed: seed, number: number, kind: target.kind)

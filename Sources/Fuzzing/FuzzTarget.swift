@@ -13,7 +13,7 @@ import Tensors
 #endif
 
 /// A reader of bytes from strangers, with the fixtures that its inputs are made of.
-package enum FuzzTarget: String, CaseIterable, Sendable {
+public enum FuzzTarget: String, CaseIterable, Sendable {
   /// The header of a safetensors file, and the tensors that it promises.
   case safetensors
   /// The pickle machine.

@@ -8,7 +8,7 @@ public struct HubModel: Sendable {
   /// The place of each sub-layer in its layer of the target.
   public var slots: [Int]
   /// The pieces.
-  package var pieces: [PieceID: PieceValue]
+  public var pieces: [PieceID: PieceValue]
   /// Reads the pieces from the source's bytes.
   public let reader: PieceReader
   /// Whether pieces that are new (constants, tables) count as float64, as computed ones do; else they
@@ -31,7 +31,7 @@ public struct HubModel: Sendable {
   var overlay: OverlayWeights?
 
   /// A model of these pieces of `source`.
-  package init(spec: ModelSpec, pieces: [PieceID: PieceValue], source: any TensorSource) {
+  public init(spec: ModelSpec, pieces: [PieceID: PieceValue], source: any TensorSource) {
     self.spec = spec
     slots = []
     self.pieces = pieces

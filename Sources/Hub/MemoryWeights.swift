@@ -3,33 +3,33 @@ public import Tensors
 /// Weights kept in memory, for tests and for pieces that stand in for others.
 public struct MemoryWeights: WeightSource {
   /// One piece: its shape, its element type, its bytes.
-  package struct Entry: Sendable, Hashable {
+  public struct Entry: Sendable, Hashable {
     /// The shape.
-    package var shape: Shape
+    public var shape: Shape
     /// The element type.
-    package var dtype: DType
+    public var dtype: DType
     /// The dense, row-major, little-endian bytes.
-    package var bytes: [UInt8]
+    public var bytes: [UInt8]
 
     /// A piece.
-    package init(shape: Shape, dtype: DType, bytes: [UInt8]) {
+    public init(shape: Shape, dtype: DType, bytes: [UInt8]) {
       self.shape = shape
       self.dtype = dtype
       self.bytes = bytes
     }
 
     /// A float64 piece with these values.
-    package init(shape: Shape, _ values: [Double]) {
+    public init(shape: Shape, _ values: [Double]) {
       self.init(
         shape: shape, dtype: .f64, bytes: values.withUnsafeBytes { [UInt8]($0) })
     }
   }
 
   /// The pieces.
-  package var entries: [PieceID: Entry]
+  public var entries: [PieceID: Entry]
 
   /// These pieces.
-  package init(_ entries: [PieceID: Entry] = [:]) { self.entries = entries }
+  public init(_ entries: [PieceID: Entry] = [:]) { self.entries = entries }
 
   /// Shape and element type of `piece`.
   public func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)? {

@@ -18,7 +18,7 @@ public struct PieceReader: Sendable {
   /// - Returns: what the cast did to values; nothing for moves, which are not looked at.
   /// - Throws: what reading throws.
   @discardableResult
-  package func read(
+  public func read(
     _ value: PieceValue, rows: Range<Int>, as dtype: DType,
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) -> CastCounts {
@@ -61,7 +61,7 @@ public struct PieceReader: Sendable {
   /// The rows `rows` of `value` as float64.
   ///
   /// - Throws: what reading throws.
-  package func doubles(_ value: PieceValue, rows: Range<Int>) throws(Diagnostic) -> [Double] {
+  public func doubles(_ value: PieceValue, rows: Range<Int>) throws(Diagnostic) -> [Double] {
     let width = value.shape.rowElements
     switch value {
     case .stored, .paddedRows, .firstRows, .paddedColumns, .repeatedRows:
@@ -204,7 +204,7 @@ public struct PieceReader: Sendable {
   /// does not.
   ///
   /// - Throws: what reading throws.
-  package func all(
+  public func all(
     _ value: PieceValue, _ test: (_ index: Int, _ number: Double) -> Bool
   ) throws(Diagnostic) -> Bool {
     let width = max(value.shape.rowElements, 1)

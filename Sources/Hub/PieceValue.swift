@@ -9,7 +9,7 @@ public import Tensors
 #endif
 
 /// What a piece of the target is made of, in terms of the source's bytes. Rows are the first extent.
-package indirect enum PieceValue: Sendable, Hashable {
+public indirect enum PieceValue: Sendable, Hashable {
   /// Rows of the source's tensors as they are.
   case stored(PieceLocation)
   /// One value everywhere.
@@ -36,7 +36,7 @@ package indirect enum PieceValue: Sendable, Hashable {
   case mapped(PieceValue, Mapping)
 
   /// A function of single numbers, computed in float64.
-  package enum Mapping: String, Sendable, Hashable {
+  public enum Mapping: String, Sendable, Hashable {
     /// -e^x.
     case negExp = "neg_exp"
     /// log(-x), its inverse.
@@ -52,7 +52,7 @@ package indirect enum PieceValue: Sendable, Hashable {
   }
 
   /// The shape.
-  package var shape: Shape {
+  public var shape: Shape {
     switch self {
     case .stored(let location): location.shape
     case .constant(_, let shape), .table(_, let shape): shape
@@ -68,7 +68,7 @@ package indirect enum PieceValue: Sendable, Hashable {
   }
 
   /// The type that it has without a cast: the source's; float32 for what is new.
-  package var dtype: DType {
+  public var dtype: DType {
     switch self {
     case .stored(let location): location.dtype
     case .constant, .table: .f32
@@ -80,7 +80,7 @@ package indirect enum PieceValue: Sendable, Hashable {
   }
 
   /// Whether its values are numbers of the source or zeros and ones, so that no rounding occurs.
-  package var isMove: Bool {
+  public var isMove: Bool {
     switch self {
     case .stored: true
     case .constant: false
@@ -104,7 +104,7 @@ package indirect enum PieceValue: Sendable, Hashable {
   }
 
   /// Whether it is new, so that it takes whatever type its neighbours have.
-  package var isNew: Bool {
+  public var isNew: Bool {
     switch self {
     case .constant, .table: true
     default: false

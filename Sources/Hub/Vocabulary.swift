@@ -37,7 +37,7 @@ public struct MixerKind: Sendable {
   }
 
   /// The value under which a piece has no effect, so that it may be left out or filled in.
-  package enum Identity: Sendable, Hashable {
+  public enum Identity: Sendable, Hashable {
     /// Zeros: a bias.
     case zero
     /// Ones: the weight of a norm.
@@ -46,28 +46,28 @@ public struct MixerKind: Sendable {
 
   /// A piece passed through a function, which some files hold in place of the piece. A model has one
   /// of the two; the engine takes whichever is there, so that none is rounded for its sake.
-  package struct Image: Sendable, Hashable {
+  public struct Image: Sendable, Hashable {
     /// The role of the piece.
-    package var of: String
+    public var of: String
     /// The function.
-    package var by: PieceFunction
+    public var by: PieceFunction
 
     /// The image of the piece `of`.
-    package init(of role: String, by function: PieceFunction) {
+    public init(of role: String, by function: PieceFunction) {
       of = role
       by = function
     }
   }
 
   /// When a piece changes nothing, whatever its values are.
-  package struct Idle: Sendable {
+  public struct Idle: Sendable {
     /// The condition, over the kind's and the model's attributes.
-    package var when: Expression
+    public var when: Expression
     /// Why that is so, as it is told when the piece is dropped.
-    package var reason: String
+    public var reason: String
 
     /// A condition and its reason.
-    package init(when condition: String, because reason: String) {
+    public init(when condition: String, because reason: String) {
       when = Expression(literal: condition)
       self.reason = reason
     }
@@ -80,16 +80,16 @@ public struct MixerKind: Sendable {
     /// The shape: an expression for each extent over the kind's and the model's attributes.
     public var shape: [Expression]
     /// The value that stands for its absence, if there is one.
-    package var identity: Identity?
+    public var identity: Identity?
     /// Whether it stays float32 when the rest is cast down (`A_log`, `D`, dt biases).
     public var keepsFloat32: Bool
     /// For a table: the values that a framework computes which does not keep it in the file; `nil`
     /// where the model computes none.
     public var computed: (@Sendable (ModelSpec) -> [Double]?)?
     /// The piece that it stands in place of, where it is that one passed through a function.
-    package var image: Image?
+    public var image: Image?
     /// When it may be dropped, if ever.
-    package var idle: Idle?
+    public var idle: Idle?
     /// What it is, in a few words.
     public var summary: String
 
@@ -103,7 +103,7 @@ public struct MixerKind: Sendable {
     }
 
     /// A piece; each extent is written as an expression, `"2 * d_inner"`.
-    package init(
+    public init(
       _ role: String, _ shape: [String], identity: Identity? = nil, keepsFloat32: Bool = false,
       computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, image: Image? = nil,
       idle: Idle? = nil, _ summary: String

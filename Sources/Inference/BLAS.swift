@@ -1,5 +1,5 @@
 import Hub
-package import Tensors
+public import Tensors
 
 #if canImport(Darwin)
   import Darwin
@@ -19,17 +19,17 @@ package import Tensors
 // number of threads. (OpenBLAS's sums change with its thread count.)
 
 /// The matrix products' library: which it is, and what it uses.
-package enum BLAS {
+public enum BLAS {
   /// The kernel set that OpenBLAS runs, such as `Haswell` or `SkylakeX`; `none` when it is missing.
-  package static var core: String { (try? library.get())?.core ?? "none" }
+  public static var core: String { (try? library.get())?.core ?? "none" }
 
   /// The library's version and build options; empty when it is missing.
-  package static var configuration: String { (try? library.get())?.configuration ?? "" }
+  public static var configuration: String { (try? library.get())?.configuration ?? "" }
 
   /// Loads the library, once in the process.
   ///
   /// - Throws: `engine.no_openblas` when the system has none.
-  package static func load() throws(Diagnostic) { _ = try library.get() }
+  public static func load() throws(Diagnostic) { _ = try library.get() }
 
   static let library: Result<BLASLibrary, Diagnostic> = {
     guard let first = BLASLibrary.open() else {

@@ -1,9 +1,9 @@
-package import OrderedCollections
-package import Tensors
+public import OrderedCollections
+public import Tensors
 
 /// microsoft/ArchScale's named configurations, which are generated: `sambay_d16` is `sambay` with 16
 /// layers, whose sizes follow from that.
-package struct ArchScalePresets: Sendable {
+public struct ArchScalePresets: Sendable {
   private var defaults: JSONObject = [:]
   private var fusedDefaults: JSONObject = [:]
   private var families: JSONObject = [:]
@@ -27,7 +27,7 @@ package struct ArchScalePresets: Sendable {
   }
 
   /// The names that are offered, with the depths that ArchScale's scaling runs have.
-  package var names: [String] {
+  public var names: [String] {
     families.flatMap { family, value -> [String] in
       if value["hidden"] == true { return [] }
       return (value["depths"]?.array ?? []).map { "\(family)_d\($0.int ?? 0)" }
@@ -38,7 +38,7 @@ package struct ArchScalePresets: Sendable {
   /// ArchScale does not have.
   ///
   /// - Parameter fused: whether it is of July 2025, with fused projections.
-  package func config(named name: String, fused: Bool) -> JSONObject? {
+  public func config(named name: String, fused: Bool) -> JSONObject? {
     guard let mark = name.range(ofLast: "_d"), let depth = Int(name[mark.upperBound...]),
       (1...1024).contains(depth)
     else { return nil }

@@ -11,34 +11,34 @@ public struct Expansion: Sendable {
     /// The sub-layer that its pieces belong to; `nil` for the model's own.
     public var sublayer: Int?
     /// What it is.
-    package var form: TensorForm
+    public var form: TensorForm
 
     /// The shape.
     public var shape: Shape { form.shape }
     /// Its rows, as runs of rows of pieces, in order.
-    package var segments: [RowSegment] { form.segments }
+    public var segments: [RowSegment] { form.segments }
     /// The same by piece: each with its own shape, and where its rows lie in the tensor.
-    package var pieces: [HeldPiece] { form.pieces }
+    public var pieces: [HeldPiece] { form.pieces }
     /// For the head: what becomes of it when it is the embedding.
-    package var tied: Layout.Tied? { form.tied }
+    public var tied: Layout.Tied? { form.tied }
   }
 
   /// A tensor but for its name: the layers of a model have most of their forms in common.
-  package final class TensorForm: Sendable {
+  public final class TensorForm: Sendable {
     /// The name, behind the prefixes of layer and mixer.
     let name: NameTemplate
     /// The shape.
-    package let shape: Shape
+    public let shape: Shape
     /// Another shape of the same elements in the same order, in which the file may have it.
-    package let alternative: Shape?
+    public let alternative: Shape?
     /// Its rows, as runs of rows of pieces, in order.
-    package let segments: [RowSegment]
+    public let segments: [RowSegment]
     /// The same by piece: each with its own shape, and where its rows lie in the tensor.
-    package let pieces: [HeldPiece]
+    public let pieces: [HeldPiece]
     /// The roles of the pieces.
-    package let roles: [String]
+    public let roles: [String]
     /// For the head: what becomes of it when it is the embedding.
-    package let tied: Layout.Tied?
+    public let tied: Layout.Tied?
 
     init(
       name: NameTemplate, shape: Shape, alternative: Shape?, segments: [RowSegment],
@@ -55,23 +55,23 @@ public struct Expansion: Sendable {
   }
 
   /// A piece as a tensor holds it; a tensor holds all rows of each of its pieces.
-  package struct HeldPiece: Sendable, Hashable {
+  public struct HeldPiece: Sendable, Hashable {
     /// The role.
-    package var role: String
+    public var role: String
     /// The piece's own shape.
-    package var shape: Shape
+    public var shape: Shape
     /// Its rows, in their order; a row that the tensor repeats is listed once.
-    package var runs: [RowRun]
+    public var runs: [RowRun]
   }
 
   /// A buffer that carries no weight but that the framework wants in the file.
-  package struct Buffer: Sendable, Hashable {
+  public struct Buffer: Sendable, Hashable {
     /// The name.
-    package var name: String
+    public var name: String
     /// The shape.
-    package var shape: Shape
+    public var shape: Shape
     /// The float32 numbers that are written; `nil` for zeros.
-    package var values: [Double]?
+    public var values: [Double]?
   }
 
   /// The model; whether it is tied is what the config says.
@@ -79,7 +79,7 @@ public struct Expansion: Sendable {
   /// The tensors, in the layout's own order.
   public var tensors: [ExpectedTensor]
   /// Buffers to be written.
-  package var buffers: [Buffer]
+  public var buffers: [Buffer]
   /// The problems.
   public var problems: [Diagnostic]
   /// Whether the config could be followed to its end, so that every tensor is listed.

@@ -1,13 +1,13 @@
 import Hub
 
 /// A pattern in which `*` stands for any run of characters, dots included.
-package struct Glob: Sendable, Hashable {
+public struct Glob: Sendable, Hashable {
   /// The pattern as it was given.
-  package let text: String
+  public let text: String
   private let pattern: [UInt8]
 
   /// A pattern.
-  package init(_ pattern: String) {
+  public init(_ pattern: String) {
     text = pattern
     self.pattern = Array(pattern.utf8)
   }
@@ -31,7 +31,7 @@ package struct Glob: Sendable, Hashable {
   }
 
   /// Whether all of `text` matches.
-  package func matches(_ text: String) -> Bool {
+  public func matches(_ text: String) -> Bool {
     var copy = text
     return copy.withUTF8 { text in
       var p = 0

@@ -1,5 +1,5 @@
 public import Hub
-package import Tensors
+public import Tensors
 
 /// How a tensor is put together from pieces, along its rows (axis 0). Every glue is a bijection of
 /// rows, so one text serves both directions.
@@ -43,13 +43,13 @@ public indirect enum Glue: Sendable, Hashable {
 }
 
 /// Some rows of a piece, standing next to each other.
-package struct RowSegment: Sendable, Hashable {
+public struct RowSegment: Sendable, Hashable {
   /// The piece's role.
-  package var role: String
+  public var role: String
   /// The first row of the piece.
-  package var start: Int
+  public var start: Int
   /// How many.
-  package var count: Int
+  public var count: Int
 }
 
 extension Glue {
@@ -59,7 +59,7 @@ extension Glue {
   ///   - rows: the number of rows of each piece.
   ///   - scope: what the glue's expressions see.
   /// - Throws: `layout.glue` when the rows do not divide as they must; `expression.value`.
-  package func segments(rows: [String: Int], scope: Scope) throws(Diagnostic) -> [RowSegment] {
+  public func segments(rows: [String: Int], scope: Scope) throws(Diagnostic) -> [RowSegment] {
     var merged: [RowSegment] = []
     for segment in try pieces(rows, scope) where segment.count > 0 {
       if let last = merged.last, last.role == segment.role,

@@ -4,18 +4,18 @@ import Tensors
 /// Prefixes that wrappers add to a model's names, and the one that a base model's names lack.
 extension Inventory {
   /// A part of the names that is taken off or put on.
-  package struct Renaming: Sendable, Hashable {
+  public struct Renaming: Sendable, Hashable {
     /// The first tensor of which it is true, as the file calls it.
-    package var from: String
+    public var from: String
     /// The name without it.
-    package var to: String
+    public var to: String
     /// The removed part: a prefix, or wrappers' modules inside names.
-    package var dropped: String
+    public var dropped: String
     /// The number of names that it applies to.
-    package var count: Int
+    public var count: Int
 
     /// A renaming.
-    package init(from: String, to: String, dropped: String, count: Int) {
+    public init(from: String, to: String, dropped: String, count: Int) {
       self.from = from
       self.to = to
       self.dropped = dropped
@@ -69,7 +69,7 @@ extension Inventory {
   }
 
   /// How the file's names were changed, one entry per prefix.
-  package var renamings: [Renaming] {
+  public var renamings: [Renaming] {
     var all: [Renaming] = []
     for (number, count) in kindNumbers {
       let from = infos[number].name.string

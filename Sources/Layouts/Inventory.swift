@@ -132,7 +132,7 @@ public struct Inventory: Sendable {
   }
 
   /// The first name that `glob` matches.
-  package func first(_ glob: Glob) -> String? {
+  public func first(_ glob: Glob) -> String? {
     if glob.isLiteral { return self[glob.text].map { names[$0] } }
     return classes.first(glob, in: names).map { names[$0] }
   }

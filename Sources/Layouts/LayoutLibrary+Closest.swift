@@ -1,26 +1,26 @@
 import Dispatch
 import Hub
-import OrderedCollections
-package import Tensors
+public import OrderedCollections
+public import Tensors
 
 extension LayoutLibrary {
   /// A layout that does not fit, and how far it goes.
-  package struct NearMiss: Sendable {
+  public struct NearMiss: Sendable {
     /// The layout.
-    package var layout: Layout
+    public var layout: Layout
     /// The reasons why it does not fit.
-    package var obstacles: [String]
+    public var obstacles: [String]
     /// How many of the tensors' names it knows.
-    package var known: Int
+    public var known: Int
     /// The first names of each kind that it does not know.
-    package var unknown: [String]
+    public var unknown: [String]
     /// Whether it was given with the run.
-    package var isGiven: Bool
+    public var isGiven: Bool
   }
 
   /// The layouts that know most of a checkpoint's names, when none fits; those given with the run come
   /// first.
-  package func closest(
+  public func closest(
     to inventory: Inventory, config: JSONObject?, framework: String? = nil
   ) -> [NearMiss] {
     let kinds = inventory.kinds

@@ -14,7 +14,7 @@ public struct LayoutLibrary: Sendable {
   public var presets: [String: JSONObject] { shared.presets }
 
   /// microsoft/ArchScale's named configurations.
-  package var archScalePresets: ArchScalePresets { shared.archScale }
+  public var archScalePresets: ArchScalePresets { shared.archScale }
   /// The names that `--preset` takes.
   public var presetNames: [String] { (presets.keys + archScalePresets.names).sorted() }
 

@@ -127,9 +127,9 @@ final class OutputClaim: Sendable {
 
 extension OutputDirectory {
   /// The state of a directory after the process was told to stop.
-  package struct Abandoned: Sendable {
+  public struct Abandoned: Sendable {
     /// The state of the temporary.
-    package enum Fate: Sendable {
+    public enum Fate: Sendable {
       /// It is removed, and the destination as it was.
       case removed
       /// It waits for a run that continues it; the destination is as it was.
@@ -141,14 +141,14 @@ extension OutputDirectory {
     }
 
     /// Where the directory should have stood.
-    package var destination: String
+    public var destination: String
     /// The temporary.
-    package var path: String
+    public var path: String
     /// Its state.
-    package var fate: Fate
+    public var fate: Fate
   }
 
   /// Gives up every directory that this process is writing, from any thread: for a process that is
   /// told to end. No new one can be made afterwards.
-  package static func abandonAll() -> [Abandoned] { OutputClaim.abandonAll() }
+  public static func abandonAll() -> [Abandoned] { OutputClaim.abandonAll() }
 }

@@ -1,6 +1,6 @@
 import Synchronization
 import Checkpoints
-package import Tensors
+public import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -18,15 +18,15 @@ package import Tensors
 /// Where a directory is replaced, only files of the names that were written go, and those that an
 /// earlier conversion is known to have written. Everything else is in the new directory as well: the
 /// same files, linked there before the two change places.
-package final class OutputDirectory: Sendable {
+public final class OutputDirectory: Sendable {
   /// Where the directory will stand.
-  package let destination: String
+  public let destination: String
   /// Where to write until then.
-  package let path: String
+  public let path: String
   /// Leftovers of earlier runs that were removed.
-  package let notes: [Diagnostic]
+  public let notes: [Diagnostic]
   /// Whether the temporary is one that an interrupted run kept for this one.
-  package let isContinued: Bool
+  public let isContinued: Bool
   private let force: Bool
   /// Files of an earlier conversion in the directory that is replaced.
   private let owned: [String: FileState]
@@ -53,7 +53,7 @@ package final class OutputDirectory: Sendable {
   ///   something else than a checkpoint, `output.in-the-way` for files that must not be replaced and
   ///   cannot stay, `output.is-source`, `output.inside-source`, `output.contains-source`,
   ///   `output.parent`, `output.busy` when another run writes to the same destination, `io.write`.
-  package init(
+  public init(
     destination: String, sources: [String] = [], force: Bool = false, resumable: Bool = false,
     names: [String] = [], owned: (_ directory: String) -> [String] = { _ in [] }
   ) throws(Diagnostic) {
@@ -125,7 +125,7 @@ package final class OutputDirectory: Sendable {
   /// nothing.
   ///
   /// - Throws: as the initializer, but for other runs.
-  package static func foresee(
+  public static func foresee(
     destination: String, sources: [String] = [], force: Bool = false, names: [String] = [],
     owned: (_ directory: String) -> [String] = { _ in [] }
   ) throws(Diagnostic) {
@@ -602,7 +602,7 @@ package final class OutputDirectory: Sendable {
   /// - Throws: `io.write`; `output.exists` when something appeared there meanwhile. The temporary is
   ///   removed then.
   @discardableResult
-  package func commit(sync: Bool = true) throws(Diagnostic) -> [Diagnostic] {
+  public func commit(sync: Bool = true) throws(Diagnostic) -> [Diagnostic] {
     do throws(Diagnostic) {
       if sync { try Self.syncTree(path) }
       let notes = try claim.place { () throws(Diagnostic) in try place(sync: sync) }
@@ -615,10 +615,10 @@ package final class OutputDirectory: Sendable {
   }
 
   /// Removes the temporary, unless it is resumable; nothing happens after `commit`.
-  package func discard() { claim.abandon() }
+  public func discard() { claim.abandon() }
 
   /// Removes the temporary even if it is resumable: what is in it is of no use.
-  package func discardForGood() { claim.abandon(evenKept: true) }
+  public func discardForGood() { claim.abandon(evenKept: true) }
 
   private func place(sync: Bool) throws(Diagnostic) -> [Diagnostic] {
     if Rename.withoutReplacing(path, destination) { return [] }

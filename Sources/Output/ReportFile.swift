@@ -1,4 +1,4 @@
-package import Tensors
+public import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -9,9 +9,9 @@ package import Tensors
 #endif
 
 /// A report's place on the disk: written whole or not at all, and never over something else.
-package struct ReportFile: Sendable {
+public struct ReportFile: Sendable {
   /// The form of a report.
-  package enum Form: Sendable {
+  public enum Form: Sendable {
     /// A page to look at.
     case html
     /// A command's document.
@@ -19,7 +19,7 @@ package struct ReportFile: Sendable {
   }
 
   /// The path as given.
-  package let path: String
+  public let path: String
   private let target: String
   private let directory: String
 
@@ -27,7 +27,7 @@ package struct ReportFile: Sendable {
   ///
   /// - Throws: `report.path` for a place that cannot hold a report, `report.exists` where another
   ///   kind of file stands: a checkpoint is not replaced by a slip of the hand.
-  package init(_ path: String, form: Form = .html) throws(Diagnostic) {
+  public init(_ path: String, form: Form = .html) throws(Diagnostic) {
     self.path = path
     // A link is followed, so that what it points to is replaced and not the link.
     var target = path
@@ -65,7 +65,7 @@ package struct ReportFile: Sendable {
   /// Puts a text in place; what stood there before is gone only when the new text is complete.
   ///
   /// - Throws: `io.write`.
-  package func write(_ text: String) throws(Diagnostic) {
+  public func write(_ text: String) throws(Diagnostic) {
     let name = target.split(separator: "/").last ?? "report"
     let partial = PartialFile.path(of: String(name), in: directory)
     let descriptor = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)

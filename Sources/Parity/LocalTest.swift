@@ -1,4 +1,4 @@
-package import Hub
+public import Hub
 import Inference
 import Tensors
 

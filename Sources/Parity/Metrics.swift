@@ -2,24 +2,24 @@ import Hub
 public import Inference
 
 /// How far two stages are apart.
-package struct Deviation: Sendable, Hashable {
+public struct Deviation: Sendable, Hashable {
   /// The largest absolute difference; infinite where either side is NaN or infinite, both alike too:
   /// what is no number is compared with nothing.
-  package var maxAbs = 0.0
+  public var maxAbs = 0.0
   /// The largest finite absolute value of the reference.
-  package var scale = 0.0
+  public var scale = 0.0
   /// Values of the reference that are NaN or infinite.
-  package var notFiniteReference = 0
+  public var notFiniteReference = 0
   /// Values of the other side that are NaN or infinite.
-  package var notFiniteOther = 0
+  public var notFiniteOther = 0
 
   /// Nothing measured yet.
-  package init() {}
+  public init() {}
 
   /// Takes in further values of the reference and of the other side.
   @specialized(where R == Double, S == Double)
   @specialized(where R == Double, S == Float)
-  package mutating func add<R: Real, S: Real>(
+  public mutating func add<R: Real, S: Real>(
     _ reference: UnsafeBufferPointer<R>, _ other: UnsafeBufferPointer<S>
   ) {
     precondition(reference.count == other.count)
@@ -54,7 +54,7 @@ public struct LogitAgreement: Sendable, Hashable {
   /// Positions.
   public var positions = 0
   /// The positions where the two are furthest apart, the worst first; at most `worstCount`.
-  package private(set) var worst: [Position] = []
+  public private(set) var worst: [Position] = []
   private var klSum = 0.0
   private var nllSumA = 0.0
   private var nllSumB = 0.0
@@ -78,34 +78,34 @@ public struct LogitAgreement: Sendable, Hashable {
   public static let worstCount = 10
 
   /// A token and how likely a model thinks it.
-  package struct Guess: Sendable, Hashable {
+  public struct Guess: Sendable, Hashable {
     /// The token's number.
-    package var token: Int
+    public var token: Int
     /// Its probability.
-    package var probability: Double
+    public var probability: Double
   }
 
   /// What the two say at one position.
-  package struct Position: Sendable, Hashable {
+  public struct Position: Sendable, Hashable {
     /// The sequence.
-    package var sequence: Int
+    public var sequence: Int
     /// The position in it.
-    package var index: Int
+    public var index: Int
     /// The Kullback-Leibler divergence from A's distribution to B's, in nats; infinite where one is
     /// not a number.
-    package var kl: Double
+    public var kl: Double
     /// The token that follows, if one does.
-    package var next: Int?
+    public var next: Int?
     /// A's likeliest tokens, the likeliest first.
-    package var a: [Guess]
+    public var a: [Guess]
     /// B's.
-    package var b: [Guess]
+    public var b: [Guess]
 
     /// Whether both think the same token likeliest.
-    package var agrees: Bool { a.first?.token == b.first?.token && isNumber }
+    public var agrees: Bool { a.first?.token == b.first?.token && isNumber }
 
     /// Whether both predict anything.
-    package var isNumber: Bool { !(a + b).contains { $0.probability.isNaN } }
+    public var isNumber: Bool { !(a + b).contains { $0.probability.isNaN } }
   }
 
   /// Takes in the logits of one position and the token that follows, if one does.

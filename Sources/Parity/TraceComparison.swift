@@ -1,9 +1,9 @@
 public import Hub
 public import Inference
-package import Tensors
+public import Tensors
 
 /// The stages that a framework itself computed.
-package protocol TraceSource: Sendable {
+public protocol TraceSource: Sendable {
   /// What messages call it.
   var name: String { get }
   /// A prompt and its greedy continuation, when the trace holds one.
@@ -24,14 +24,14 @@ public struct TraceComparison {
   /// The model.
   public var model: HubModel
   /// What the framework computed.
-  package var trace: any TraceSource
+  public var trace: any TraceSource
   /// How far a stage may be off.
   public var tolerance: Tolerance
   /// How models are run.
   public var options: ModelOptions
 
   /// A comparison.
-  package init(
+  public init(
     model: HubModel, trace: any TraceSource, tolerance: Tolerance,
     options: ModelOptions = ModelOptions()
   ) {

@@ -23,21 +23,21 @@ public final class RandomAccessFile: Sendable {
   private let remote: (any ByteSource)?
   private let mapping = Mutex<Mapping?>(nil)
   /// What tells this file, as it was when it was opened, from any other and from a later state.
-  package let identity: Identity
+  public let identity: Identity
 
   /// Bytes of a file behind a URL that are read into one array.
   private static let mostRemoteBytes = 1 << 30
 
   /// A file and its state.
-  package struct Identity: Sendable, Hashable {
+  public struct Identity: Sendable, Hashable {
     /// The file system.
-    package var device: UInt64
+    public var device: UInt64
     /// The file in it.
-    package var inode: UInt64
+    public var inode: UInt64
     /// Bytes in it.
-    package var byteCount: Int
+    public var byteCount: Int
     /// Nanoseconds since 1970 of the last change.
-    package var modified: Int
+    public var modified: Int
 
     /// The state of a file that is no local one, from whatever tells it.
     package init(device: UInt64, inode: UInt64, byteCount: Int, modified: Int) {

@@ -4,7 +4,7 @@ extension String {
   /// Swift compares and hashes texts in a normal form for which it sorts each run of marks, in time
   /// that grows with the square of the run: a name of 800 kB can take minutes. No script comes near
   /// the bound.
-  package var isStreamSafe: Bool {
+  public var isStreamSafe: Bool {
     if utf8.allSatisfy({ $0 < 0x80 }) { return true }
     var run = 0
     for scalar in unicodeScalars {

@@ -15,16 +15,16 @@ public struct TensorInfo: Sendable, Hashable {
   }
 
   /// What a file holds in place of a tensor's numbers: blocks from which they are computed.
-  package struct Stored: Sendable, Hashable {
+  public struct Stored: Sendable, Hashable {
     /// The type by its format's name: `Q8_0`.
-    package var type: String
+    public var type: String
     /// Bytes in the file.
-    package var byteCount: Int
+    public var byteCount: Int
     /// Where they lie.
-    package var extent: Extent?
+    public var extent: Extent?
 
     /// Blocks of a type.
-    package init(type: String, byteCount: Int, extent: Extent? = nil) {
+    public init(type: String, byteCount: Int, extent: Extent? = nil) {
       self.type = type
       self.byteCount = byteCount
       self.extent = extent
@@ -45,7 +45,7 @@ public struct TensorInfo: Sendable, Hashable {
   /// with one extent share storage.
   public var extent: Extent?
   /// What the file holds, where that is not the numbers themselves.
-  package var stored: Stored?
+  public var stored: Stored?
 
   /// The type that the file holds: `F32`, or `Q8_0` of a tensor that is read as F32.
   public var typeName: String { stored?.type ?? dtype.rawValue }

@@ -43,9 +43,9 @@ public struct OutputTensor: Sendable, Hashable {
 }
 
 /// A key beside the tensors with its value in the bytes of its container.
-package struct EncodedField: Sendable, Hashable {
+public struct EncodedField: Sendable, Hashable {
   /// The key.
-  package var key: String
+  public var key: String
   /// The value, as the container writes it.
   package var bytes: [UInt8]
 
@@ -70,7 +70,7 @@ public struct OutputManifest: Sendable {
   /// For DCP: the ranks that rows are dealt out to.
   public var ranks: Int
   /// For GGUF: the keys, where they are not simply the config's.
-  package var fields: [EncodedField] = []
+  public var fields: [EncodedField] = []
 
   /// A manifest.
   public init(

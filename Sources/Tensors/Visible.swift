@@ -1,6 +1,6 @@
 extension String {
   /// Whether all of it is printable ASCII, so that each byte is a character.
-  package var isPrintableASCII: Bool {
+  public var isPrintableASCII: Bool {
     var copy = self
     return copy.withUTF8 { bytes in
       // Without an exit from the loop, so that it takes many bytes at a time.
@@ -14,7 +14,7 @@ extension String {
   /// could tell.
   ///
   /// - Parameter lines: line breaks and tabs stay as they are.
-  package func isPlain(lines: Bool) -> Bool {
+  public func isPlain(lines: Bool) -> Bool {
     var copy = self
     return copy.withUTF8 { bytes in
       var start = 0
@@ -56,7 +56,7 @@ extension String {
   /// stays one and means the same.
   ///
   /// - Parameter lines: line breaks and tabs stay as they are.
-  package func visible(lines: Bool) -> String {
+  public func visible(lines: Bool) -> String {
     guard !isPlain(lines: lines), unicodeScalars.contains(where: { !$0.isPlain(lines: lines) })
     else { return self }
     var text = ""

@@ -2,11 +2,11 @@ import Hub
 import Output
 
 /// The name that somebody may have meant.
-package enum Suggestion {
+public enum Suggestion {
   /// The nearest of `names`, when it is near enough: a third of the letters may differ.
   ///
   ///     Suggestion.nearest("Samba_412M", ["Samba_421M", "LLaMA_438M"])  // "Samba_421M"
-  package static func nearest(_ name: String, _ names: [String]) -> String? {
+  public static func nearest(_ name: String, _ names: [String]) -> String? {
     Nearest.name(to: name, among: names)
   }
 

@@ -1,21 +1,21 @@
-package import Tensors
+public import Tensors
 
 /// The safetensors files of every rank, as `HuggingFaceStorageWriter(save_distributed=True)` writes
 /// them: each holds its own rows under the whole tensor's name, and only a text beside them says where
 /// they belong. Read as ordinary shards they look like a smaller model.
-package final class DCPSafetensorsReader: TiledSource {
+public final class DCPSafetensorsReader: TiledSource {
   /// `.safetensors`.
-  package let container = Container.safetensors
+  public let container = Container.safetensors
   /// The files of all ranks, in the order of their names.
-  package let files: [RandomAccessFile]
+  public let files: [RandomAccessFile]
   /// Every tensor, whole.
-  package let tensors: [TensorInfo]
+  public let tensors: [TensorInfo]
   /// The files' texts, but for those that say where the parts belong.
-  package let metadata: [String: String]
+  public let metadata: [String: String]
   /// Nothing: safetensors keeps no other values.
-  package var attachments: JSONValue { .null }
+  public var attachments: JSONValue { .null }
   /// What the checkpoint is.
-  package let warnings: [Diagnostic]
+  public let warnings: [Diagnostic]
 
   private let tiled: [TiledTensor]
 
@@ -60,7 +60,7 @@ package final class DCPSafetensorsReader: TiledSource {
   /// - Throws: every problem found: `dcp.spoiled` for a file that begins with a pickled item,
   ///   `dcp.sharding-info`, `dcp.missing-file`, `dcp.hole`, `dcp.overlap`, `dcp.stored-dtype`,
   ///   `dcp.foreign-file`, `safetensors.*`, `io.*`.
-  package init(
+  public init(
     directory given: String, rules: SafetensorsHeader.Rules = .strict
   ) throws(Problems) {
     let directory = FilePath.trimmed(given)
@@ -276,12 +276,12 @@ package final class DCPSafetensorsReader: TiledSource {
   }
 
   /// How tensor number `index` is cut.
-  package func grid(of index: Int) -> String? { tiled[index].grid }
+  public func grid(of index: Int) -> String? { tiled[index].grid }
 
   /// Reads the bytes `range` of tensor number `index`, row-major, from the parts that hold them.
   ///
   /// - Throws: `io.*`.
-  package func read(
+  public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

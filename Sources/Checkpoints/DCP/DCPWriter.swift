@@ -23,7 +23,7 @@ public final class DCPWriter: TensorSink {
   private let state: Mutex<[[ChecksumPieces]]>
 
   /// The name of the index.
-  package static let indexName = DCPFiles.indexName
+  public static let indexName = DCPFiles.indexName
   /// Ranks that one checkpoint may have here: each has a file open.
   public static let rankLimit = 1000
 

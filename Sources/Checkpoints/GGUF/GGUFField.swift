@@ -1,12 +1,12 @@
-package import Tensors
+public import Tensors
 
 /// A key of a GGUF file with its value as the file has it, type first.
-package typealias GGUFField = EncodedField
+public typealias GGUFField = EncodedField
 
 extension EncodedField {
   /// A key with a value: whole numbers are uint32 where they fit, other numbers float32; lists of
   /// whole numbers int32, of others float32. `nil` for what GGUF has no word for.
-  package init?(_ key: String, _ value: JSONValue) {
+  public init?(_ key: String, _ value: JSONValue) {
     guard let bytes = Self.encode(value) else { return nil }
     self.init(key: key, bytes: bytes)
   }

@@ -1,23 +1,23 @@
 package import OrderedCollections
-package import Tensors
+public import Tensors
 
 /// A GGUF checkpoint, versions 2 and 3, of one file or several.
 ///
 /// Plain numbers are read as they lie. Blocks of quantised numbers are read as the float32 numbers
 /// that they stand for; `TensorInfo.stored` tells what the file holds.
-package final class GGUFReader: TensorSource {
+public final class GGUFReader: TensorSource {
   /// Always `.gguf`.
-  package var container: Container { .gguf }
+  public var container: Container { .gguf }
   /// The file, or the parts in their order.
-  package let files: [RandomAccessFile]
+  public let files: [RandomAccessFile]
   /// The tensors in the order of the parts' tables.
-  package let tensors: [TensorInfo]
+  public let tensors: [TensorInfo]
   /// The texts among the keys, but for the tokenizer's.
-  package let metadata: [String: String]
+  public let metadata: [String: String]
   /// The keys and their values; lists only of numbers, and short ones.
-  package let attachments: JSONValue
+  public let attachments: JSONValue
   /// Tensors of types that are listed and not read.
-  package let warnings: [Diagnostic]
+  public let warnings: [Diagnostic]
   /// The keys and their values as the first file has them.
   package let values: OrderedDictionary<String, GGUFValue>
 
@@ -29,7 +29,7 @@ package final class GGUFReader: TensorSource {
   /// Opens the file, and the other parts of a checkpoint in several.
   ///
   /// - Throws: `gguf.*`, `io.*`.
-  package init(path: String) throws(Problems) {
+  public init(path: String) throws(Problems) {
     do throws(Diagnostic) {
       let first = try RandomAccessFile(path: path)
       let header = try GGUFHeader(of: first)
@@ -112,7 +112,7 @@ package final class GGUFReader: TensorSource {
   /// that they stand for.
   ///
   /// - Throws: `gguf.unread-type`; `io.read`, `io.truncated`.
-  package func read(
+  public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

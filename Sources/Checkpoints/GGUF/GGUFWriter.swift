@@ -1,14 +1,14 @@
-package import Tensors
+public import Tensors
 
 /// Writes a GGUF checkpoint, version 3, in one file or several.
 ///
 /// Tensors lie in the manifest's order, each padded to 32 bytes. A tensor that the manifest wants in
 /// blocks takes float32 numbers in whole blocks and rounds them as they come.
-package final class GGUFWriter: TensorSink {
+public final class GGUFWriter: TensorSink {
   /// Where each tensor's bytes go; `nil` for blocks, which are made of the numbers on their way.
-  package let extents: [TensorInfo.Extent?]
+  public let extents: [TensorInfo.Extent?]
   /// The file, or its parts in their order.
-  package let outputs: [String]
+  public let outputs: [String]
 
   private let files: [OutputFile]
   private let sizes: [Int]
@@ -23,7 +23,7 @@ package final class GGUFWriter: TensorSink {
   ///   - fileName: `model.gguf`; parts are called `model-00001-of-00002.gguf`.
   ///   - split: the tensors of each part; `nil` for one file.
   /// - Throws: `io.write`; `gguf.*` for what the format cannot hold.
-  package init(
+  public init(
     manifest: OutputManifest, directory: String, fileName: String, split: [[Int]]? = nil
   ) throws(Diagnostic) {
     tensors = manifest.tensors
@@ -162,7 +162,7 @@ package final class GGUFWriter: TensorSink {
   /// whole blocks.
   ///
   /// - Throws: `io.write`; `gguf.quantise` for numbers that blocks cannot hold.
-  package func write(
+  public func write(
     _ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer
   ) throws(Diagnostic) {
     let (tensor, place) = (tensors[index], places[index])
@@ -190,7 +190,7 @@ package final class GGUFWriter: TensorSink {
   /// Moves bytes of another file to where a tensor lies.
   ///
   /// - Throws: `io.read`, `io.truncated`, `io.write`.
-  package func move(
+  public func move(
     _ count: Int, of source: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
   ) throws(Diagnostic) {
     precondition(target >= 0 && count <= sizes[output] - target)
@@ -200,7 +200,7 @@ package final class GGUFWriter: TensorSink {
   /// Closes the files, after `fsync` if `sync`.
   ///
   /// - Throws: `io.write`.
-  package func finish(sync: Bool) throws(Diagnostic) {
+  public func finish(sync: Bool) throws(Diagnostic) {
     for file in files { try file.finish(sync: sync) }
   }
 }

@@ -1,24 +1,24 @@
 import Synchronization
-package import Tensors
+public import Tensors
 
 /// Reads an HDF5 checkpoint: datasets in nested groups, with dotted names, or both.
 ///
 /// A tensor's name is its path with dots for slashes. Contiguous little-endian datasets are read by
 /// their place in the file; others are unpacked and put in order here, chunk by chunk.
-package final class HDF5Reader: TensorSource {
+public final class HDF5Reader: TensorSource {
   /// Always `.hdf5`.
-  package let container = Container.hdf5
+  public let container = Container.hdf5
   /// The one file.
-  package let files: [RandomAccessFile]
+  public let files: [RandomAccessFile]
   /// Every dataset, in the order in which the groups list them; names that lead to one dataset have
   /// one extent.
-  package let tensors: [TensorInfo]
+  public let tensors: [TensorInfo]
   /// The root's string attributes, `config` apart.
-  package let metadata: [String: String]
+  public let metadata: [String: String]
   /// `{"config": …}` where the root has an attribute `config` with a JSON text.
-  package let attachments: JSONValue
+  public let attachments: JSONValue
   /// Attributes and objects that were passed over.
-  package let warnings: [Diagnostic]
+  public let warnings: [Diagnostic]
 
   private let datasets: [HDF5Dataset]
   private let open: HDF5OpenFile?
@@ -27,7 +27,7 @@ package final class HDF5Reader: TensorSource {
   /// Opens the file and lists its tensors; reads no data.
   ///
   /// - Throws: everything that is wrong with the file: `hdf5.*`, `io.*`; `hdf5.no-library`.
-  package init(path: String) throws(Problems) {
+  public init(path: String) throws(Problems) {
     let file: RandomAccessFile
     do throws(Diagnostic) {
       file = try RandomAccessFile(path: path)
@@ -61,7 +61,7 @@ package final class HDF5Reader: TensorSource {
   /// Memory: at most one chunk and `HDF5ChunkCache.limit` beside the buffer.
   ///
   /// - Throws: `hdf5.chunk` for a chunk that is damaged, `hdf5.corrupt`, `io.*`.
-  package func read(
+  public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

@@ -1,5 +1,5 @@
 import Synchronization
-package import Tensors
+public import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -13,14 +13,14 @@ package import Tensors
 ///
 /// libhdf5 lays the file out and is done before the first byte of data; from then on every tensor
 /// has its place in the file, and bytes are written there directly.
-package final class HDF5Writer: TensorSink {
+public final class HDF5Writer: TensorSink {
   /// Tensors start at a multiple of this, so that a mapped file has them in whole cache lines.
   static let alignment = 64
 
   /// Where each tensor's bytes go; `nil` for a tensor without bytes. Tied tensors have one extent.
-  package let extents: [TensorInfo.Extent?]
+  public let extents: [TensorInfo.Extent?]
   /// The one file.
-  package let outputs: [String]
+  public let outputs: [String]
 
   private let byteCounts: [Int]
   /// -1 once finished.
@@ -33,7 +33,7 @@ package final class HDF5Writer: TensorSink {
   ///
   /// - Throws: `hdf5.name`, `hdf5.duplicate`, `hdf5.metadata`, `hdf5.shape` and `hdf5.tie` for what
   ///   HDF5 cannot hold; `hdf5.write` and `io.write` when the file cannot be made.
-  package init(
+  public init(
     manifest: OutputManifest, directory: String, fileName: String
   ) throws(Diagnostic) {
     try HDF5Plan.check(manifest, fileName)
@@ -57,7 +57,7 @@ package final class HDF5Writer: TensorSink {
   /// Writes `bytes` at byte `offset` of tensor number `index`.
   ///
   /// - Throws: `io.write` with the system's reason, and after `finish`.
-  package func write(
+  public func write(
     _ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer
   ) throws(Diagnostic) {
     precondition(offset >= 0 && bytes.count <= byteCounts[index] - offset)
@@ -69,7 +69,7 @@ package final class HDF5Writer: TensorSink {
   /// Moves bytes of another file to where a dataset lies.
   ///
   /// - Throws: `io.read`, `io.truncated`, `io.write`.
-  package func move(
+  public func move(
     _ count: Int, of source: RandomAccessFile, at offset: Int, toOutput output: Int, at target: Int
   ) throws(Diagnostic) {
     precondition(output == 0)
@@ -90,7 +90,7 @@ package final class HDF5Writer: TensorSink {
   ///
   /// - Parameter sync: whether the bytes must be on the disk when it returns (`fsync`).
   /// - Throws: `io.write`.
-  package func finish(sync: Bool) throws(Diagnostic) {
+  public func finish(sync: Bool) throws(Diagnostic) {
     let file = descriptor.withLock { descriptor in
       defer { descriptor = -1 }
       return descriptor

@@ -1,23 +1,23 @@
 import Synchronization
-package import Tensors
+public import Tensors
 
 /// A numpy archive (`.npz`): a zip of arrays, stored or deflated.
 ///
 /// A tensor's name is its entry's without `.npy`. Arrays may be column-major or big-endian; what is
 /// read is row-major and little-endian. Of deflated arrays the last one that was read is kept.
-package final class NpzReader: TensorSource {
+public final class NpzReader: TensorSource {
   /// Always `.npz`.
-  package var container: Container { .npz }
+  public var container: Container { .npz }
   /// The one file.
-  package let files: [RandomAccessFile]
+  public let files: [RandomAccessFile]
   /// The arrays in the order of the zip directory.
-  package let tensors: [TensorInfo]
+  public let tensors: [TensorInfo]
   /// Nothing: the format has no place for texts.
-  package var metadata: [String: String] { [:] }
+  public var metadata: [String: String] { [:] }
   /// Nothing.
-  package var attachments: JSONValue { .null }
+  public var attachments: JSONValue { .null }
   /// Types that are known by convention only.
-  package let warnings: [Diagnostic]
+  public let warnings: [Diagnostic]
 
   private let arrays: [(entry: ZipEntry, header: NpyHeader)]
   private let unpacked = Mutex<(number: Int, bytes: [UInt8])?>(nil)
@@ -27,7 +27,7 @@ package final class NpzReader: TensorSource {
   /// Opens the file and reads each array's head.
   ///
   /// - Throws: `npz.*`; `pytorch.zip-*` for the zip file itself; `io.*`.
-  package init(path: String) throws(Problems) {
+  public init(path: String) throws(Problems) {
     let file: RandomAccessFile
     do throws(Diagnostic) { file = try RandomAccessFile(path: path) } catch {
       throw Problems([error])
@@ -162,7 +162,7 @@ package final class NpzReader: TensorSource {
   /// Memory: a deflated array is unpacked as a whole.
   ///
   /// - Throws: `npz.deflate`, `npz.checksum`; `io.*`.
-  package func read(
+  public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)

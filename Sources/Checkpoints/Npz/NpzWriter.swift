@@ -1,14 +1,14 @@
 import Synchronization
-package import Tensors
+public import Tensors
 
 /// Writes a numpy archive: stored entries, row-major and little-endian.
 ///
 /// numpy has no bfloat16; such tensors are two opaque bytes (`V2`), as ml_dtypes and MLX write them.
-package final class NpzWriter: TensorSink {
+public final class NpzWriter: TensorSink {
   /// Always `nil`: a zip file holds a checksum of each array, so bytes must pass through `write`.
-  package let extents: [TensorInfo.Extent?]
+  public let extents: [TensorInfo.Extent?]
   /// The one file.
-  package var outputs: [String] { [file.path] }
+  public var outputs: [String] { [file.path] }
 
   private let file: ZipOutput
   private let tensors: [OutputTensor]
@@ -19,7 +19,7 @@ package final class NpzWriter: TensorSink {
   /// Creates `directory/fileName` and writes every array's head.
   ///
   /// - Throws: `npz.dtype` for a type that numpy lacks, `npz.name`, `npz.shared-storage`; `io.*`.
-  package init(
+  public init(
     manifest: OutputManifest, directory: String, fileName: String
   ) throws(Diagnostic) {
     tensors = manifest.tensors
@@ -63,7 +63,7 @@ package final class NpzWriter: TensorSink {
   /// Writes `bytes` at byte `offset` of array number `index`.
   ///
   /// - Throws: `io.write`.
-  package func write(
+  public func write(
     _ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer
   ) throws(Diagnostic) {
     precondition(offset >= 0 && offset <= tensors[index].byteCount)
@@ -77,7 +77,7 @@ package final class NpzWriter: TensorSink {
   /// Writes the entries' headers and the zip directory.
   ///
   /// - Throws: `npz.incomplete` when bytes of an array were never written; `io.write`, `io.read`.
-  package func finish(sync: Bool) throws(Diagnostic) {
+  public func finish(sync: Bool) throws(Diagnostic) {
     let pieces = pieces.withLock { $0 }
     var layout = layout
     for (number, tensor) in tensors.enumerated() {

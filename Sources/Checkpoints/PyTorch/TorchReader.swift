@@ -1,5 +1,5 @@
 import OrderedCollections
-package import Tensors
+public import Tensors
 
 /// A PyTorch zip checkpoint (`torch.save` since 1.6), read without running anything of it.
 ///
@@ -10,23 +10,23 @@ package import Tensors
 /// The state dict may stand bare or under any key; where there are several, the usual ones are
 /// `model`, `state_dict`, `model_state_dict` and `module`, and `key` chooses another. Its names are
 /// kept as they are. Opening reads the zip directory and `data.pkl`.
-package final class TorchReader: TensorSource {
+public final class TorchReader: TensorSource {
   /// `.pytorch`.
-  package let container = Container.pytorch
+  public let container = Container.pytorch
   /// The one file.
-  package let files: [RandomAccessFile]
+  public let files: [RandomAccessFile]
   /// Every tensor, in the order of the state dict. `extent` is set where the bytes lie densely.
-  package let tensors: [TensorInfo]
+  public let tensors: [TensorInfo]
   /// Always empty: pickled checkpoints have no texts of their own beside the tensors.
-  package let metadata: [String: String] = [:]
+  public let metadata: [String: String] = [:]
   /// What stands around the state dict: numbers, texts, lists, dicts, and objects
   /// (`argparse.Namespace`) by their state; tensors and unknown things are `null`.
-  package let attachments: JSONValue
+  public let attachments: JSONValue
   /// Other models in the file, entries of the state dict that are no tensors, and attachments that
   /// were cut.
-  package let warnings: [Diagnostic]
+  public let warnings: [Diagnostic]
   /// Entries of the state dict that are no tensors, each with what it is.
-  package let others: [String: String]
+  public let others: [String: String]
   /// What is left of `key` for the tensors' names, when it names no dict of the file.
   package let keyRest: String?
   /// The keys of the file's dicts of tensors.
@@ -45,7 +45,7 @@ package final class TorchReader: TensorSource {
   ///   older than the zip form, `pytorch.torchscript`, `pytorch.zip-*` and `pytorch.pickle-*` for
   ///   broken files, `pytorch.dangerous-global` for those that would run code in Python,
   ///   `pytorch.no-state-dict`, and one for each tensor that cannot be read.
-  package convenience init(path: String, key: String? = nil) throws(Problems) {
+  public convenience init(path: String, key: String? = nil) throws(Problems) {
     try self.init(path: path, choosing: key)
     if let keyRest { throw Problems([.unknownKey(keyRest, files[0].name, models: models)]) }
   }
@@ -90,7 +90,7 @@ package final class TorchReader: TensorSource {
   /// Strided views are gathered in blocks of a mebibyte, and read ahead by at most 32 mebibytes.
   ///
   /// - Throws: `io.*`.
-  package func read(
+  public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     checkRange(index, range, buffer)
@@ -101,7 +101,7 @@ package final class TorchReader: TensorSource {
   /// Reads the whole file and compares each entry with its CRC-32, where there is one.
   ///
   /// - Throws: `pytorch.zip-checksum` for each damaged entry, or `io.*`.
-  package func verifyChecksums() throws(Problems) {
+  public func verifyChecksums() throws(Problems) {
     var problems = ProblemList()
     for entry in directory.entries {
       do throws(Diagnostic) {

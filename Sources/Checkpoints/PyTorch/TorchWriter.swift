@@ -1,5 +1,5 @@
 import Synchronization
-package import Tensors
+public import Tensors
 
 /// A PyTorch zip checkpoint being written: what `torch.load(weights_only=True)` reads, byte for byte
 /// placed as `torch.save` places it.
@@ -11,11 +11,11 @@ package import Tensors
 ///
 /// Tensors are dense and contiguous; those that share storage in the manifest share it in the file.
 /// The manifest's metadata and config have no place in a state dict and are not written.
-package final class TorchWriter: TensorSink {
+public final class TorchWriter: TensorSink {
   /// Always `nil`: a zip file holds a checksum of each storage, so bytes must pass through `write`.
-  package let extents: [TensorInfo.Extent?]
+  public let extents: [TensorInfo.Extent?]
   /// The one file.
-  package var outputs: [String] { [file.path] }
+  public var outputs: [String] { [file.path] }
 
   private let file: ZipOutput
   private let fileName: String
@@ -37,7 +37,7 @@ package final class TorchWriter: TensorSink {
   ///
   /// - Throws: `pytorch.dtype` for types that PyTorch lacks (F4, F6); `pytorch.manifest` for sizes,
   ///   names or shared storage that do not fit together; `io.create`, `io.write`.
-  package init(
+  public init(
     manifest: OutputManifest, directory: String, fileName: String
   ) throws(Diagnostic) {
     let tensors = manifest.tensors
@@ -93,7 +93,7 @@ package final class TorchWriter: TensorSink {
   ///
   /// - Throws: `io.write`; `pytorch.manifest` for a tensor without storage of its own or bytes beyond
   ///   its end.
-  package func write(
+  public func write(
     _ index: Int, at offset: Int, _ bytes: UnsafeRawBufferPointer
   ) throws(Diagnostic) {
     let tensor = tensors[index]
@@ -116,7 +116,7 @@ package final class TorchWriter: TensorSink {
   /// Writes the storages' headers and the zip directory.
   ///
   /// - Throws: `pytorch.incomplete` when bytes of a tensor were never written; `io.write`, `io.read`.
-  package func finish(sync: Bool) throws(Diagnostic) {
+  public func finish(sync: Bool) throws(Diagnostic) {
     let pieces = state.withLock { state in
       precondition(!state.isFinished, "finished twice")
       state.isFinished = true

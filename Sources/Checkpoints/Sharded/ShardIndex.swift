@@ -1,37 +1,37 @@
-package import Tensors
+public import Tensors
 
 /// The index of a sharded checkpoint: which tensor lies in which file.
 ///
 /// `model.safetensors.index.json` and `pytorch_model.bin.index.json` are alike:
 /// `{"metadata": {"total_size": 12}, "weight_map": {"a.weight": "model-00001-of-00002.safetensors"}}`.
-package struct ShardIndex: Sendable {
+public struct ShardIndex: Sendable {
   /// One line of the weight map.
-  package struct Entry: Sendable, Hashable {
+  public struct Entry: Sendable, Hashable {
     /// The tensor.
-    package var name: TensorName
+    public var name: TensorName
     /// Its file, relative to the index.
-    package var file: String
+    public var file: String
 
     /// The tensor `name` in `file`.
-    package init(name: TensorName, file: String) {
+    public init(name: TensorName, file: String) {
       self.name = name
       self.file = file
     }
   }
 
   /// The weight map in the order of the text.
-  package var entries: [Entry]
+  public var entries: [Entry]
   /// Bytes of all tensors together, as the index says; `nil` if it does not.
-  package var totalSize: Int?
+  public var totalSize: Int?
 
   /// An index.
-  package init(entries: [Entry], totalSize: Int?) {
+  public init(entries: [Entry], totalSize: Int?) {
     self.entries = entries
     self.totalSize = totalSize
   }
 
   /// The files, ordered by name.
-  package var files: [String] {
+  public var files: [String] {
     Set(entries.map { TensorName($0.file) }).sorted().map(\.string)
   }
 
@@ -42,7 +42,7 @@ package struct ShardIndex: Sendable {
   ///   - path: its file, for messages.
   /// - Throws: `json.*`; `shards.index` when it has no weight map of texts, `shards.path` for a
   ///   file that is not beside or below the index.
-  package init(parsing bytes: [UInt8], path: String) throws(Problems) {
+  public init(parsing bytes: [UInt8], path: String) throws(Problems) {
     var parsed = Parsed(path: path)
     do throws(JSONError) {
       var scanner = try JSONScanner(bytes)
@@ -160,7 +160,7 @@ package struct ShardIndex: Sendable {
   }
 
   /// The index as transformers writes it: two spaces, names in order, a line break at the end.
-  package var text: String {
+  public var text: String {
     var lines = ["{", "  \"metadata\": {"]
     if let totalSize { lines.append("    \"total_size\": \(totalSize)") }
     lines += ["  },", "  \"weight_map\": {"]

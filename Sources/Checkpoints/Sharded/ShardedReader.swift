@@ -1,19 +1,19 @@
-package import Tensors
+public import Tensors
 
 /// A checkpoint in several files with an index; it must be complete and without contradiction.
-package final class ShardedReader: TensorSource {
+public final class ShardedReader: TensorSource {
   /// The shards' container.
-  package let container: Container
+  public let container: Container
   /// The files of all shards, in the order of their names.
-  package let files: [RandomAccessFile]
+  public let files: [RandomAccessFile]
   /// The tensors, shard after shard, each in its own order.
-  package let tensors: [TensorInfo]
+  public let tensors: [TensorInfo]
   /// The shards' texts; the first shard that has a key decides.
-  package let metadata: [String: String]
+  public let metadata: [String: String]
   /// The first shard's that has any.
-  package let attachments: JSONValue
+  public let attachments: JSONValue
   /// A wrong total, and what the shards' readers noticed.
-  package let warnings: [Diagnostic]
+  public let warnings: [Diagnostic]
   private let shards: [any TensorSource]
   private let places: [(shard: Int, tensor: Int)]
 
@@ -26,7 +26,7 @@ package final class ShardedReader: TensorSource {
   ///   `shards.missing-file`, `shards.symlink` for a file out of the directory; `shards.missing`,
   ///   `shards.misplaced`, `shards.duplicate`, `shards.unlisted` for tensors. Shards that were renamed
   ///   and hold exactly the index's tensors are read, with the warning `shards.renamed`.
-  package convenience init(
+  public convenience init(
     indexPath: String, open: (String) throws(Problems) -> any TensorSource
   ) throws(Problems) {
     let index = try Self.index(at: indexPath)
@@ -67,7 +67,7 @@ package final class ShardedReader: TensorSource {
   ///
   /// - Throws: those of the shards; `shards.duplicate` for a tensor that two of them hold,
   ///   `shards.symlink`.
-  package convenience init(
+  public convenience init(
     shards paths: [String], open: (String) throws(Problems) -> any TensorSource
   ) throws(Problems) {
     let directory = FilePath.directory(of: paths.first ?? "")
@@ -288,7 +288,7 @@ package final class ShardedReader: TensorSource {
   /// Reads the bytes `range` of tensor number `index` from its shard.
   ///
   /// - Throws: as the shard's reader.
-  package func read(
+  public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
     let place = places[index]

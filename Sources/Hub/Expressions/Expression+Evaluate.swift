@@ -3,17 +3,17 @@ public import Tensors
 /// The names and functions that an expression may use.
 public struct Scope: Sendable {
   /// A function of a scope; it says itself what was wrong with its arguments.
-  package typealias Function = @Sendable ([JSONValue]) throws(Diagnostic) -> JSONValue
+  public typealias Function = @Sendable ([JSONValue]) throws(Diagnostic) -> JSONValue
 
   /// The values by name.
   public var values: [String: JSONValue]
   /// Functions besides the built-in ones.
-  package var functions: [String: Function]
+  public var functions: [String: Function]
   /// Where names that are not among `values` are looked for.
   private let outer: Outer?
 
   /// A scope.
-  package init(_ values: [String: JSONValue] = [:], functions: [String: Function] = [:]) {
+  public init(_ values: [String: JSONValue] = [:], functions: [String: Function] = [:]) {
     self.init(values, functions, nil)
   }
 

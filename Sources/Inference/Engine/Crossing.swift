@@ -60,14 +60,14 @@ extension Crossing {
 
 /// What sub-layers have left for those behind them, as numbers that any pass over the same tokens can
 /// take in.
-package struct CrossedValues: Sendable, Equatable {
+public struct CrossedValues: Sendable, Equatable {
   /// The memory of gated memory units, [batch, tokens, width]; `nil` when there is none.
-  package var memory: [Double]?
+  public var memory: [Double]?
   /// Shared keys, then values, each [batch, tokens, width]; empty when there are none.
-  package var keys: [[Double]]
+  public var keys: [[Double]]
 
   /// These values.
-  package init(memory: [Double]? = nil, keys: [[Double]] = []) {
+  public init(memory: [Double]? = nil, keys: [[Double]] = []) {
     self.memory = memory
     self.keys = keys
   }

@@ -2,11 +2,11 @@ import Hub
 
 /// What a model remembers of the tokens that it has seen: convolution tails, scan states, keys and
 /// values. Of one model and a fixed number of sequences.
-package final class DecodeState<Scalar: Real> {
+public final class DecodeState<Scalar: Real> {
   /// The number of sequences.
-  package let batch: Int
+  public let batch: Int
   /// Tokens seen of each sequence.
-  package private(set) var position = 0
+  public private(set) var position = 0
   let mixers: [MixerState<Scalar>]
 
   init(batch: Int, mixers: [MixerState<Scalar>]) {

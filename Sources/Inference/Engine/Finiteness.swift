@@ -14,9 +14,9 @@ extension ForwardPass {
 }
 
 /// Logits of which some are NaN or infinite: no token follows from them.
-package enum NotFiniteLogits {
+public enum NotFiniteLogits {
   /// The code of the diagnostic.
-  package static let code = "generate.not-finite"
+  public static let code = "generate.not-finite"
 
   /// The diagnostic for the logits behind position `position`, of which `count` of `total` are not
   /// finite.

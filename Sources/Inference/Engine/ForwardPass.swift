@@ -1,5 +1,5 @@
 import Hub
-package import Tensors
+public import Tensors
 
 /// One forward pass, a sub-layer at a time, so that two models can be run in lockstep:
 ///
@@ -11,17 +11,17 @@ package import Tensors
 ///
 /// The activation is the residual stream [batch, tokens, width]; a sub-layer's weights are fetched
 /// by `advance()` and let go before it returns, unless the model keeps them.
-package final class ForwardPass<Scalar: Real> {
+public final class ForwardPass<Scalar: Real> {
   /// The model.
-  package let model: Model<Scalar>
+  public let model: Model<Scalar>
   /// The number of sequences.
-  package let batch: Int
+  public let batch: Int
   /// Tokens of each sequence.
-  package let tokens: Int
+  public let tokens: Int
   /// Rows of the activation: batch * tokens.
-  package var rows: Int { batch * tokens }
+  public var rows: Int { batch * tokens }
   /// The sub-layer that `advance()` runs.
-  package private(set) var next = 0
+  public private(set) var next = 0
 
   /// Whether `change` is kept.
   package var keepsChange = false
@@ -38,7 +38,7 @@ package final class ForwardPass<Scalar: Real> {
   ///
   /// - Throws: `tokens.shape` when the sequences are empty or of different lengths, `tokens.range`
   ///   for each token without a row in the embedding.
-  package init(
+  public init(
     _ model: Model<Scalar>, tokens: [[Int]], state: DecodeState<Scalar>? = nil
   ) throws(Problems) {
     let problems = ForwardPass.check(tokens, model.vocabularyRows, batch: state?.batch)
@@ -85,7 +85,7 @@ package final class ForwardPass<Scalar: Real> {
 
   /// Calls `body` with the residual stream [batch, tokens, width] as it stands; it may be changed,
   /// so that a model can be run from another's stream.
-  package func withStream<R, E: Error>(
+  public func withStream<R, E: Error>(
     _ body: (UnsafeMutableBufferPointer<Scalar>) throws(E) -> R
   ) throws(E) -> R {
     try body(UnsafeMutableBufferPointer(start: stream.pointer, count: stream.count))
@@ -94,7 +94,7 @@ package final class ForwardPass<Scalar: Real> {
   /// Fills the stream with the tokens' embeddings, scaled and normed as the model has it.
   ///
   /// - Throws: what reading the weights gives.
-  package func embed() throws(Problems) {
+  public func embed() throws(Problems) {
     run.workspace.recycle()
     let ends = try model.modelEnds()
     try lookUp()
@@ -133,7 +133,7 @@ package final class ForwardPass<Scalar: Real> {
   /// Runs sub-layer `next` and adds what it gives to the stream.
   ///
   /// - Throws: what reading the weights gives.
-  package func advance() throws(Problems) {
+  public func advance() throws(Problems) {
     run.workspace.recycle()
     let index = next
     precondition(index < model.spec.sublayers.count, "there is no sub-layer left")
@@ -166,13 +166,13 @@ package final class ForwardPass<Scalar: Real> {
 
   /// What the sub-layers before `next` have left for those behind it, besides the stream; of a pass
   /// without a state.
-  package var crossed: CrossedValues { run.crossing.values }
+  public var crossed: CrossedValues { run.crossing.values }
 
   /// Goes to sub-layer `index` without running those before it: the stream is what the caller makes
   /// it, and what they would have left is `crossed`.
   ///
   /// - Returns: whether the sub-layer can read that: the widths are those of its model.
-  package func jump(to index: Int, crossed: CrossedValues) -> Bool {
+  public func jump(to index: Int, crossed: CrossedValues) -> Bool {
     precondition(state == nil, "only whole sequences can be entered in their middle")
     let expected = model.crossingWidths(before: index)
     guard run.crossing.take(crossed, rows: rows, tokens: tokens, expected, run.workspace) else {
@@ -185,7 +185,7 @@ package final class ForwardPass<Scalar: Real> {
   /// Turns the stream into what the last norm gives; a state then counts the tokens as seen.
   ///
   /// - Throws: what reading the weights gives.
-  package func finish() throws(Problems) {
+  public func finish() throws(Problems) {
     run.workspace.recycle()
     let ends = try model.modelEnds()
     if let norm = ends.finalNorm {
@@ -198,7 +198,7 @@ package final class ForwardPass<Scalar: Real> {
   /// [rows.count, vocab_rows].
   ///
   /// - Throws: what reading the weights gives, and what `body` throws.
-  package func withLogits<R>(
+  public func withLogits<R>(
     rows range: Range<Int>, _ body: (UnsafeBufferPointer<Scalar>) throws -> R
   ) throws -> R {
     let logits = try logitBuffer(range)
@@ -208,7 +208,7 @@ package final class ForwardPass<Scalar: Real> {
   /// The logits of `rows` of the finished stream: [rows.count, vocab_rows].
   ///
   /// - Throws: what reading the weights gives.
-  package func logits(rows range: Range<Int>) throws(Problems) -> [Scalar] {
+  public func logits(rows range: Range<Int>) throws(Problems) -> [Scalar] {
     let logits = try logitBuffer(range)
     return Array(UnsafeBufferPointer(start: logits.read, count: logits.count))
   }

@@ -41,7 +41,7 @@ extension Model {
   /// A state before the first token of `batch` sequences.
   ///
   /// - Throws: what reading the weights gives.
-  package func makeState(batch: Int = 1) throws(Problems) -> DecodeState<Scalar> {
+  public func makeState(batch: Int = 1) throws(Problems) -> DecodeState<Scalar> {
     var states: [MixerState<Scalar>] = []
     for index in spec.sublayers.indices {
       states.append(try block(index).mixer.makeState(batch: batch, workspace: workspace))
@@ -55,7 +55,7 @@ extension Model {
   /// One token at a time runs each mixer's recurrence, several its parallel or chunked form.
   ///
   /// - Throws: `Problems` of the tokens or of reading weights.
-  package func step(
+  public func step(
     _ tokens: [[Int]], _ state: DecodeState<Scalar>
   ) throws(Problems) -> [Scalar] {
     let pass = try ForwardPass(self, tokens: tokens, state: state)

@@ -22,12 +22,12 @@ public struct Sampling: Sendable, Hashable {
 }
 
 /// Chooses tokens; holds the random numbers' state.
-package struct Sampler: Sendable {
+public struct Sampler: Sendable {
   private let sampling: Sampling
   private var state: UInt64
 
   /// A sampler at the start of its seed's sequence.
-  package init(_ sampling: Sampling) {
+  public init(_ sampling: Sampling) {
     self.sampling = sampling
     state = sampling.seed
   }
@@ -36,7 +36,7 @@ package struct Sampler: Sendable {
   ///
   /// Greedy takes the lowest of equally large logits. All rows can be chosen, padding rows of the
   /// vocabulary included, as transformers does it.
-  package mutating func next<T: Real>(_ logits: some Collection<T>) -> Int {
+  public mutating func next<T: Real>(_ logits: some Collection<T>) -> Int {
     let values = logits.map { Double($0) }
     guard sampling.temperature > 0 else { return Sampler.largest(values) }
     let top = values.max() ?? 0

@@ -4,7 +4,7 @@ import Tensors
 extension Layout.Detect {
   /// Whether one pattern must match and must not: the layout is written and never recognised, because
   /// its files are read as those of another one.
-  package var isNever: Bool { !Set(tensors).isDisjoint(with: absent) }
+  public var isNever: Bool { !Set(tensors).isDisjoint(with: absent) }
 }
 
 extension LayoutCheck {

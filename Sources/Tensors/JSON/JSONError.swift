@@ -1,7 +1,7 @@
 /// What is wrong with a JSON text, and where.
-package struct JSONError: Error, Sendable, Hashable {
+public struct JSONError: Error, Sendable, Hashable {
   /// The rule that the text breaks; the last part of the diagnostic's code.
-  package enum Rule: String, Sendable, Hashable, CaseIterable {
+  public enum Rule: String, Sendable, Hashable, CaseIterable {
     /// A character that cannot stand there.
     case syntax
     /// The text ends too early.
@@ -29,21 +29,21 @@ package struct JSONError: Error, Sendable, Hashable {
   }
 
   /// The rule.
-  package var rule: Rule
+  public var rule: Rule
   /// The byte that breaks it, counted from the start of the text.
-  package var offset: Int
+  public var offset: Int
   /// What was found and what was expected.
-  package var message: String
+  public var message: String
 
   /// An error at byte `offset`.
-  package init(_ rule: Rule, at offset: Int, _ message: String) {
+  public init(_ rule: Rule, at offset: Int, _ message: String) {
     self.rule = rule
     self.offset = offset
     self.message = message
   }
 
   /// The place in `bytes` as `line:column`, both from 1; a column is a Unicode scalar.
-  package func position(in bytes: [UInt8]) -> String {
+  public func position(in bytes: [UInt8]) -> String {
     var line = 1
     var column = 1
     for byte in bytes.prefix(offset) {
@@ -58,7 +58,7 @@ package struct JSONError: Error, Sendable, Hashable {
   }
 
   /// The diagnostic `json.<rule>` about `file:line:column`.
-  package func diagnostic(file: String, bytes: [UInt8]) -> Diagnostic {
+  public func diagnostic(file: String, bytes: [UInt8]) -> Diagnostic {
     let help: String? =
       switch rule {
       case .utf8, .bom: "save the file as UTF-8 without a byte order mark"

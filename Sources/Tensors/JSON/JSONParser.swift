@@ -50,7 +50,7 @@ public enum JSONParser {
   /// The value that comes next, at most `depth` levels deep.
   ///
   /// - Throws: the rule that the text breaks.
-  package static func value(
+  public static func value(
     _ scanner: inout JSONScanner, mode: Mode = .strict, depth: Int = 128
   ) throws(JSONError) -> JSONValue {
     switch scanner.peek {

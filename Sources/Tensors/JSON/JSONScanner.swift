@@ -2,9 +2,9 @@
 ///
 /// `JSONParser` builds values with it; the safetensors header goes straight from tokens to tensors.
 /// The text is checked to be UTF-8 once, at the start.
-package struct JSONScanner {
+public struct JSONScanner {
   /// A number as it is written.
-  package enum Number: Sendable, Hashable {
+  public enum Number: Sendable, Hashable {
     /// No fraction, no exponent, and it fits.
     case int(Int)
     /// No fraction, no exponent, and it does not fit an `Int`.
@@ -14,14 +14,14 @@ package struct JSONScanner {
   }
 
   /// The text.
-  package let bytes: [UInt8]
+  public let bytes: [UInt8]
   /// The next byte to read.
-  package private(set) var position = 0
+  public private(set) var position = 0
 
   /// A scanner at the first token of `bytes`.
   ///
   /// - Throws: `bom`, `utf8`.
-  package init(_ bytes: [UInt8]) throws(JSONError) {
+  public init(_ bytes: [UInt8]) throws(JSONError) {
     self.bytes = bytes
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) {
       throw JSONError(.bom, at: 0, "starts with a byte order mark")
@@ -33,10 +33,10 @@ package struct JSONScanner {
   }
 
   /// The next byte, or `nil` at the end.
-  package var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
+  public var peek: UInt8? { position < bytes.count ? bytes[position] : nil }
 
   /// Moves over white space.
-  package mutating func skipSpace() {
+  public mutating func skipSpace() {
     while position < bytes.count {
       switch bytes[position] {
       case 0x20, 0x0A, 0x0D, 0x09: position += 1
@@ -46,7 +46,7 @@ package struct JSONScanner {
   }
 
   /// Moves over `byte` and the white space behind it if it comes next.
-  package mutating func accept(_ byte: UInt8) -> Bool {
+  public mutating func accept(_ byte: UInt8) -> Bool {
     guard position < bytes.count, bytes[position] == byte else { return false }
     position += 1
     skipSpace()
@@ -56,12 +56,12 @@ package struct JSONScanner {
   /// Moves over `byte` and the white space behind it.
   ///
   /// - Throws: `syntax` or `truncated` when something else, or nothing, comes next.
-  package mutating func expect(_ byte: UInt8) throws(JSONError) {
+  public mutating func expect(_ byte: UInt8) throws(JSONError) {
     guard accept(byte) else { throw unexpected("\"\(Character(Unicode.Scalar(byte)))\"") }
   }
 
   /// Moves over the bytes of `word` if they come next, and the white space behind them.
-  package mutating func accept(word: StaticString) -> Bool {
+  public mutating func accept(word: StaticString) -> Bool {
     let count = word.utf8CodeUnitCount
     guard bytes.count - position >= count else { return false }
     for i in 0..<count where bytes[position + i] != word.utf8Start[i] { return false }
@@ -74,7 +74,7 @@ package struct JSONScanner {
   ///
   /// - Returns: whether another element follows.
   /// - Throws: `trailingComma`, `syntax`, `truncated`.
-  package mutating func more(until close: UInt8) throws(JSONError) -> Bool {
+  public mutating func more(until close: UInt8) throws(JSONError) -> Bool {
     let comma = position
     if accept(UInt8(ascii: ",")) {
       if peek == close { throw JSONError(.trailingComma, at: comma, "a comma before the end") }
@@ -89,7 +89,7 @@ package struct JSONScanner {
   /// Checks that only white space is left.
   ///
   /// - Throws: `trailing`.
-  package mutating func finish() throws(JSONError) {
+  public mutating func finish() throws(JSONError) {
     skipSpace()
     guard position == bytes.count else {
       throw JSONError(.trailing, at: position, "\(found()) follows the end of the value")
@@ -97,7 +97,7 @@ package struct JSONScanner {
   }
 
   /// The error for what stands here instead of `expected`.
-  package func unexpected(_ expected: String) -> JSONError {
+  public func unexpected(_ expected: String) -> JSONError {
     guard position < bytes.count else {
       return JSONError(.truncated, at: position, "the text ends where \(expected) was expected")
     }
@@ -115,7 +115,7 @@ package struct JSONScanner {
   /// Reads a text in double quotes, and the white space behind it.
   ///
   /// - Throws: `syntax`, `truncated`, `string`, `surrogate`, `marks`.
-  package mutating func string() throws(JSONError) -> String {
+  public mutating func string() throws(JSONError) -> String {
     guard peek == UInt8(ascii: "\"") else { throw unexpected("a text in double quotes") }
     let start = position + 1
     var end = start
@@ -232,7 +232,7 @@ package struct JSONScanner {
   /// Reads a number, and the white space behind it.
   ///
   /// - Throws: `number`, `syntax`, `truncated`.
-  package mutating func number() throws(JSONError) -> Number {
+  public mutating func number() throws(JSONError) -> Number {
     let start = position
     var i = position
     let negative = i < bytes.count && bytes[i] == UInt8(ascii: "-")
@@ -292,7 +292,7 @@ package struct JSONScanner {
   /// The offset of the first byte that is not part of well-formed UTF-8, or `nil`.
   ///
   /// Overlong forms, surrogates and values over U+10FFFF are not well-formed.
-  package static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
+  public static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
     var i = 0
     let count = bytes.count
     // Most texts are ASCII, which a loop without exits finds many bytes at a time.
