@@ -52,6 +52,7 @@ package struct TraceCheck {
       }
       report.firstDivergence = divergence
     }
+    problems += notExercised()
     if let stage = report.float32Inside {
       problems.append(
         Diagnostic(
@@ -80,6 +81,27 @@ package struct TraceCheck {
       report: report, precision: request.precision,
       tokens: (trace.tokens.count, trace.tokens[0].count), equalPieces: 0, differing: [],
       pieces: [], spec: model.spec, attributes: [], generation: generation, problems: problems)
+  }
+
+  /// What the trace's tokens do not reach: a fault there does not show beside it.
+  private func notExercised() -> [Diagnostic] {
+    let length = trace.tokens[0].count
+    var notes: [String] = []
+    let windows = Set(model.spec.sublayers.compactMap { $0["window"].int }.filter { $0 >= length })
+    if !windows.isEmpty {
+      notes.append(
+        "windows of \(windows.sorted().map(String.init).joined(separator: ", ")) tokens, in sequences of \(length)"
+      )
+    }
+    let rows = model.spec["vocab_size"].int ?? model.spec["vocab_rows"].int ?? 0
+    let used = Set(trace.tokens.joined()).count
+    if used < rows { notes.append("\(rows - used) of \(rows) rows of the embedding") }
+    guard !notes.isEmpty else { return [] }
+    return [
+      Diagnostic(
+        .note, code: "parity.not-exercised", subject: trace.name,
+        message: "its tokens do not reach everything: a fault there does not show", notes: notes)
+    ]
   }
 
   /// Every tensor between the stage before and this one.

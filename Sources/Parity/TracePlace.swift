@@ -223,6 +223,8 @@ struct TracePlace {
     cure: (sublayer: Int?, pieces: [PieceID])?, likely: [Likely]
   ) {
     var likely: [Likely] = []
+    // A sign may be another piece's as well: all that cure it are named.
+    var curing: [PieceID] = []
     let model = comparison.model
     let kinds = Vocabulary.standard
     let own = model.pieces.keys.filter { id in
@@ -268,8 +270,13 @@ struct TracePlace {
       let own = id.sublayer.map { model.spec.sublayers[$0] }
       let blocks = ["n_heads", "n_kv_heads"].compactMap { own?[$0].int } + [4]
       for other in Self.turned(values, shape, blocks: Set(blocks)) where other != values {
-        if try cures([id: other]) { return ((place(id), [id]), []) }
+        guard try cures([id: other]) else { continue }
+        curing.append(id)
+        break
       }
+    }
+    if let first = curing.first {
+      return ((place(first), curing.filter { place($0) == place(first) }), [])
     }
     // Two that were exchanged.
     for (i, id) in small.enumerated() {
@@ -375,8 +382,11 @@ struct TracePlace {
       found.append((index, Self.score(change, rows, width, floor)))
     }
     found.sort { $0.score < $1.score }
-    guard found.count > 1, found[0].score < 0.8 * found[1].score else { return nil }
-    return found[0].index
+    guard let best = found.first else { return nil }
+    // One direction in all channels and positions, or all directions in few channels: through another
+    // sub-layer it would be many in all.
+    guard found.count > 1 ? best.score < 0.8 * found[1].score : best.score < 0.8 else { return nil }
+    return best.index
   }
 
   /// The stream that the sub-layers `own` turn into the trace's, by Newton's method at each position;
