@@ -15,7 +15,7 @@ public struct Planner: Sendable {
   /// A planner.
   public init(vocabulary: Vocabulary) { self.vocabulary = vocabulary }
 
-  /// A plan to express `bound` in one of `targets`, the first that can.
+  /// A plan to express `bound` in one of `targets`: the most exact, and of equals the first.
   ///
   /// - Parameters:
   ///   - bound: the model and where its pieces lie.
@@ -34,6 +34,7 @@ public struct Planner: Sendable {
     var closest: Refusal?
     // First without the rewrites that change more than another layout of the framework would.
     for isLastResort in [false, true] {
+      var best: ConversionPlan?
       for target in ordered(targets, for: bound)
       where !isLastResort || target.write.map(hasLastResort) ?? false {
         if target.name == bound.layout.name, !bound.isLegacy {
@@ -46,12 +47,15 @@ public struct Planner: Sendable {
           do {
             var plan = try plan(attempt, bound, options)
             plan.warnings += notCast(plan, options)
-            return plan
+            if best.map({ plan.exactness < $0.exactness }) ?? true { best = plan }
+            break
           } catch let refusal as Refusal {
             if refusal.isCloser(than: closest) { closest = refusal }
           }
         }
+        if best?.exactness == .bitwise { break }
       }
+      if let best { return best }
     }
     throw closest
       ?? Refusal(
@@ -244,6 +248,20 @@ public struct Planner: Sendable {
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
       warnings: bound.problems.filter { $0.severity == .warning } + assembler.model.warnings
-        + ConfigWriter.warnings(config))
+        + ConfigWriter.warnings(config) + leftOut(bound))
+  }
+
+  /// What is said of parameters that the source holds, does not apply, and no other layout has.
+  private func leftOut(_ bound: BoundModel) -> [Diagnostic] {
+    let names = bound.ignored.map { bound.inventory.names[$0] }
+    return bound.layout.ignore.filter(\.isParameter).compactMap { ignored in
+      let glob = Glob(ignored.glob)
+      let own = names.filter { glob.matches($0) }
+      guard let first = own.first else { return nil }
+      return Diagnostic(
+        .warning, code: "convert.left-out", subject: first,
+        message: "is not written: \(ignored.why)",
+        notes: own.count > 1 ? ["and \(own.count - 1) more like it"] : [])
+    }
   }
 }

@@ -300,6 +300,9 @@ extension Weighbridge {
             help: "--rtol 1e-5 accepts differences of this size, whatever made them"))
       }
     }
+    pair.problems += ConfigDifference.notes(
+      pair.a.bound, pair.b.bound, attributes.filter { !$0.isRounding }.map { ($0.kind, $0.name) },
+      vocabulary)
     return ParityResult(
       report: report, precision: precision, tokens: (tokens.count, tokens[0].count),
       equalPieces: weights.equal, differing: weights.pieces, pieces: weights.all,

@@ -69,6 +69,11 @@ private struct MultiplierFolding {
     guard own["scale"] != wanted["scale"], let dim = own["head_dim"].int, dim > 0 else { return }
     let plain = 1 / Double(dim).squareRoot()
     let factor = (own["scale"].double ?? plain) / (wanted["scale"].double ?? plain)
+    guard factor != 1 else {
+      changed = true
+      model.spec.sublayers[i].attributes["scale"] = wanted["scale"]
+      return
+    }
     if own["qk_norm_eps"].double != nil {
       guard model.pieces[PieceID(i, "q_norm.weight")] != nil else { return }
       scale(i, ["q_norm.weight"], by: factor, "the factor on the scores,")
@@ -85,7 +90,12 @@ private struct MultiplierFolding {
     let own = model.spec.sublayers[i]
     let factor = own["residual_scale"].double ?? 1
     let target = wanted["residual_scale"].double ?? 1
-    guard factor != target, target != 0 else { return }
+    guard own["residual_scale"] != wanted["residual_scale"], target != 0 else { return }
+    guard factor != target else {
+      changed = true
+      model.spec.sublayers[i].attributes["residual_scale"] = wanted["residual_scale"]
+      return
+    }
     let output = [
       "mlp": "down", "attention": "o", "cross_attention": "o", "gla": "o", "retention": "o",
     ]
@@ -101,7 +111,14 @@ private struct MultiplierFolding {
   mutating func foldLogits(towards wanted: ModelSpec) {
     let factor = model.spec["logit_scale"].double ?? 1
     let target = wanted["logit_scale"].double ?? 1
-    guard factor != target, target != 0, model.spec["final_norm"] != "none" else { return }
+    guard model.spec["logit_scale"] != wanted["logit_scale"], target != 0,
+      model.spec["final_norm"] != "none"
+    else { return }
+    guard factor != target else {
+      changed = true
+      model.spec.attributes["logit_scale"] = wanted["logit_scale"]
+      return
+    }
     let weight = PieceID(nil, "final_norm.weight")
     if model.pieces[weight] == nil {
       guard let width = model.spec["d_model"].int else { return }
