@@ -81,7 +81,8 @@ let package = Package(
     // The forward pass.
     .target(
       name: "Inference", dependencies: ["Tensors", "Hub", "CKernels"], swiftSettings: hot),
-    .target(name: "Parity", dependencies: ["Tensors", "Hub", "Inference"], swiftSettings: hot),
+    .target(
+      name: "Parity", dependencies: ["Tensors", "Hub", "Inference", collections], swiftSettings: hot),
     // The facade and the tool.
     .target(
       name: "WeighbridgeKit",
@@ -129,7 +130,7 @@ let package = Package(
       dependencies: ["Conversion", "WeighbridgeKit", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "TestSupport"],
+      name: "InferenceTests", dependencies: ["Inference", "Checkpoints", "CKernels", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ParityTests",

@@ -4,22 +4,13 @@
 #define INLINE static inline __attribute__((always_inline))
 #define JOIN2(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN2(a, b, c)
+// What REAL needs of a constant that both precisions have.
+#define OF_REAL(single, twice) (sizeof(REAL) == 4 ? (single) : (twice))
 
-// float: exp's and log1p's constants are those of Real.swift.
 #define REAL float
 #define INT int
 #define LANES 16
 #define NAME(x) JOIN(x, f32, LEVEL)
-#define LOG2_E 1.44269504f
-#define ROUND 12582912.0f
-#define LN2_HIGH 0.693145751953125f
-#define LN2_LOW 1.428606765330187e-06f
-#define EXPONENT_BIAS 127
-#define MANTISSA_BITS 23
-#define MANTISSA_MASK 0x007fffff
-#define SQRT_HALF_BITS 0x3f3504f3
-#define EXP_LOWEST -87.33f
-#define EXP_HIGHEST 88.37f
 #define EXP_POLYNOMIAL(r)                                                                    \
   (((((((1.0f / 5040 * r + 1.0f / 720) * r + 1.0f / 120) * r + 1.0f / 24) * r + 1.0f / 6) * r \
      + 0.5f) * r + 1) * r + 1)
@@ -30,22 +21,11 @@
   0.6931471880262288f)                                                                
 #define LOG_POLYNOMIAL(q) \
   ((((1.0f / 11 * q + 1.0f / 9) * q + 1.0f / 7) * q + 1.0f / 5) * q + 1.0f / 3)
-typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
 #include "kernels-real.h"
 #undef REAL
 #undef INT
 #undef LANES
 #undef NAME
-#undef LOG2_E
-#undef ROUND
-#undef LN2_HIGH
-#undef LN2_LOW
-#undef EXPONENT_BIAS
-#undef MANTISSA_BITS
-#undef MANTISSA_MASK
-#undef SQRT_HALF_BITS
-#undef EXP_LOWEST
-#undef EXP_HIGHEST
 #undef EXP_POLYNOMIAL
 #undef EXP2_POLYNOMIAL
 #undef LOG_POLYNOMIAL
@@ -54,16 +34,6 @@ typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
 #define INT long long
 #define LANES 8
 #define NAME(x) JOIN(x, f64, LEVEL)
-#define LOG2_E 1.4426950408889634
-#define ROUND 6755399441055744.0
-#define LN2_HIGH 6.93147180369123816490e-01
-#define LN2_LOW 1.90821492927058770002e-10
-#define EXPONENT_BIAS 1023
-#define MANTISSA_BITS 52
-#define MANTISSA_MASK 0x000fffffffffffff
-#define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
-#define EXP_LOWEST -708.39
-#define EXP_HIGHEST 709.43
 #define EXP_POLYNOMIAL(r)                                                                        \
   (((((((((((((1.0 / 6227020800 * r + 1.0 / 479001600) * r + 1.0 / 39916800) * r + 1.0 / 3628800) \
              * r + 1.0 / 362880) * r + 1.0 / 40320) * r + 1.0 / 5040) * r + 1.0 / 720) * r        \
@@ -77,8 +47,6 @@ typedef int JOIN(N, f32, LEVEL) __attribute__((ext_vector_type(LANES)));
 #define LOG_POLYNOMIAL(q)                                                                          \
   ((((((((((1.0 / 23 * q + 1.0 / 21) * q + 1.0 / 19) * q + 1.0 / 17) * q + 1.0 / 15) * q + 1.0 / 13) \
         * q + 1.0 / 11) * q + 1.0 / 9) * q + 1.0 / 7) * q + 1.0 / 5) * q + 1.0 / 3)
-// The exponent fits 32 bits, which every level can convert.
-typedef int JOIN(N, f64, LEVEL) __attribute__((ext_vector_type(LANES)));
 #include "kernels-real.h"
 
 const struct ck_kernels_f32 JOIN(ck, f32, LEVEL) = {

@@ -1,17 +1,30 @@
-// Included once for each precision and level, with REAL, INT, UINT (integers of REAL's size), LANES,
-// NAME(x) and the constants of REAL's exp and log1p.
+// Included once for each precision and level, with REAL, INT (an integer of REAL's size), LANES, NAME(x)
+// and the polynomials of REAL's exp and log1p.
 //
 // Vectors are 64 bytes whatever the level, so that sums run in the same lanes everywhere; the
 // compiler splits them where the processor's are narrower.
 
 typedef REAL NAME(V) __attribute__((ext_vector_type(LANES)));
 typedef INT NAME(I) __attribute__((ext_vector_type(LANES)));
+// An exponent fits 32 bits, which every level can convert.
+typedef int NAME(N) __attribute__((ext_vector_type(LANES)));
 typedef float NAME(F) __attribute__((ext_vector_type(LANES)));
 typedef double NAME(D) __attribute__((ext_vector_type(LANES)));
 typedef unsigned short NAME(H) __attribute__((ext_vector_type(LANES)));
 typedef unsigned NAME(W) __attribute__((ext_vector_type(LANES)));
 #define V NAME(V)
 #define I NAME(I)
+
+// The constants of exp and log1p are those of Real.swift.
+enum { NAME(bias) = OF_REAL(127, 1023), NAME(mantissa_bits) = OF_REAL(23, 52) };
+static const INT NAME(mantissa_mask) = (INT)OF_REAL(0x007fffff, 0x000fffffffffffff);
+static const INT NAME(sqrt_half_bits) = (INT)OF_REAL(0x3f3504f3, 0x3fe6a09e667f3bcd);
+static const REAL NAME(log2_e) = (REAL)OF_REAL(1.44269504f, 1.4426950408889634);
+static const REAL NAME(round) = (REAL)OF_REAL(12582912.0f, 6755399441055744.0);
+static const REAL NAME(ln2_high) = (REAL)OF_REAL(0.693145751953125f, 6.93147180369123816490e-01);
+static const REAL NAME(ln2_low) = (REAL)OF_REAL(1.428606765330187e-06f, 1.90821492927058770002e-10);
+static const REAL NAME(exp_lowest) = (REAL)OF_REAL(-87.33f, -708.39);
+static const REAL NAME(exp_highest) = (REAL)OF_REAL(88.37f, 709.43);
 
 INLINE V NAME(load)(const REAL *p) { V v; __builtin_memcpy(&v, p, sizeof v); return v; }
 INLINE void NAME(store)(REAL *p, V v) { __builtin_memcpy(p, &v, sizeof v); }
@@ -31,43 +44,43 @@ INLINE V NAME(value)(I i) { V v; __builtin_memcpy(&v, &i, sizeof v); return v; }
 
 // e^x where x <= 0 or NaN; as Real.exp in Swift.
 INLINE V NAME(exp_down)(V x) {
-  V scaled = x * LOG2_E + ROUND;
-  I n = NAME(bits)(scaled) - NAME(bits)((V)ROUND);
-  V whole = scaled - ROUND;
-  V r = (x - whole * LN2_HIGH) - whole * LN2_LOW;
+  V scaled = x * NAME(log2_e) + NAME(round);
+  I n = NAME(bits)(scaled) - NAME(bits)((V)NAME(round));
+  V whole = scaled - NAME(round);
+  V r = (x - whole * NAME(ln2_high)) - whole * NAME(ln2_low);
   V p = EXP_POLYNOMIAL(r);
-  V v = p * NAME(value)((n + EXPONENT_BIAS) << MANTISSA_BITS);
-  return x < EXP_LOWEST ? (V)0 : v;
+  V v = p * NAME(value)((n + NAME(bias)) << NAME(mantissa_bits));
+  return x < NAME(exp_lowest) ? (V)0 : v;
 }
 
 // e^x; as Real.exp in Swift.
 INLINE V NAME(exp)(V x) {
   V v = NAME(exp_down)(x);
-  v = x > EXP_HIGHEST ? (V)__builtin_inf() : v;
+  v = x > NAME(exp_highest) ? (V)__builtin_inf() : v;
   return x == x ? v : x;
 }
 
 // 2^x where x <= 0 or NaN: what a scan decays by, with the smallest normal number for everything
 // below it. 2^0 is 1.
 INLINE V NAME(exp2_down)(V x) {
-  x = x < 1 - EXPONENT_BIAS ? (V)(1 - EXPONENT_BIAS) : x;
-  V scaled = x + ROUND;
-  V f = x - (scaled - ROUND);
+  x = x < 1 - NAME(bias) ? (V)(1 - NAME(bias)) : x;
+  V scaled = x + NAME(round);
+  V f = x - (scaled - NAME(round));
   V p = 1 + f * EXP2_POLYNOMIAL(f);
   // The whole number stands in the low bits of `scaled`; it is added to p's exponent.
-  return NAME(value)(NAME(bits)(p) + (NAME(bits)(scaled) << MANTISSA_BITS));
+  return NAME(value)(NAME(bits)(p) + (NAME(bits)(scaled) << NAME(mantissa_bits)));
 }
 
 // log(1 + x) for finite x >= 0; as Real.log1p in Swift.
 INLINE V NAME(log1p)(V x) {
   V w = 1 + x;
-  I bits = NAME(bits)(w) - SQRT_HALF_BITS;
-  V n = __builtin_convertvector(__builtin_convertvector(bits >> MANTISSA_BITS, NAME(N)), V);
-  V m = NAME(value)((bits & MANTISSA_MASK) + SQRT_HALF_BITS);
+  I bits = NAME(bits)(w) - NAME(sqrt_half_bits);
+  V n = __builtin_convertvector(__builtin_convertvector(bits >> NAME(mantissa_bits), NAME(N)), V);
+  V m = NAME(value)((bits & NAME(mantissa_mask)) + NAME(sqrt_half_bits));
   V s = (m - 1) / (m + 1);
   V q = s * s;
   V p = LOG_POLYNOMIAL(q);
-  V log = n * LN2_HIGH + (n * LN2_LOW + (2 * s + 2 * s * q * p));
+  V log = n * NAME(ln2_high) + (n * NAME(ln2_low) + (2 * s + 2 * s * q * p));
   V d = w - 1;
   return d == 0 ? x : log * (x / d);
 }
@@ -291,7 +304,7 @@ static void NAME(scan)(
   for (long v = 0; v < blocks; v++)
     for (long k = 0; k < n; k++) {
       const REAL *rate = a + k * width + v * LANES, *state = h + k * width + v * LANES;
-      rates[v * n + k] = (v < whole ? NAME(load)(rate) : NAME(load_part)(rate, rest)) * LOG2_E;
+      rates[v * n + k] = (v < whole ? NAME(load)(rate) : NAME(load_part)(rate, rest)) * NAME(log2_e);
       states[v * n + k] = v < whole ? NAME(load)(state) : NAME(load_part)(state, rest);
     }
   for (long t = 0; t < tokens; t++) {

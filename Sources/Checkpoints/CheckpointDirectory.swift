@@ -159,6 +159,9 @@ public struct CheckpointLocation: Sendable, Hashable {
   }
 
   /// The endings of weights, the longer first where one ends in another.
+  /// The names under which transformers looks for weights, the first before the others.
+  package static let preferred = ["model.safetensors", "pytorch_model.bin"]
+
   private static let endings = [
     ".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".hdf5", ".gguf",
     ".npz",

@@ -68,7 +68,8 @@ enum CheckpointSearch {
         if name.hasSuffix(".index.json") { whole = String(name.dropLast(".index.json".count)) }
       case .shards(let set): whole = set.whole
       }
-      rank = ["model.safetensors", "pytorch_model.bin"].firstIndex(of: whole) ?? 2
+      rank =
+        CheckpointLocation.preferred.firstIndex(of: whole) ?? CheckpointLocation.preferred.count
     }
 
     /// How it is called in messages.

@@ -15,8 +15,7 @@ public enum ContainerSniffer {
     throw Diagnostic(
       code: "container.unknown", subject: path,
       message: "is no safetensors, PyTorch, HDF5, GGUF or npz file; it begins with "
-        + head.prefix(8).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }
-        .joined(separator: " "),
+        + head.prefix(8).map { hex($0) }.joined(separator: " "),
       help: "give a .safetensors, .bin, .pt, .pth, .h5, .hdf5, .gguf or .npz file, or its directory"
     )
   }
@@ -35,24 +34,12 @@ public enum ContainerSniffer {
       return .safetensors
     }
     if begins(head, "GGUF") { return .gguf }
-    if try isHDF5(file) { return .hdf5 }
+    if try HDF5Superblock.find(in: file) != nil { return .hdf5 }
     if begins(head, "PK\u{3}\u{4}") || begins(head, "PK\u{5}\u{6}") {
       return zipsArrays(head) || file.name.hasSuffix(".npz") ? .npz : .pytorch
     }
     if let refusal = foreign(head, file: file) { throw refusal }
     return named ? .safetensors : nil
-  }
-
-  /// The signature stands at byte 0, or behind a user block of 512, 1024, 2048… bytes.
-  private static func isHDF5(_ file: RandomAccessFile) throws(Diagnostic) -> Bool {
-    var offset = 0
-    while let end = offset.checkedPlus(8), end <= file.byteCount {
-      if try file.bytes(at: offset, count: 8) == [0x89, 0x48, 0x44, 0x46, 13, 10, 26, 10] {
-        return true
-      }
-      offset = offset == 0 ? 512 : offset.checkedTimes(2) ?? .max
-    }
-    return false
   }
 
   /// Whether a zip's first entry is a numpy array.
@@ -64,9 +51,7 @@ public enum ContainerSniffer {
   }
 
   private static func foreign(_ head: [UInt8], file: RandomAccessFile) -> Diagnostic? {
-    if head.starts(with: [
-      0x80, 2, 0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19,
-    ]) {
+    if TorchArchive.isLegacy(head) {
       return refusal(
         file, "legacy-torch",
         "is a PyTorch file of the old format (before 1.6, or _use_new_zipfile_serialization=False)",

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Hub
 import OrderedCollections
+import Parity
 import Tensors
 import WeighbridgeKit
 

@@ -27,7 +27,7 @@ public struct Tool: ParsableCommand {
     version: Weighbridge.version,
     subcommands: [
       Inspect.self, Convert.self, ParityCheck.self, Trace.self, Generate.self, Diff.self,
-      Check.self, Layouts.self, Kinds.self,
+      Check.self, Show.self, Layouts.self, Kinds.self, Doctor.self,
     ])
 
   /// The tool.

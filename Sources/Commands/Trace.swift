@@ -2,6 +2,7 @@ import ArgumentParser
 import Hub
 import Inference
 import OrderedCollections
+import Parity
 import Tensors
 import WeighbridgeKit
 

@@ -26,16 +26,6 @@ struct Assembler {
   }
 
   mutating func assemble() throws(Diagnostic) {
-    let head = PieceID(nil, "head.weight")
-    let embed = PieceID(nil, "embed.weight")
-    // A head that is the embedding, for a framework that keeps the two apart.
-    if model.spec["tied"].bool == true, expansion.spec["tied"].bool == false,
-      let value = model.pieces[embed]
-    {
-      model.pieces[head] = value
-      model.spec.attributes["tied"] = false
-      model.note(.bitwise, "the head, which was the embedding, is written as a copy of it")
-    }
     let tied = model.spec["tied"].bool == true
     for expected in expansion.tensors {
       if tied, expected.tied == .absent { continue }
@@ -194,12 +184,8 @@ struct Assembler {
   }
 
   private func shape(of id: PieceID) throws(Diagnostic) -> Shape? {
-    var scope = Scope()
-    for (name, value) in model.spec.attributes { scope.values[name] = value }
     let sublayer = id.sublayer.map { model.spec.sublayers[$0] } ?? model.spec.sublayers.first
-    for (name, value) in sublayer?.attributes ?? [:] where scope.values[name] == nil {
-      scope.values[name] = value
-    }
+    let scope = Scope(sublayer?.attributes ?? [:], model.spec.attributes)
     return try kind(of: id).piece(id.role)?.shape(in: scope)
   }
 

@@ -70,8 +70,7 @@ struct ConfigWriter {
   private func scope(
     for model: HubModel, pattern: String, options: ConversionOptions
   ) -> Scope {
-    var scope = Scope()
-    for (name, value) in model.spec.attributes { scope.values[name] = value }
+    var scope = Scope(model.spec.attributes)
     scope.values["n_layer"] = .int(model.spec.layerCount)
     scope.values["pattern"] = .string(pattern)
     scope.values["source"] = .object(source)

@@ -27,35 +27,54 @@ public struct Planner: Sendable {
     _ bound: BoundModel, to targets: [Layout], options: ConversionOptions, reader: PieceReader
   ) throws -> ConversionPlan {
     var model = HubModel(bound, source: reader.source)
-    if let rows = options.vocabularyRows { try VocabularyResize.apply(&model, rows: rows) }
+    let request = RewriteContext(vocabulary: vocabulary, options: options)
+    for rewrite in Rewrite.list(.request, for: nil) {
+      _ = try rewrite.apply(to: &model, request)
+    }
     try checkImages(model)
     noteBlocks(&model, bound)
 
     var closest: Refusal?
-    // First without the rewrites that change more than another layout of the framework would.
-    for isLastResort in [false, true] {
-      var best: ConversionPlan?
-      for target in ordered(targets, for: bound)
-      where !isLastResort || target.write.map(hasLastResort) ?? false {
-        if target.name == bound.layout.name, !bound.isLegacy {
-          var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
-          plan.warnings += notCast(plan, options)
-          return plan
-        }
-        for var attempt in try attempts(model, bound, target) {
-          attempt.isLastResort = isLastResort
-          do {
-            var plan = try plan(attempt, bound, options)
-            plan.warnings += notCast(plan, options)
-            if best.map({ plan.exactness < $0.exactness }) ?? true { best = plan }
-            break
-          } catch let refusal as Refusal {
-            if refusal.isCloser(than: closest) { closest = refusal }
-          }
-        }
-        if best?.exactness == .bitwise { break }
+    // Attempts that a rewrite of the last resort may still save. They come after all targets: the model
+    // is rather written in another layout of the framework than with such a rewrite.
+    var refused: [Attempt] = []
+    func plan(_ attempt: Attempt) throws -> ConversionPlan? {
+      do {
+        var plan = try self.plan(attempt, bound, options)
+        plan.warnings += notCast(plan, options)
+        return plan
+      } catch let refusal as Refusal {
+        if refusal.isCloser(than: closest) { closest = refusal }
+        if attempt.canTryLastResort { refused.append(attempt) }
+        return nil
       }
-      if let best { return best }
+    }
+    var best: ConversionPlan?
+    targets: for target in ordered(targets, for: bound) {
+      if target.name == bound.layout.name, !bound.isLegacy {
+        var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
+        plan.warnings += notCast(plan, options)
+        return plan
+      }
+      for model in try variants(model, bound, target) {
+        var isHeld = false
+        for pattern in target.write?.patterns ?? [] {
+          var attempt = Attempt(target: target, model: model, pattern: pattern)
+          guard try attempt.fit(vocabulary) else { continue }
+          isHeld = true
+          guard let plan = try plan(attempt) else { continue }
+          if plan.exactness == .bitwise { return plan }
+          if best.map({ plan.exactness < $0.exactness }) ?? true { best = plan }
+          continue targets
+        }
+        // No pattern holds it: the attempt tells why.
+        if !isHeld { _ = try plan(Attempt(target: target, model: model)) }
+      }
+    }
+    if let best { return best }
+    for var attempt in refused {
+      attempt.isLastResort = true
+      if let plan = try plan(attempt) { return plan }
     }
     throw closest
       ?? Refusal(
@@ -95,46 +114,50 @@ public struct Planner: Sendable {
     ]
   }
 
-  /// A model laid out in a target's layers, to be tried.
+  /// A model in a target's layers, to be tried.
   private struct Attempt {
     var target: Layout
-    /// The model without or with its sub-layers of zeros.
     var model: HubModel
     /// The layers; `nil` for a model that no pattern of the target holds.
     var pattern: Layout.Write.Pattern?
-    /// Whether rewrites that are left to the end are tried.
+    /// Whether rewrites that are left to the end are done.
     var isLastResort = false
+
+    /// Whether another try with the rewrites that are left to the end may succeed.
+    var canTryLastResort: Bool {
+      !isLastResort && pattern != nil
+        && Rewrite.list(.target, for: target.write).contains(where: \.isLastResort)
+    }
+
+    /// Lays the model out in the pattern.
+    ///
+    /// - Returns: whether the pattern holds it.
+    mutating func fit(_ vocabulary: Vocabulary) throws(Diagnostic) -> Bool {
+      let context = RewriteContext(
+        vocabulary: vocabulary, write: target.write, pattern: pattern)
+      for rewrite in Rewrite.list(.pattern, for: target.write) {
+        guard try rewrite.apply(to: &model, context) else { return false }
+      }
+      return true
+    }
   }
 
-  private func hasLastResort(_ write: Layout.Write) -> Bool {
-    write.rewrites.contains { Rewrite.all[$0]?.isLastResort ?? false }
-  }
-
-  /// Every way to lay `model` out in `target`, the preferred first.
-  private func attempts(
+  /// The models that are fitted to `target`: what its rewrites make of `model` alone, and `model`.
+  private func variants(
     _ model: HubModel, _ bound: BoundModel, _ target: Layout
-  ) throws(Diagnostic) -> [Attempt] {
-    guard let write = target.write else { return [Attempt(target: target, model: model)] }
+  ) throws(Diagnostic) -> [HubModel] {
+    guard target.write != nil else { return [model] }
     var model = model
     if target.name == bound.layout.name {
       model.note(.bitwise, "an older form of the layout is written in its present one")
     }
-    // Zero MLPs that an earlier conversion put in come out again where that gives the target's own
-    // shape of layers.
-    var variants = [model]
-    if write.rewrites.contains("drop_zero_mlp"),
-      let fewer = try ZeroSublayers.dropped(from: model, vocabulary)
-    {
-      variants.insert(fewer, at: 0)
+    var changed = model
+    let context = RewriteContext(vocabulary: vocabulary, write: target.write)
+    var isChanged = false
+    for rewrite in Rewrite.list(.model, for: target.write) {
+      if try rewrite.apply(to: &changed, context) { isChanged = true }
     }
-    return variants.flatMap { variant in
-      let fitting = write.patterns.compactMap { pattern in
-        PatternFit.arrange(variant, into: pattern, vocabulary: vocabulary).map {
-          Attempt(target: target, model: $0, pattern: pattern)
-        }
-      }
-      return fitting.isEmpty ? [Attempt(target: target, model: variant)] : fitting
-    }
+    return isChanged ? [changed, model] : [model]
   }
 
   /// The source's own layout first, then those of its family.
@@ -200,9 +223,11 @@ public struct Planner: Sendable {
     guard let pattern = attempt.pattern?.name else {
       throw Refusal(
         layout: target,
-        problems: PatternFit.explain(model, target, write, ConfigProvenance(bound, vocabulary)))
+        problems: PatternRefusal.explain(model, target, write, ConfigProvenance(bound, vocabulary)))
     }
-    Padding.apply(&model, write.paddings, vocabulary)
+    var context = RewriteContext(
+      vocabulary: vocabulary, options: options, write: write, pattern: attempt.pattern)
+    for rewrite in Rewrite.list(.rules, for: write) { _ = try rewrite.apply(to: &model, context) }
     let writer = ConfigWriter(layout: target, write: write, source: bound.config)
     func readBack() throws(Diagnostic) -> (JSONObject, Expansion) {
       let config = try writer.config(for: model, pattern: pattern, options: options)
@@ -212,13 +237,11 @@ public struct Planner: Sendable {
       throw Refusal(layout: target, problems: [ConfigWriter.notOfThisKind(target, when)])
     }
     var (config, expansion) = try readBack()
+    context.target = expansion.spec
     var changed = false
-    for name in write.rewrites {
-      guard let rewrite = Rewrite.all[name], attempt.isLastResort || !rewrite.isLastResort else {
-        continue
-      }
-      let context = RewriteContext(target: expansion.spec, vocabulary: vocabulary)
-      if try rewrite.apply(&model, context) { changed = true }
+    for rewrite in Rewrite.list(.target, for: write)
+    where attempt.isLastResort || !rewrite.isLastResort {
+      if try rewrite.apply(to: &model, context) { changed = true }
     }
     if changed { (config, expansion) = try readBack() }
     let found = expansion.problems.filter { $0.severity == .error }

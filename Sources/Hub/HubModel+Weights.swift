@@ -4,7 +4,8 @@ public import Tensors
 extension HubModel: WeightSource {
   /// Shape and element type of `piece`; float64 for what is computed.
   public func info(_ piece: PieceID) -> (shape: Shape, dtype: DType)? {
-    pieces[piece].map {
+    if let overlay { return overlay.info(piece) }
+    return pieces[piece].map {
       ($0.shape, $0.isMove || $0.isNew && !hasExactConstants ? $0.dtype : .f64)
     }
   }
@@ -15,12 +16,17 @@ extension HubModel: WeightSource {
   public func read(
     _ piece: PieceID, rows: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
+    if let overlay { return try overlay.read(piece, rows: rows, into: buffer) }
     guard let value = pieces[piece], let dtype = info(piece)?.dtype else { return }
     try reader.read(value, rows: rows, as: dtype, into: buffer)
+    for observer in observers {
+      observer.didRead(piece, rows: rows, UnsafeRawBufferPointer(buffer), dtype)
+    }
   }
 
   /// The bytes of a piece that is one stretch of a file, where they lie.
   public func resident(_ piece: PieceID) -> UnsafeRawBufferPointer? {
+    if let overlay { return overlay.resident(piece) }
     guard let (file, range) = place(piece), let bytes = file.mapped() else { return nil }
     return UnsafeRawBufferPointer(rebasing: bytes[range])
   }
@@ -29,12 +35,22 @@ extension HubModel: WeightSource {
   ///
   /// - Throws: `io.changed`.
   public func checkResident() throws(Diagnostic) {
+    if let overlay { return try overlay.checkResident() }
     for file in reader.source.files { try file.checkUnchanged() }
   }
 
   /// Lets the bytes of a piece leave memory.
   public func evict(_ piece: PieceID) {
+    if let overlay { return overlay.evict(piece) }
     guard let (file, range) = place(piece) else { return }
+    // What was used where it lies is told when it goes.
+    if !observers.isEmpty, let value = pieces[piece], let bytes = file.mapped() {
+      for observer in observers {
+        observer.didRead(
+          piece, rows: 0..<value.shape.rows, UnsafeRawBufferPointer(rebasing: bytes[range]),
+          value.dtype)
+      }
+    }
     file.unload(range)
   }
 
@@ -49,6 +65,35 @@ extension HubModel: WeightSource {
   /// Bytes of one piece; none if it is not there.
   public func byteCount(of piece: PieceID) -> Int {
     pieces[piece].flatMap { $0.shape.byteCount(of: $0.dtype) } ?? 0
+  }
+}
+
+/// Looks at the bytes that a model's weights are read as.
+package protocol ReadObserver: Sendable {
+  /// Told of rows of a piece; pieces that are used where they lie in memory are told as a whole when
+  /// they are let go.
+  func didRead(
+    _ piece: PieceID, rows: Range<Int>, _ bytes: UnsafeRawBufferPointer, _ dtype: DType)
+}
+
+extension HubModel {
+  /// The tensors that hold a piece, as the file names them.
+  package func tensors(of id: PieceID) -> [String] {
+    guard let location = pieces[id]?.origin else { return [] }
+    var names: [String] = []
+    for run in location.runs {
+      let name = reader.source.tensors[run.tensor].name.string
+      if !names.contains(name) { names.append(name) }
+    }
+    return names
+  }
+
+  /// The tensors that a fault in a piece is to be looked for in: where the head is the embedding, its
+  /// copy in the file, else the embedding.
+  package func holders(of id: PieceID) -> [String] {
+    guard pieces[id] == nil, id == PieceID(nil, "head.weight") else { return tensors(of: id) }
+    guard let copy = copies[id] else { return tensors(of: PieceID(nil, "embed.weight")) }
+    return [reader.source.tensors[copy].name.string]
   }
 }
 

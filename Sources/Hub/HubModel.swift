@@ -18,6 +18,17 @@ public struct HubModel: Sendable {
   public var reasons: [Reason] = []
   /// What the user should know.
   public var warnings: [Diagnostic] = []
+  /// What messages call it: the path of the checkpoint.
+  public var name = ""
+  /// The layout that its tensors are named by; empty for none.
+  public var layout = ""
+  /// Tensors that hold another piece's values once more, under the name of the piece that they would be:
+  /// the copy of the embedding that is a tied head.
+  public var copies: [PieceID: Int] = [:]
+  /// Told of every byte that is read through it.
+  package var observers: [any ReadObserver] = []
+  /// Where some of its pieces are another model's.
+  var overlay: OverlayWeights?
 
   /// A model of these pieces of `source`.
   public init(spec: ModelSpec, pieces: [PieceID: PieceValue], source: any TensorSource) {
@@ -27,9 +38,21 @@ public struct HubModel: Sendable {
     reader = PieceReader(source: source)
   }
 
+  /// The model with some pieces taken from `other`; its own spec says what is run.
+  package func exchanging(_ pieces: Set<PieceID>, with other: any WeightSource) -> HubModel {
+    guard !pieces.isEmpty else { return self }
+    var model = self
+    model.overlay = OverlayWeights(self, with: other, exchanged: pieces)
+    return model
+  }
+
   /// Notes what was done, once.
   public mutating func note(_ exactness: Exactness, _ text: String) {
-    let reason = Reason(exactness, text)
+    note(Reason(exactness, text))
+  }
+
+  /// Notes what was done, once.
+  public mutating func note(_ reason: Reason) {
     if !reasons.contains(reason) { reasons.append(reason) }
   }
 
@@ -59,10 +82,5 @@ public struct HubModel: Sendable {
     for (role, value) in new { pieces[PieceID(place, role)] = value }
     spec.sublayers.insert(sublayer, at: place)
     self.pieces = pieces
-  }
-
-  /// The numbers of the sub-layers of a kind.
-  package func sublayers(_ kind: String) -> [Int] {
-    spec.sublayers.indices.filter { spec.sublayers[$0].kind == kind }
   }
 }

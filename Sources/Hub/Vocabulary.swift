@@ -59,6 +59,20 @@ public struct MixerKind: Sendable {
     }
   }
 
+  /// When a piece changes nothing, whatever its values are.
+  public struct Idle: Sendable {
+    /// The condition, over the kind's and the model's attributes.
+    public var when: Expression
+    /// Why that is so, as it is told when the piece is dropped.
+    public var reason: String
+
+    /// A condition and its reason.
+    public init(when condition: String, because reason: String) {
+      when = Expression(literal: condition)
+      self.reason = reason
+    }
+  }
+
   /// A smallest piece of weight.
   public struct Piece: Sendable {
     /// The role, unique within the kind: `in_x.weight`.
@@ -74,6 +88,8 @@ public struct MixerKind: Sendable {
     public var computed: (@Sendable (ModelSpec) -> [Double]?)?
     /// The piece that it stands in place of, where it is that one passed through a function.
     public var image: Image?
+    /// When it may be dropped, if ever.
+    public var idle: Idle?
     /// What it is, in a few words.
     public var summary: String
 
@@ -89,8 +105,10 @@ public struct MixerKind: Sendable {
     /// A piece; each extent is written as an expression, `"2 * d_inner"`.
     public init(
       _ role: String, _ shape: [String], identity: Identity? = nil, keepsFloat32: Bool = false,
-      computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, image: Image? = nil, _ summary: String
+      computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, image: Image? = nil,
+      idle: Idle? = nil, _ summary: String
     ) {
+      self.idle = idle
       self.image = image
       self.role = role
       self.shape = shape.map { Expression(literal: $0) }
@@ -112,9 +130,11 @@ public struct MixerKind: Sendable {
   /// The pieces, in the order in which they are shown.
   public var pieces: [Piece]
   /// The pieces of the output projection: where all of them are zero, the sub-layer adds exactly
-  /// nothing to the residual stream. Empty where that is not so.
+  /// nothing to the residual stream, and a factor on them is one on what it adds. Empty where that is
+  /// not so.
   public var outputPieces: [String]
-  /// Attributes of a sub-layer of zeros in a model that has no other of its kind.
+  /// Attributes of a sub-layer of zeros in a model that has no other of its kind; empty for a kind of
+  /// which no sub-layers of zeros are made.
   public var blank: JSONObject
   /// The width of the values that a sub-layer of this kind can leave for gated memory units behind it;
   /// `nil` for a kind that leaves none.
@@ -122,10 +142,13 @@ public struct MixerKind: Sendable {
 
   /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`,
   /// `residual_scale` and `skip`, and one with a `memory` has `saves_memory`.
+  ///
+  /// - Parameter outputPieces: left out, the only projection to `d_model` channels and its bias; a kind
+  ///   with several such projections must name them.
   public init(
     name: String, summary: String, source: String = "", attributes: [Attribute],
     pieces: [Piece],
-    outputPieces: [String] = [], blank: JSONObject = [:], hasNorm: Bool = true,
+    outputPieces: [String]? = nil, blank: JSONObject = [:], hasNorm: Bool = true,
     memory: String? = nil
   ) {
     self.name = name
@@ -137,8 +160,16 @@ public struct MixerKind: Sendable {
       + (memory == nil ? [] : [MixerKind.savesMemory])
     self.memory = memory.map { Expression(literal: $0) }
     self.pieces = (hasNorm ? MixerKind.normPieces : []) + pieces
-    self.outputPieces = outputPieces
+    self.outputPieces = outputPieces ?? MixerKind.onlyOutput(of: pieces)
     self.blank = blank
+  }
+
+  /// The only projection to `d_model` channels and its bias; none where there are several.
+  private static func onlyOutput(of pieces: [Piece]) -> [String] {
+    let projections = pieces.filter { $0.shape.count == 2 && $0.shape[0].text == "d_model" }
+    guard projections.count == 1, projections[0].role.hasSuffix(".weight") else { return [] }
+    let bias = projections[0].role.dropLast("weight".count) + "bias"
+    return [projections[0].role] + pieces.map(\.role).filter { $0 == bias }
   }
 
   /// The piece that is the image of `role`, if there is one.

@@ -12,13 +12,7 @@ package struct Digest {
 
   /// The digest of everything so far, in hexadecimal.
   package var hex: String {
-    var text: [UInt8] = []
-    let digits = Array("0123456789abcdef".utf8)
-    for byte in hasher.finalize() {
-      text.append(digits[Int(byte >> 4)])
-      text.append(digits[Int(byte & 15)])
-    }
-    return String(decoding: text, as: UTF8.self)
+    hasher.finalize().reduce(into: "") { $0 += Tensors.hex($1) }
   }
 
   package static func of(_ text: String) -> String {

@@ -429,7 +429,7 @@ public final class OutputDirectory: Sendable {
     let all = new.union(kept)
     var found: Set<String> = []
     // The first of these that is there is what transformers reads.
-    for stem in ["model.safetensors", "pytorch_model.bin"] {
+    for stem in CheckpointLocation.preferred {
       let present = [stem, stem + ".index.json"].filter(all.contains)
       if present.isEmpty { continue }
       found.formUnion(present.filter { !new.contains($0) })
@@ -437,7 +437,7 @@ public final class OutputDirectory: Sendable {
     }
     // A sharded checkpoint comes before weights of other names, and what an interrupted save or a
     // trainer leaves is taken for a part of it.
-    let usual = ["model.safetensors", "pytorch_model.bin"].flatMap { [$0, $0 + ".index.json"] }
+    let usual = CheckpointLocation.preferred.flatMap { [$0, $0 + ".index.json"] }
     let isSharded = new.contains(DCPFiles.indexName)
     if isSharded {
       found.formUnion([DCPFiles.indexName + ".tmp", "meta.pt"])

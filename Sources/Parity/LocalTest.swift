@@ -32,7 +32,7 @@ public struct LocalTest {
   ) throws -> [Finding] {
     let a = try ForwardPass(
       Model<Double>(
-        spec: lockstep.reference.spec, weights: lockstep.reference.weights,
+        spec: lockstep.reference.spec, weights: lockstep.reference,
         options: lockstep.options), tokens: lockstep.tokens)
     try a.embed()
     var findings: [Finding] = []
@@ -73,19 +73,19 @@ public struct LocalTest {
   ) throws -> Finding? {
     guard
       let noisy = try output(
-        Float.self, lockstep.reference.spec, lockstep.reference.weights, index, input)
+        Float.self, lockstep.reference.spec, lockstep.reference, index, input)
     else { return nil }
     var spreads = deviations(expected, noisy)
     if !spreads.allSatisfy(\.maxAbs.isFinite) {
       // Beyond float32: its noise with any exponent.
       let rough = try output(
-        Double.self, lockstep.reference.spec, lockstep.reference.weights, index,
+        Double.self, lockstep.reference.spec, lockstep.reference, index,
         input.mapValues(rounded24))
       spreads = rough.map { deviations(expected, $0.mapValues(rounded24)) } ?? spreads
     }
     func isOff(_ exchanged: Set<PieceID>, _ spec: ModelSpec) throws -> Bool {
       let weights = OverlayWeights(
-        lockstep.other.weights, with: lockstep.reference.weights, exchanged: exchanged)
+        lockstep.other, with: lockstep.reference, exchanged: exchanged)
       // Where the sub-layer cannot read what the reference's leave, nothing is said of it.
       guard let found = try output(Double.self, spec, weights, index, input) else { return false }
       let differences = deviations(expected, found)

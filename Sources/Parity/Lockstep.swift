@@ -2,20 +2,6 @@ public import Hub
 public import Inference
 import Tensors
 
-/// A model to be run: what it computes and its weights.
-public struct Side: Sendable {
-  /// What it computes.
-  public var spec: ModelSpec
-  /// Its weights.
-  public var weights: any WeightSource
-
-  /// A side.
-  public init(spec: ModelSpec, weights: any WeightSource) {
-    self.spec = spec
-    self.weights = weights
-  }
-}
-
 /// Runs two models over the same tokens, a sub-layer at a time, and compares them at every stage.
 ///
 /// The reference runs in float64 and in float32, whose difference is the noise; the other side in
@@ -24,12 +10,12 @@ public struct Side: Sendable {
 /// the second does from the same bytes, the second's pass is the reference's.
 public struct Lockstep {
   /// The reference.
-  public var reference: Side
+  public var reference: HubModel
   /// The side under test.
-  public var other: Side
+  public var other: HubModel
   /// The first checkpoint as it is, where the reference rounds as the other side does: the
   /// predictions are compared with its own.
-  public var original: Side?
+  public var original: HubModel?
   /// Whether the reference computes what the other side does, from the same bytes.
   public var isReferenceOther = false
   /// Sequences of equal length.
@@ -43,7 +29,7 @@ public struct Lockstep {
 
   /// A comparison.
   public init(
-    reference: Side, other: Side, tokens: [[Int]], tolerance: Tolerance,
+    reference: HubModel, other: HubModel, tokens: [[Int]], tolerance: Tolerance,
     options: ModelOptions = ModelOptions(), commonRows: Int
   ) {
     self.reference = reference
@@ -174,9 +160,9 @@ public struct Lockstep {
       Stage.hiddenStates(0).name, noise, difference, Scalar.self == Double.self ? 0x1p-53 : 0x1p-24)
   }
 
-  private func pass<S: Real>(_ side: Side) throws(Problems) -> ForwardPass<S> {
+  private func pass<S: Real>(_ model: HubModel) throws(Problems) -> ForwardPass<S> {
     try ForwardPass(
-      Model<S>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
+      Model<S>(spec: model.spec, weights: model, options: options), tokens: tokens)
   }
 
   private func result(

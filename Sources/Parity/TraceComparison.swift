@@ -4,6 +4,10 @@ public import Tensors
 
 /// The stages that a framework itself computed.
 public protocol TraceSource: Sendable {
+  /// What messages call it.
+  var name: String { get }
+  /// A prompt and its greedy continuation, when the trace holds one.
+  var greedy: [Int]? { get }
   /// The tokens [batch][length].
   var tokens: [[Int]] { get }
   /// The values of a stage in row-major order; `nil` when the trace does not hold it.
@@ -19,7 +23,7 @@ public protocol TraceSource: Sendable {
 /// makes.
 public struct TraceComparison {
   /// The model.
-  public var side: Side
+  public var model: HubModel
   /// What the framework computed.
   public var trace: any TraceSource
   /// How far a stage may be off.
@@ -29,9 +33,10 @@ public struct TraceComparison {
 
   /// A comparison.
   public init(
-    side: Side, trace: any TraceSource, tolerance: Tolerance, options: ModelOptions = ModelOptions()
+    model: HubModel, trace: any TraceSource, tolerance: Tolerance,
+    options: ModelOptions = ModelOptions()
   ) {
-    self.side = side
+    self.model = model
     self.trace = trace
     self.tolerance = tolerance
     self.options = options
@@ -57,9 +62,9 @@ public struct TraceComparison {
   private func run<Noise: Real>(wantsFloat: Bool, noise: Noise.Type) throws -> ParityReport {
     let tokens = trace.tokens
     let a = try ForwardPass(
-      Model<Double>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
+      Model<Double>(spec: model.spec, weights: model, options: options), tokens: tokens)
     let n = try ForwardPass(
-      Model<Noise>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
+      Model<Noise>(spec: model.spec, weights: model, options: options), tokens: tokens)
     // The error of a pass grows with the roundoff of its type: what a framework that computes in
     // bfloat16 may be off is float32's noise times the ratio of the two.
     let coarseness = max(1, trace.unitRoundoff / 0x1p-24)
@@ -109,8 +114,8 @@ public struct TraceComparison {
     try a.embed()
     try n.embed()
     n.roundStreamToFloat32()
-    for index in side.spec.sublayers.indices {
-      for stage in side.spec.stages(before: index) { try addStream(stage) }
+    for index in model.spec.sublayers.indices {
+      for stage in model.spec.stages(before: index) { try addStream(stage) }
       try a.advance()
       try n.advance()
       n.roundStreamToFloat32()
@@ -119,10 +124,10 @@ public struct TraceComparison {
       {
         report.firstNotFiniteSublayer = index
       }
-      let next = side.spec.sublayers.dropFirst(index + 1).first
-      if next?.layer == side.spec.sublayers[index].layer { try addStream(.sublayer(index)) }
+      let next = model.spec.sublayers.dropFirst(index + 1).first
+      if next?.layer == model.spec.sublayers[index].layer { try addStream(.sublayer(index)) }
     }
-    for stage in side.spec.stages(before: side.spec.sublayers.count) { try addStream(stage) }
+    for stage in model.spec.stages(before: model.spec.sublayers.count) { try addStream(stage) }
     try a.finish()
     try n.finish()
     n.roundStreamToFloat32()
@@ -148,9 +153,9 @@ public struct TraceComparison {
   ) throws {
     func pass<S: Real>(_: S.Type) throws -> ForwardPass<S> {
       let pass = try ForwardPass(
-        Model<S>(spec: side.spec, weights: side.weights, options: options), tokens: tokens)
+        Model<S>(spec: model.spec, weights: model, options: options), tokens: tokens)
       try pass.embed()
-      for _ in side.spec.sublayers { try pass.advance() }
+      for _ in model.spec.sublayers { try pass.advance() }
       try pass.finish()
       return pass
     }
@@ -196,11 +201,11 @@ public struct TraceComparison {
   private func divergence(_ report: ParityReport) -> ParityReport.Divergence? {
     guard let number = report.stages.firstIndex(where: { !$0.ok }) else { return nil }
     let stage = report.stages[number].name
-    let first = side.spec.sublayers(
+    let first = model.spec.sublayers(
       before: stage, after: number > 0 ? report.stages[number - 1].name : nil
     ).first
     return ParityReport.Divergence(
-      stage: stage, sublayer: first, kind: first.map { side.spec.sublayers[$0].kind } ?? "model",
+      stage: stage, sublayer: first, kind: first.map { model.spec.sublayers[$0].kind } ?? "model",
       suspects: [])
   }
 }

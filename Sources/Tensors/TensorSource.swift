@@ -31,6 +31,16 @@ extension TensorSource {
   /// None.
   public var others: [String: String] { [:] }
 
+  /// Traps unless `range` lies in tensor number `index` and `buffer` has its size: the caller's mistake,
+  /// never the file's.
+  package func checkRange(
+    _ index: Int, _ range: Range<Int>, _ buffer: UnsafeMutableRawBufferPointer
+  ) {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= tensors[index].byteCount
+        && range.count == buffer.count, "a range of another tensor")
+  }
+
   /// All bytes of tensor number `index`.
   ///
   /// - Throws: as `read(_:bytes:into:)`.

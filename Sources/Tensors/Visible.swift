@@ -64,8 +64,7 @@ extension String {
       if scalar.isPlain(lines: lines) {
         text.unicodeScalars.append(scalar)
       } else {
-        let digits = String(scalar.value, radix: 16)
-        text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        text += "\\u" + hex(UInt16(truncatingIfNeeded: scalar.value))
       }
     }
     return text

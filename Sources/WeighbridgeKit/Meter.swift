@@ -7,7 +7,7 @@ import Tensors
 public typealias ProgressHandler = @Sendable (Executor.Progress) -> Void
 
 /// Counts the bytes that were worked through, and tells them on.
-final class Meter: Sendable {
+final class Meter: ReadObserver {
   private let counts: Mutex<(done: Int, total: Int)>
   private let tell: ProgressHandler
 
@@ -16,6 +16,12 @@ final class Meter: Sendable {
     guard let tell else { return nil }
     counts = Mutex((0, total))
     self.tell = tell
+  }
+
+  func didRead(
+    _ piece: PieceID, rows: Range<Int>, _ bytes: UnsafeRawBufferPointer, _ dtype: DType
+  ) {
+    add(bytes.count, piece.description)
   }
 
   /// Adds bytes of `tensor`. Where more is read than was foreseen, the total grows along.

@@ -59,6 +59,7 @@ public enum TokenInput: Sendable {
 
 /// A trace in a safetensors file.
 struct TraceFile: TraceSource {
+  let name: String
   let tokens: [[Int]]
   /// A prompt and its greedy continuation, when the trace holds one.
   let greedy: [Int]?
@@ -67,6 +68,7 @@ struct TraceFile: TraceSource {
   private let source: any TensorSource
 
   init(path: String) throws {
+    name = path
     let reader = try SafetensorsReader(path: path)
     source = reader
     let units = ["float64": 0x1p-53, "float32": 0x1p-24, "float16": 0x1p-11, "bfloat16": 0x1p-8]

@@ -1,8 +1,10 @@
 import Checkpoints
 import Conversion
+import Dispatch
 public import Hub
 import Layouts
 public import OrderedCollections
+import Synchronization
 public import Tensors
 
 /// What a checkpoint is, for people and for scripts.
@@ -101,24 +103,20 @@ extension Weighbridge {
     var tensors: [Inspection.Tensor] = []
     tensors.reserveCapacity(filter == nil ? loaded.source.tensors.count : 0)
     let glob = filter.map { Glob($0) }
-    let reader = PieceReader(source: loaded.source)
+    let listed = loaded.source.tensors.indices.filter {
+      glob?.matches(loaded.source.tensors[$0].name.string) ?? true
+    }
+    let statistics =
+      withStatistics ? try self.statistics(of: listed, loaded.source) : [:]
     let tiled = loaded.source as? any TiledSource
-    let meter = Meter(total: loaded.source.tensors.reduce(0) { $0 + $1.byteCount }, progress)
-    for (number, info) in loaded.source.tensors.enumerated() {
-      if let glob, !glob.matches(info.name.string) { continue }
-      var stats: TensorStatistics?
-      if withStatistics {
-        do throws(Diagnostic) { stats = try TensorStatistics(of: number, reader) } catch {
-          throw Problems([error])
-        }
-        meter?.add(info.byteCount, info.name.string)
-      }
+    for number in listed {
+      let info = loaded.source.tensors[number]
       let expected = places[number].map { described!.tensors[$0].expected }
       let roles = expected?.form.roles ?? []
       tensors.append(
         Inspection.Tensor(
           info: info, piece: expected.map { Self.text(of: roles, in: $0.sublayer) },
-          sublayer: expected?.sublayer, roles: roles, stats: stats,
+          sublayer: expected?.sublayer, roles: roles, stats: statistics[number],
           grid: tiled?.grid(of: number)))
     }
     var problems = loaded.problems
@@ -137,6 +135,47 @@ extension Weighbridge {
       bytes: loaded.source.tensors.reduce(0) { $0 + $1.storedByteCount },
       config: described.map { canonicalConfig($0.spec) } ?? [:], spec: described?.spec,
       parametersByKind: byKind, tied: ties(loaded), tensors: tensors, problems: problems)
+  }
+
+  /// The statistics of tensors, by number, computed on all cores: work is cut by values, not by tensors,
+  /// and joined in their order, so that the result is the same for any number of threads.
+  private func statistics(
+    of numbers: [Int], _ source: any TensorSource
+  ) throws(Problems) -> [Int: TensorStatistics] {
+    let reader = PieceReader(source: source)
+    var blocks: [(number: Int, range: Range<Int>)] = []
+    var total = 0
+    for number in numbers where source.tensors[number].dtype.isFloat {
+      total += source.tensors[number].byteCount
+      blocks += TensorStatistics.blocks(of: source.tensors[number]).map { (number, $0) }
+    }
+    let meter = Meter(total: total, progress)
+    let found = Mutex(
+      (
+        parts: [TensorStatistics](repeating: .init(), count: blocks.count),
+        failure: Diagnostic?.none
+      ))
+    let next = Atomic(0)
+    DispatchQueue.concurrentPerform(iterations: min(threads, max(1, blocks.count))) { [blocks] _ in
+      while true {
+        let place = next.wrappingAdd(1, ordering: .relaxed).oldValue
+        guard place < blocks.count, found.withLock({ $0.failure == nil }) else { return }
+        let (number, range) = blocks[place]
+        do throws(Diagnostic) {
+          let part = TensorStatistics(
+            of: try TensorStatistics.values(of: number, range, reader))
+          found.withLock { $0.parts[place] = part }
+          let info = source.tensors[number]
+          meter?.add(range.count * info.dtype.bitWidth / 8, info.name.string)
+        } catch { found.withLock { if $0.failure == nil { $0.failure = error } } }
+      }
+    }
+    let (parts, failure) = found.withLock { ($0.parts, $0.failure) }
+    if let failure { throw Problems([failure]) }
+    var result: [Int: TensorStatistics] = [:]
+    for number in numbers where source.tensors[number].dtype.isFloat { result[number] = .init() }
+    for (block, part) in zip(blocks, parts) { result[block.number, default: .init()] += part }
+    return result
   }
 
   /// `3.in_x.weight+3.in_z.weight`.

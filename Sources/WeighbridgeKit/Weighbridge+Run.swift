@@ -5,6 +5,7 @@ public import Inference
 import Layouts
 import OrderedCollections
 import Output
+public import Parity
 public import Tensors
 
 #if canImport(Glibc)
@@ -26,13 +27,14 @@ extension Weighbridge {
     precision: Precision = .float32, selfExtend: SelfExtend? = nil
   ) throws -> (tokens: [[Int]], problems: [Diagnostic]) {
     let loaded = try load(input)
-    let member = try AlignedPair.Member(loaded)
-    let weights = MeteredWeights(member.model, Meter(total: member.model.byteCount, progress))
+    var member = try loaded.hubModel()
+    if let meter = Meter(total: member.byteCount, progress) { member.observers.append(meter) }
+    let (weights, spec) = (member, member.spec)
     let options = ModelOptions(keepsWeights: true, selfExtend: selfExtend)
     func run<S: Real>(_: S.Type) throws -> [[Int]] {
-      let model = try Model<S>(spec: member.model.spec, weights: weights, options: options)
-      let generation = FiniteGeneration(model, member)
-      return try prompts.tokens(for: member.model.spec).map {
+      let model = try Model<S>(spec: spec, weights: weights, options: options)
+      let generation = FiniteGeneration(model, weights)
+      return try prompts.tokens(for: spec).map {
         $0 + (try generation.continuation(of: $0, count: count, sampling: sampling))
       }
     }
@@ -53,26 +55,30 @@ extension Weighbridge {
     sources += [loaded.location.weights.path, input.configPath].compactMap { $0 } + layoutFiles
     if case .file(let tokens) = tokens { sources.append(tokens) }
     let place = try TracePlace(path, sources: sources)
-    let member = try AlignedPair.Member(loaded)
-    let ids = try tokens.tokens(for: member.model.spec)
-    let weights = MeteredWeights(member.model, Meter(total: member.model.byteCount, progress))
+    var member = try loaded.hubModel()
+    let ids = try tokens.tokens(for: member.spec)
+    let count = FinitenessCount()
+    member.observers.append(count)
+    if let meter = Meter(total: member.byteCount, progress) { member.observers.append(meter) }
+    let weights = member
     let options = ModelOptions(selfExtend: selfExtend)
     let stage =
       precision == .float64
       ? try write(
-        Model<Double>(spec: member.model.spec, weights: weights, options: options), ids, place, .f64
+        Model<Double>(spec: member.spec, weights: weights, options: options), ids, place, .f64
       )
       : try write(
-        Model<Float>(spec: member.model.spec, weights: weights, options: options), ids, place, .f32)
+        Model<Float>(spec: member.spec, weights: weights, options: options), ids, place, .f32)
     return try loaded.problems.filter { $0.severity != .error }
-      + notFinite(from: stage, member, precision)
+      + notFinite(from: stage, member.spec, count.tensors(of: member), precision)
   }
 
   /// What is said of a trace with NaN or infinity, or of a model that holds some which no token reached.
   private func notFinite(
-    from stage: (name: String, count: Int)?, _ member: AlignedPair.Member, _ precision: Precision
-  ) throws -> [Diagnostic] {
-    var tensors = try member.tensorsNotFinite()
+    from stage: (name: String, count: Int)?, _ spec: ModelSpec, _ tensors: [NotFiniteTensor],
+    _ precision: Precision
+  ) -> [Diagnostic] {
+    var tensors = tensors
     let help = "no model computes with them; inspect --stats counts them"
     guard let stage else {
       guard let first = tensors.first else { return [] }
@@ -83,7 +89,7 @@ extension Weighbridge {
           notes: tensors.prefix(6).map(\.words), help: help)
       ]
     }
-    let here = member.model.spec.sublayers(before: stage.name)
+    let here = spec.sublayers(before: stage.name)
     let own = tensors.filter { $0.piece.sublayer.map { here.contains($0) } ?? here.isEmpty }
     tensors.removeAll { tensor in own.contains { $0.piece == tensor.piece } }
     let arise =

@@ -14,6 +14,8 @@ public struct Weighbridge: Sendable {
   public let vocabulary: Vocabulary
   /// Is told now and then, from any thread, how far reading and computing are.
   public var progress: ProgressHandler?
+  /// Threads that read, compute and write; by default one for each core that the process may use.
+  public var threads = Cores.current.usable
   /// The layout files that were given.
   let layoutFiles: [String]
 

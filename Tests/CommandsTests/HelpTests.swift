@@ -7,7 +7,8 @@ import Testing
 @Suite("Help")
 struct HelpTests {
   static let commands = [
-    "inspect", "convert", "parity", "trace", "generate", "diff", "check", "layouts", "kinds",
+    "inspect", "convert", "parity", "trace", "generate", "diff", "check", "show",
+    "layouts", "kinds", "doctor",
   ]
 
   /// The examples of a command's help.

@@ -1,4 +1,5 @@
 import Hub
+import Parity
 import Testing
 import WeighbridgeKit
 

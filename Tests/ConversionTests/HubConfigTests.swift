@@ -3,6 +3,7 @@ import Hub
 import Inference
 import Layouts
 import OrderedCollections
+import Parity
 import TestSupport
 import Tensors
 import Testing

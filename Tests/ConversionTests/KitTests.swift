@@ -1,6 +1,7 @@
 import Checkpoints
 import Hub
 import OrderedCollections
+import Parity
 import TestSupport
 import Tensors
 import Testing

@@ -80,8 +80,8 @@ struct ExpressionTests {
       ("range(3)", [0, 1, 2]), ("all([true, 1])", true), ("all([true, 0])", false),
       ("any([false, null])", false), ("any([false, true])", true), ("all([])", true),
       ("unique([1, 1.0, 2, 1])", [1, 2]), ("flatten([[1, 2], [], 3])", [1, 2, 3]),
-      ("keys(attn)", ["layers", "window_size"]), ("is_list(list)", true), ("is_list(3)", false),
-      ("is_object(attn)", true), ("is_number(n)", true), ("is_number('n')", false),
+      ("is_list(list)", true), ("is_list(3)", false),
+      ("is_number(n)", true), ("is_number('n')", false),
       ("text([1, 5])", "[1, 5]"), ("python_list('[1, 5,]')", [1, 5]), ("python_list('(2,)')", [2]),
       ("python_list('[]')", []), ("twice(21)", 42),
     ] as [(String, JSONValue)])

@@ -13,7 +13,7 @@ private struct Copy {
   private let directory = TemporaryDirectory()
 
   init(
-    _ fixture: String, config change: (inout JSONObject) -> Void = { _ in },
+    _ fixture: String, config changes: JSONObject = [:],
     _ alter: (String, inout [Float], [Int]) -> Void = { _, _, _ in }
   ) throws {
     let source = ModelFixture.named(fixture).path
@@ -28,7 +28,7 @@ private struct Copy {
     Files.write(builder.bytes, to: directory.file("model.safetensors"))
     let name = fixture.hasSuffix("/hf") ? "config.json" : "archscale_config.json"
     var config = try JSONParser.parse(Files.read("\(source)/\(name)"), file: name).object!
-    change(&config)
+    for (key, value) in changes { config[key] = value }
     Files.write(JSONValue.object(config).text(), to: directory.file(name))
   }
 
@@ -54,16 +54,16 @@ struct ArchScaleTrapTests {
         ["mup_d0": 16, "depth_scale": false], "hidden_states.1", "residual_scale",
         ["depth_scale", "mup_d0"]
       ),
-      (["mup_d0": 16], "logits", "logit_scale", ["mup_d0"]),
+      (["mup_d0": 16], "final_norm", "logit_scale", ["mup_d0"]),
       (["scaling_factor": 2.0], "hidden_states.1", "rope_scaling", ["scaling_factor"]),
       (["mup": false], "hidden_states.1", "scale", ["mup"]),
-      (["use_muonh": true], "logits", "logit_scale", ["use_muonh"]),
+      (["use_muonh": true], "final_norm", "logit_scale", ["use_muonh"]),
     ] as [(JSONObject, String, String, [String])])
   func evaluation(
     changes: JSONObject, stage: String, attribute: String, expected: [String]
   ) throws {
     let fixture = "as-transformer-gqa-mup/archscale"
-    let copy = try Copy(fixture, config: { for (key, value) in changes { $0[key] = value } })
+    let copy = try Copy(fixture, config: changes)
     let result = try copy.parity(fixture)
     let divergence = try #require(result.report.firstDivergence)
     #expect(!result.passes && divergence.stage == stage)
@@ -74,7 +74,7 @@ struct ArchScaleTrapTests {
   @Test("the factor before the head folded into a tied head scales the embedding")
   func tiedHead() throws {
     let fixture = "as-transformer-gqa-mup/archscale"
-    let copy = try Copy(fixture, config: { $0["use_muonh"] = true }) { name, values, _ in
+    let copy = try Copy(fixture, config: ["use_muonh": true]) { name, values, _ in
       if name == "lm_head.weight" || name == "transformer.wte.weight" {
         values = values.map { $0 * 1.6 }
       }
@@ -87,7 +87,7 @@ struct ArchScaleTrapTests {
   @Test("lambda a layer off, or the same in all layers, parts at the first attention")
   func lambda() throws {
     let fixture = "as-sambay-da/archscale"
-    let constant = try Copy(fixture, config: { $0["da_const_lamb"] = true }).parity(fixture)
+    let constant = try Copy(fixture, config: ["da_const_lamb": true]).parity(fixture)
     #expect(constant.report.firstDivergence?.stage == "hidden_states.2")
     #expect(constant.report.firstDivergence?.attributes == ["lambda_init"])
     #expect(keys(constant) == ["da_const_lamb"])
@@ -100,13 +100,14 @@ struct ArchScaleTrapTests {
         layout: phi-off
         extends: phi4flash-hf
         framework: off
-        detect: {model_types: [phi-off]}
+        detect: {model_types: [phi-off], config: "config.model_type == 'phi-off'"}
         mixers:
           attention: {attributes: {lambda_init: "0.8 - 0.6 * exp(-0.3 * (\(index)))"}}
           cross: {attributes: {lambda_init: "0.8 - 0.6 * exp(-0.3 * (\(index)))"}}
+        write: null
         """, to: file)
       let tool = try Weighbridge(layoutFiles: [file])
-      let copy = try Copy("phi4flash/hf", config: { $0["model_type"] = "phi-off" })
+      let copy = try Copy("phi4flash/hf", config: ["model_type": "phi-off"])
       let result = try copy.parity("phi4flash/hf", by: tool)
       #expect(result.report.firstDivergence?.stage == "hidden_states.2")
       #expect(result.report.firstDivergence?.attributes == ["lambda_init"])
@@ -147,7 +148,7 @@ struct ArchScaleTrapTests {
   @Test("a window one key off is found by its key", arguments: [4, 6])
   func window(_ window: Int) throws {
     let fixture = "phi4flash/hf"
-    let copy = try Copy(fixture, config: { $0["sliding_window"] = .int(window) })
+    let copy = try Copy(fixture, config: ["sliding_window": .int(window)])
     let result = try copy.parity(fixture)
     #expect(result.report.firstDivergence?.stage == "hidden_states.2")
     #expect(result.report.firstDivergence?.attributes == ["window"])
@@ -198,7 +199,7 @@ struct ArchScaleTrapTests {
   @Test("the size of heads is checked wherever a tensor tells it, and else found by its key")
   func headSizes() throws {
     func problems(_ fixture: String, _ changes: JSONObject) throws -> [Diagnostic] {
-      let copy = try Copy(fixture, config: { for (key, value) in changes { $0[key] = value } })
+      let copy = try Copy(fixture, config: changes)
       return try Weighbridge().inspect(CheckpointInput(path: copy.path)).problems
         .filter { $0.severity == .error }
     }
@@ -213,12 +214,13 @@ struct ArchScaleTrapTests {
     let halved = try problems(
       "as-sambay-da/archscale", ["n_head": 4, "n_query_groups": 2, "head_dim": 8])
     #expect(halved.contains { $0.subject.contains("attn.attn.weight") }, "\(halved)")
-    let norms = try problems("as-norms-gates/archscale", ["n_head": 3, "head_dim": 20])
+    let norms = try problems(
+      "as-norms-gates/archscale", ["n_head": 3, "n_query_groups": 1, "head_dim": 20])
     #expect(norms.contains { $0.subject.contains("attn.q_norm.weight") }, "\(norms)")
     // Where none tells, the rows are the same.
     let fixture = "as-sambay/archscale"
     let copy = try Copy(
-      fixture, config: { ($0["n_head"], $0["n_query_groups"], $0["head_dim"]) = (8, 4, 10) })
+      fixture, config: ["n_head": 8, "n_query_groups": 4, "head_dim": 10])
     let result = try copy.parity(fixture)
     #expect(result.report.firstDivergence?.stage == "hidden_states.2")
     #expect(result.report.firstDivergence?.attributes.contains("head_dim") == true)
@@ -227,8 +229,8 @@ struct ArchScaleTrapTests {
 
   @Test("lambda vectors exchanged within a product are told, though no function shows it")
   func lambdaNames() throws {
-    let fixture = "phi4flash/hf"
-    let prefix = "model.layers.1.attn.inner_cross_attn.lambda_"
+    let fixture = "as-sambay-da/archscale"
+    let prefix = "transformer.h.1.attn.da.lambda_"
     let stored = try StoredCheckpoint(ModelFixture.named(fixture).path)
     func exchange(_ a: String, _ b: String) throws -> ParityResult {
       try Copy(fixture) { name, values, _ in

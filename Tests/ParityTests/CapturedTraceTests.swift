@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import WeighbridgeKit
 
-/// Traces that scripts/capture.py wrote while a framework ran a fixture.
+/// Traces that weighbridge-capture wrote while a framework ran a fixture.
 @Suite("Traces captured from the frameworks")
 struct CapturedTraceTests {
   let weighbridge: Weighbridge

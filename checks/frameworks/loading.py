@@ -1,8 +1,8 @@
 """A folder loaded strictly by the framework's own class, and run in float32."""
 import torch
+from weighbridge import _standins as standins
 
 from . import files as F
-from . import standins
 
 CHECKOUTS = {}  # "lit_gpt", "torchscale": what standins made of the checkouts
 

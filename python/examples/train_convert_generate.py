@@ -3,7 +3,6 @@
 
 # %%
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -12,8 +11,7 @@ from safetensors.torch import load_file
 
 if not torch.cuda.is_available():
     # Stand-ins for flash-linear-attention's GPU kernels; before transformers, which imports Triton.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-    from frameworks import standins  # noqa: F401
+    from weighbridge import _standins  # noqa: F401
 from fla.models import MambaForCausalLM as FlaMamba
 from fla.models import SambaForCausalLM
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM

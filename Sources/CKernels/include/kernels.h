@@ -85,3 +85,6 @@ struct ck_pool *ck_pool_make(long threads);
 void ck_pool_run(
   struct ck_pool *pool, long lanes, long pieces,
   void (*body)(void *context, long piece, long lane), void *context);
+
+// Cores that the affinity of the calling thread allows; 0 where that is not known.
+int ck_allowed_cores(void);

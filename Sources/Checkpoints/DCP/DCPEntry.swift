@@ -35,7 +35,7 @@ enum DCPEntry {
     _ place: DCPMetadata.Place, _ subject: String
   ) throws(Diagnostic) {
     guard !place.transforms.isEmpty else { return }
-    let names = place.transforms.map { quoted($0) }.joined(separator: ", ")
+    let names = place.transforms.map { shown($0) }.joined(separator: ", ")
     throw .dcp(
       "transform", subject, "was written through \(names), which is not undone here",
       help: "load it in Python and save it again without extensions")

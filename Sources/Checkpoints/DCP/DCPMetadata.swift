@@ -122,7 +122,7 @@ package struct DCPMetadata {
       problems.add(
         .dcp(
           "call", subject,
-          "calls \(quoted(callee.qualified)), which no index needs and which is not called here",
+          "calls \(shown(callee.qualified)), which no index needs and which is not called here",
           help: "do not load this checkpoint in Python unless you trust its source"))
     }
   }
@@ -207,13 +207,13 @@ package struct DCPMetadata {
       }
       guard !name.isEmpty, !name.utf8.contains(0), name.isStreamSafe else {
         throw .dcp(
-          "name", "\(subject): \(quoted(name))",
+          "name", "\(subject): \(shown(name))",
           "is a name that is empty, holds a NUL, or has more than 30 combining marks in a row",
           help: "no trainer writes such names; do not trust the checkpoint")
       }
       guard seen.insert(TensorName(name)).inserted else {
         throw .dcp(
-          "duplicate", "\(subject): \(quoted(name))", "stands twice in the index",
+          "duplicate", "\(subject): \(shown(name))", "stands twice in the index",
           help: "nothing says which one counts; " + Diagnostic.fetchAgain)
       }
       let ref = table[at + 1]
@@ -241,7 +241,7 @@ package struct DCPMetadata {
     guard let ref else { return [name] }
     guard let items = graph.tuple(ref), items.count <= 64 else {
       throw .dcp(
-        "path", "\(subject): \(quoted(name))",
+        "path", "\(subject): \(shown(name))",
         "has \(graph.kind(ref)) where the path in the saved dict belongs",
         help: "the index was written by a planner that is not known here; save with the default one"
       )
@@ -254,15 +254,15 @@ package struct DCPMetadata {
         parts.append(String(number))
       } else {
         throw .dcp(
-          "path", "\(subject): \(quoted(name))",
+          "path", "\(subject): \(shown(name))",
           "has a path with \(graph.kind(item)) in it; keys are texts and positions numbers",
           help: "save with the default planner")
       }
     }
     guard TensorName(parts.joined(separator: ".")) == TensorName(name) else {
       throw .dcp(
-        "path", "\(subject): \(quoted(name))",
-        "has the path \(quoted(parts.joined(separator: "."))), which is another name",
+        "path", "\(subject): \(shown(name))",
+        "has the path \(shown(parts.joined(separator: "."))), which is another name",
         help: "nothing says which of the two counts; " + Diagnostic.fetchAgain)
     }
     return parts
@@ -290,7 +290,7 @@ package struct DCPMetadata {
 
   /// The place that a value of `storage_data` tells.
   private func place(_ ref: PickleRef, _ name: String) throws(Diagnostic) -> Place {
-    let subject = "\(subject): \(quoted(name))"
+    let subject = "\(subject): \(shown(name))"
     let fields = try Self.fields(
       ref, ["torch.distributed.checkpoint.filesystem._StorageInfo"], graph, subject,
       "its storage entry")
@@ -301,7 +301,7 @@ package struct DCPMetadata {
     guard offset >= 0, length >= 0, offset.checkedPlus(length) != nil else {
       throw .dcp(
         "range", subject,
-        "is said to lie at byte \(offset) of \(quoted(file)) with \(length) bytes, where no file"
+        "is said to lie at byte \(offset) of \(shown(file)) with \(length) bytes, where no file"
           + " has any",
         help: Diagnostic.fetchDirectoryAgain)
     }
@@ -344,7 +344,7 @@ package struct DCPMetadata {
     guard let ref = fields["offset"] else { return nil }
     if case .none = graph[ref] { return nil }
     guard let offsets = numbers(ref) else {
-      throw Self.bad("\(subject): \(quoted(name))", "its storage entry's offset is no size")
+      throw Self.bad("\(subject): \(shown(name))", "its storage entry's offset is no size")
     }
     return offsets
   }
@@ -354,7 +354,7 @@ package struct DCPMetadata {
   /// - Throws: `dcp.metadata`, `dcp.dtype`, `dcp.size`, `dcp.chunk-rank`, `dcp.chunk-range`,
   ///   `dcp.hole`, `dcp.overlap`, `dcp.no-entry`, `dcp.duplicate`.
   package func tensor(_ item: Item) throws(Diagnostic) -> Tensor {
-    let subject = "\(subject): tensor \(quoted(item.name))"
+    let subject = "\(subject): tensor \(shown(item.name))"
     let fields = try Self.fields(
       item.ref, [Self.module + ".TensorStorageMetadata"], graph, subject, "it")
     let dtype = try dtype(fields["properties"], subject)

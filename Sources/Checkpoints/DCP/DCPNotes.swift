@@ -15,7 +15,7 @@ enum DCPNotes {
     parts.append("\(ranks.count) rank\(ranks.count == 1 ? "" : "s")")
     parts.append("\(used.count) file\(used.count == 1 ? "" : "s")")
     if !selection.wrapper.isEmpty {
-      parts.append("the model under \(quoted(selection.wrapper.joined(separator: ".")))")
+      parts.append("the model under \(shown(selection.wrapper.joined(separator: ".")))")
     }
     var result = [
       Diagnostic(

@@ -79,7 +79,7 @@ public final class DCPReader: TiledSource {
         let tensor = try metadata.tensor(item)
         for (box, place) in tensor.chunks {
           let file = shown(place.file, quoted: false)
-          let subject = "\(directory)/\(file): tensor \(quoted(item.name))"
+          let subject = "\(directory)/\(file): tensor \(shown(item.name))"
           chunks.append(
             Chunk(
               tensor: described.count, box: box, place: place,
@@ -171,9 +171,9 @@ public final class DCPReader: TiledSource {
       }
       problems.add(
         .dcp(
-          "shared-bytes", "\(subject): \(quoted(next.name))",
+          "shared-bytes", "\(subject): \(shown(next.name))",
           "is said to lie at byte \(next.place.offset) of \(shown(next.place.file)), inside"
-            + " \(quoted(one.name)), which ends at byte \(one.place.offset + one.place.length)",
+            + " \(shown(one.name)), which ends at byte \(one.place.offset + one.place.length)",
           help: Diagnostic.fetchDirectoryAgain))
     }
     try problems.check()
@@ -229,9 +229,7 @@ public final class DCPReader: TiledSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
-    precondition(
-      range.lowerBound >= 0 && range.upperBound <= tensors[index].byteCount
-        && range.count == buffer.count, "a range of another tensor")
+    checkRange(index, range, buffer)
     try tiled[index].read(range, from: files, into: buffer)
   }
 

@@ -158,7 +158,7 @@ public final class DCPSafetensorsReader: TiledSource {
         continue
       }
       for info in header.tensors {
-        let subject = "\(file.path): tensor \(quoted(info.name.string))"
+        let subject = "\(file.path): tensor \(shown(info.name.string))"
         do throws(Diagnostic) {
           guard let own = offsets[info.name], own.count == info.shape.rank,
             info.dtype.bitWidth % 8 == 0
@@ -183,7 +183,7 @@ public final class DCPSafetensorsReader: TiledSource {
     var tiled: [TiledTensor] = []
     for name in order {
       guard let pieces = found[name] else { continue }
-      let subject = "\(directory): tensor \(quoted(name.string))"
+      let subject = "\(directory): tensor \(shown(name.string))"
       let shape = Shape(pieces.dims)
       do throws(Diagnostic) {
         guard let bytes = shape.byteCount(of: pieces.dtype) else {
@@ -284,9 +284,7 @@ public final class DCPSafetensorsReader: TiledSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
-    precondition(
-      range.lowerBound >= 0 && range.upperBound <= tensors[index].byteCount
-        && range.count == buffer.count, "a range of another tensor")
+    checkRange(index, range, buffer)
     try tiled[index].read(range, from: files, into: buffer)
   }
 }

@@ -81,7 +81,7 @@ struct DCPSelection {
         case .unknown(let kind):
           problems.append(
             .dcp(
-              "unknown-item", "\(subject): \(quoted(item.name))", "is described by \(kind)",
+              "unknown-item", "\(subject): \(shown(item.name))", "is described by \(kind)",
               help: "the index was written by something else than PyTorch; save with its planner"))
         }
       }
@@ -93,7 +93,7 @@ struct DCPSelection {
       var names: Set<TensorName> = []
       for member in members where !names.insert(TensorName(member.name)).inserted {
         throw Diagnostic.dcp(
-          "duplicate", "\(subject): tensor \(quoted(member.name))",
+          "duplicate", "\(subject): tensor \(shown(member.name))",
           "is the name of two tensors, whose paths differ",
           help: "nothing says which one counts; save again with other keys")
       }
@@ -182,11 +182,11 @@ struct DCPSelection {
       var keys: OrderedSet<String> = []
       for candidate in all where candidate.rest.count > 1 { keys.append(candidate.rest.first!) }
       throw .dcp(
-        "no-such-key", subject, "holds nothing under the key \(quoted(key))",
+        "no-such-key", subject, "holds nothing under the key \(shown(key))",
         notes: [
           keys.isEmpty
             ? "nothing in it stands under a key; its names are at the top level"
-            : "its keys are \(keys.prefix(16).map { quoted($0) }.joined(separator: ", "))"
+            : "its keys are \(keys.prefix(16).map { shown($0) }.joined(separator: ", "))"
         ])
     }
     wrapper = [key]
@@ -197,7 +197,7 @@ struct DCPSelection {
     _ keys: [String], _ topIsModel: Bool, _ wrapper: [String], _ subject: String
   ) -> Diagnostic {
     let full = keys.map { (wrapper + [$0]).joined(separator: ".") }
-    var names = full.prefix(16).map { quoted($0) }
+    var names = full.prefix(16).map { shown($0) }
     if topIsModel { names.insert("its top level", at: 0) }
     return .dcp(
       "several-models", subject,
@@ -214,7 +214,7 @@ struct DCPSelection {
       notes: [
         keys.isEmpty
           ? "it holds nothing"
-          : "it holds \(keys.prefix(16).map { quoted($0) }.joined(separator: ", "))"
+          : "it holds \(keys.prefix(16).map { shown($0) }.joined(separator: ", "))"
             + (keys.count > 16 ? " and \(keys.count - 16) more" : "")
       ],
       help: "optimizers and schedulers are passed over; give the directory of the model")

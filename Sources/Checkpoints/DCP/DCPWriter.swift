@@ -53,7 +53,7 @@ public final class DCPWriter: TensorSink {
     if let key = manifest.nesting, DCPSelection.isTrainingState(key) {
       throw .dcp(
         "prefix", directory,
-        "cannot hold a model under \(quoted(key)), where trainers keep other state",
+        "cannot hold a model under \(shown(key)), where trainers keep other state",
         help: "give model, or no prefix")
     }
     let ranks = DCPRanks(count: manifest.ranks)
@@ -216,7 +216,7 @@ public final class DCPWriter: TensorSink {
     let file = files[chunk.part.rank]
     if let gap = pieces.firstGap(in: chunk.part.byteCount) {
       throw .dcp(
-        "incomplete", "\(file.path): tensor \(quoted(tensor.name.string))",
+        "incomplete", "\(file.path): tensor \(shown(tensor.name.string))",
         "was not written whole: byte \(chunk.part.start + gap) of \(tensor.byteCount) is missing",
         help: "the conversion was cut short; run it again")
     }

@@ -253,7 +253,7 @@ final class TileChecksum: Sendable {
     guard sum.value != expected else { return }
     throw .dcp(
       "checksum", subject,
-      "has CRC-32 \(hex(sum.value)), but \(hex(expected)) was written",
+      "has CRC-32 0x\(hex(sum.value)), but 0x\(hex(expected)) was written",
       help: "the file is damaged, which PyTorch does not notice; fetch it again")
   }
 }

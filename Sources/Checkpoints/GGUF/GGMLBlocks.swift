@@ -1,4 +1,4 @@
-package import Tensors
+import Tensors
 
 /// Blocks of quantised numbers, as `ggml/src/ggml-quants.c` has them: `dequantize_row_*` and
 /// `quantize_row_q8_0_ref`, in the same float32 arithmetic.

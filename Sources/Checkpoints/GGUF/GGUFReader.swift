@@ -114,9 +114,8 @@ public final class GGUFReader: TensorSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
+    checkRange(index, range, buffer)
     let info = tensors[index]
-    precondition(range.lowerBound >= 0 && range.upperBound <= info.byteCount)
-    precondition(range.count == buffer.count)
     let (type, place) = (types[index], places[index])
     guard type.plain == nil else {
       return try files[place.file].read(at: place.offset + range.lowerBound, into: buffer)

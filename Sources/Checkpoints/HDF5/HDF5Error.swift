@@ -13,23 +13,8 @@ enum HDF5Text {
     String(validatingCString: string).flatMap { $0.isStreamSafe ? $0 : nil }
   }
 
-  /// `text` in quotes, control characters escaped, cut after 200 characters.
-  static func quoted(_ text: String) -> String {
-    var result = "\""
-    for (count, scalar) in text.unicodeScalars.enumerated() {
-      if count == 200 {
-        result += "…"
-        break
-      }
-      switch scalar {
-      case "\"", "\\": result += "\\\(scalar)"
-      case _ where scalar.value < 32 || (127..<160).contains(scalar.value):
-        result += "\\u{\(String(scalar.value, radix: 16))}"
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result + "\""
-  }
+  /// `text` as a message shows it.
+  static func quoted(_ text: String) -> String { shown(text) }
 }
 
 extension Diagnostic {
@@ -38,7 +23,7 @@ extension Diagnostic {
     _ code: String, _ file: String, path: String? = nil, _ message: String, notes: [String] = [],
     help: String? = nil
   ) -> Diagnostic {
-    let subject = path.map { "\(file): \(HDF5Text.quoted($0))" } ?? file
+    let subject = path.map { "\(file): \(shown($0))" } ?? file
     return Diagnostic(
       code: "hdf5.\(code)", subject: subject, message: message, notes: notes, help: help)
   }

@@ -63,9 +63,8 @@ public final class HDF5Reader: TensorSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
+    checkRange(index, range, buffer)
     let dataset = datasets[index]
-    precondition(range.lowerBound >= 0 && range.upperBound <= dataset.byteCount)
-    precondition(buffer.count == range.count)
     if range.isEmpty { return }
     let size = dataset.element.byteCount
     if case .contiguous(let offset) = dataset.storage, dataset.element.swap == 1 {

@@ -7,15 +7,23 @@ enum HDF5Superblock {
   /// The eight bytes that begin an HDF5 file, after a user block of 0, 512, 1024, 2048… bytes.
   static let signature: [UInt8] = [0x89, 0x48, 0x44, 0x46, 0x0D, 0x0A, 0x1A, 0x0A]
 
-  /// Finds the signature: where libhdf5 looks for it, and nowhere else.
+  /// Where the signature stands: where libhdf5 looks for it, and nowhere else.
   ///
-  /// - Throws: `hdf5.signature`, `io.*`.
-  static func offset(in file: RandomAccessFile) throws(Diagnostic) -> Int {
+  /// - Throws: `io.*`.
+  static func find(in file: RandomAccessFile) throws(Diagnostic) -> Int? {
     var offset = 0
     while file.byteCount - offset >= signature.count {
       if try file.bytes(at: offset, count: signature.count) == signature { return offset }
-      offset = offset == 0 ? 512 : offset * 2
+      offset = offset == 0 ? 512 : offset.checkedTimes(2) ?? file.byteCount
     }
+    return nil
+  }
+
+  /// Finds the signature.
+  ///
+  /// - Throws: `hdf5.signature`, `io.*`.
+  static func offset(in file: RandomAccessFile) throws(Diagnostic) -> Int {
+    if let offset = try find(in: file) { return offset }
     let start = try file.bytes(at: 0, count: min(8, file.byteCount))
     throw .hdf5(
       "signature", file.name, "is no HDF5 file: no signature at byte 0, 512, 1024, …",
@@ -54,17 +62,12 @@ enum HDF5Superblock {
           + "and 8 are read", help: "write the file again with h5py's defaults")
     }
     let base = version == 0 ? 24 : version == 1 ? 28 : 12
-    let end = word(bytes, version < 2 ? base + 16 : base + 16)
+    let end = word(bytes, base + 16)
     // libhdf5 may state addresses from the user block or from the file's start.
     guard end <= UInt64(file.byteCount) else { throw truncated(end) }
   }
 
   private static func word(_ bytes: [UInt8], _ offset: Int) -> UInt64 {
     (0..<8).reduce(0) { $0 | UInt64(bytes[offset + $1]) << (8 * UInt64($1)) }
-  }
-
-  private static func hex(_ byte: UInt8) -> String {
-    let digits = String(byte, radix: 16)
-    return digits.count == 1 ? "0\(digits)" : digits
   }
 }

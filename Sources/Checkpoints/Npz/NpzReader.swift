@@ -136,7 +136,7 @@ public final class NpzReader: TensorSource {
         throw Diagnostic(
           code: "npz.checksum", subject: subject,
           message:
-            "has CRC-32 \(hex(sum.value)), but the zip directory says \(hex(entry.checksum))",
+            "has CRC-32 0x\(hex(sum.value)), but the zip directory says 0x\(hex(entry.checksum))",
           help: "the file is damaged; fetch it again")
       }
     }
@@ -152,9 +152,8 @@ public final class NpzReader: TensorSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
+    checkRange(index, range, buffer)
     let info = tensors[index]
-    precondition(range.lowerBound >= 0 && range.upperBound <= info.byteCount)
-    precondition(range.count == buffer.count)
     guard !range.isEmpty else { return }
     if let extent = info.extent {
       return try files[0].read(at: extent.offset + range.lowerBound, into: buffer)

@@ -40,23 +40,3 @@ struct ProblemList {
     throw Problems(all)
   }
 }
-
-/// A text from a file as messages quote it: control characters escaped, long ones shortened.
-func quoted(_ text: String) -> String {
-  var result = "\""
-  var count = 0
-  for scalar in text.unicodeScalars {
-    if count == 120 {
-      result += "…"
-      break
-    }
-    if scalar.value < 0x20 || scalar.value == 0x7f {
-      let hex = String(scalar.value, radix: 16)
-      result += "\\x" + (hex.utf8.count < 2 ? "0" : "") + hex
-    } else {
-      result.unicodeScalars.append(scalar)
-    }
-    count += 1
-  }
-  return result + "\""
-}

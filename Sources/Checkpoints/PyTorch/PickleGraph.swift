@@ -1,3 +1,5 @@
+import Tensors
+
 /// Everything a pickle built, in flat tables: its parts refer to each other by place, so that
 /// sharing and cycles cost nothing and freeing never recurses.
 package struct PickleGraph: Sendable {
@@ -72,10 +74,10 @@ package struct PickleGraph: Sendable {
     case .tuple: "a tuple"
     case .list: "a list"
     case .dict: "a dict"
-    case .global(let index): "the name \(quoted(globals[Int(index)].qualified))"
+    case .global(let index): "the name \(shown(globals[Int(index)].qualified))"
     case .object(let index):
       if let callee = global(objects[Int(index)].callee) {
-        "an object made by \(quoted(callee.qualified))"
+        "an object made by \(shown(callee.qualified))"
       } else {
         "an object of an unknown kind"
       }

@@ -117,7 +117,7 @@ package struct PickleMachine {
       let byte = try cursor.byte()
       guard let opcode = PickleOpcode(rawValue: byte) else {
         throw cursor.fault(
-          "pickle-opcode", "byte 0x\(String(byte, radix: 16)) is no pickle operation")
+          "pickle-opcode", "byte 0x\(hex(byte)) is no pickle operation")
       }
       if opcode == .stop { break }
       try step(opcode)
@@ -272,7 +272,7 @@ package struct PickleMachine {
   private func danger(_ name: String) -> Diagnostic {
     cursor.fault(
       "dangerous-global",
-      "the pickle names \(quoted(name)), which runs code or reaches the system when Python loads"
+      "the pickle names \(shown(name)), which runs code or reaches the system when Python loads"
         + " the file",
       help: "nothing of it was run here; do not load this file in Python, and distrust its source")
   }

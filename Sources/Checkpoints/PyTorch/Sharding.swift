@@ -81,7 +81,7 @@ struct Sharding {
   /// One error for all tensors that are held in part.
   func diagnostic(_ file: String, _ names: [String]) -> Diagnostic {
     let over = ranks.map { $0 > 1 ? " sharded over \($0) ranks" : "" } ?? ""
-    let shown = names.prefix(3).map(quoted).joined(separator: ", ")
+    let shown = names.prefix(3).map { Tensors.shown($0) }.joined(separator: ", ")
     return .pytorch(
       "sharded-tensor", file,
       names.count == 1

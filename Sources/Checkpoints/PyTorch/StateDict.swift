@@ -70,7 +70,7 @@ struct StateDict {
       guard seen.insert(TensorName(name)).inserted else {
         problems.add(
           .pytorch(
-            "duplicate-name", "\(subject): tensor \(quoted(name))",
+            "duplicate-name", "\(subject): tensor \(shown(name))",
             "stands twice in the state dict",
             help: "Python would keep the last one; " + Diagnostic.saveAgain))
         continue
@@ -95,7 +95,7 @@ struct StateDict {
     return hoards.prefix(4).map { hoard in
       let isReached = hoard.isNamed && search.resolve(hoard.path)?.ref == hoard.ref
       let count = hoard.tensors.count
-      let shown = String(quoted(hoard.path).dropFirst().dropLast())
+      let shown = String(shown(hoard.path).dropFirst().dropLast())
       return Diagnostic(
         .warning, code: "checkpoint.other-model", subject: subject,
         message:
@@ -126,7 +126,7 @@ struct StateDict {
         let key = graph.string(items[at])
         let value = items[at + 1]
         if keys.count < 40 {
-          keys.append("\(key.map(quoted) ?? graph.kind(items[at])): \(graph.kind(value))")
+          keys.append("\(key.map { shown($0) } ?? graph.kind(items[at])): \(graph.kind(value))")
         }
         for inner in [value] + (graph.items(value) ?? []) where decoder.isArray(inner) {
           arrays += 1
@@ -162,7 +162,7 @@ struct StateDict {
       .filter { $0.path.contains("[") }
     for hoard in hoards.prefix(4) {
       let place =
-        hoard.path.isEmpty ? "it" : "`\(String(quoted(hoard.path).dropFirst().dropLast()))`"
+        hoard.path.isEmpty ? "it" : "`\(String(shown(hoard.path).dropFirst().dropLast()))`"
       notes.append(
         "\(place) holds \(hoard.tensors.count) tensors\(hoard.isNamed ? "" : " without names")")
     }
@@ -178,7 +178,7 @@ struct StateDict {
       "holds \(graph.kind(graph.root)) whose tensors lie in lists or behind numbers, where no key "
         + "reaches",
       notes: notes,
-      help: "save the dict alone: `torch.save(torch.load(\(quoted(subject)))\(way), \"model.pt\")`")
+      help: "save the dict alone: `torch.save(torch.load(\(shown(subject)))\(way), \"model.pt\")`")
   }
 
   /// An object of a class that holds weights, where a state dict belongs.
@@ -186,7 +186,7 @@ struct StateDict {
     var key: String?
     var type: PickleGlobal
 
-    private var shown: String { String(quoted(type.qualified).dropFirst().dropLast()) }
+    private var shown: String { String(Tensors.shown(type.qualified).dropFirst().dropLast()) }
 
     func error(_ subject: String, notes: [String] = []) -> Diagnostic {
       .pytorch(

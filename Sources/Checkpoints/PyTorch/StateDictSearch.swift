@@ -18,7 +18,7 @@ struct StateDictSearch {
     var key: String { path.joined(separator: ".") }
     /// As messages say it.
     var shown: String {
-      path.isEmpty ? "the top level" : "`\(String(quoted(key).dropFirst().dropLast()))`"
+      path.isEmpty ? "the top level" : "`\(String(Tensors.shown(key).dropFirst().dropLast()))`"
     }
     var isUsual: Bool { path.allSatisfy(ModelRole.usual.contains) }
     var isAverage: Bool { path.contains(where: ModelRole.isAverage) }
@@ -126,7 +126,7 @@ struct StateDictSearch {
         Diagnostic(
           .warning, code: "pytorch.passed-over", subject: subject,
           message: "\(stray.shown) holds \(stray.tensors) tensors of its own beside"
-            + " \(first.shown): \(names(of: stray.ref).sorted().prefix(4).map(quoted).joined(separator: ", "))",
+            + " \(first.shown): \(names(of: stray.ref).sorted().prefix(4).map { shown($0) }.joined(separator: ", "))",
           notes: ["they are not converted"]))
     }
     return Choice(candidate: first, notes: notes)

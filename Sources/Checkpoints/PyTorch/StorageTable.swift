@@ -53,13 +53,13 @@ struct StorageTable {
       key != ".", key != ".."
     else {
       throw .pytorch(
-        "storage-key", subject.text, "names its storage \(quoted(key)), which is no plain name",
+        "storage-key", subject.text, "names its storage \(shown(key)), which is no plain name",
         help: "PyTorch writes no such names; do not trust the file")
     }
     guard let entry = directory[name: prefix + "data/" + key] else {
       throw .pytorch(
         "storage-missing", subject.text,
-        "needs storage \(quoted(key)), but the file has no entry \(quoted(prefix + "data/" + key))",
+        "needs storage \(shown(key)), but the file has no entry \(shown(prefix + "data/" + key))",
         help: Diagnostic.fetchAgain)
     }
     let itemSize = (dtype?.bitWidth ?? 8) / 8
@@ -67,7 +67,7 @@ struct StorageTable {
     else {
       throw .pytorch(
         "storage-size", subject.text,
-        "says that its storage \(quoted(key)) has \(count) elements of \(itemSize) bytes, but the"
+        "says that its storage \(shown(key)) has \(count) elements of \(itemSize) bytes, but the"
           + " entry has \(entry.byteCount) bytes",
         help: Diagnostic.fetchAgain)
     }

@@ -79,7 +79,7 @@ struct TensorCatalog {
     if let sharding { problems.add(sharding.diagnostic(fileName, sharded)) }
     try problems.check()
     if !passedOver.isEmpty {
-      let names = passedOver.prefix(8).map(quoted).joined(separator: ", ")
+      let names = passedOver.prefix(8).map { shown($0) }.joined(separator: ", ")
       warnings.append(
         Diagnostic(
           .warning, code: "pytorch.passed-over", subject: fileName,

@@ -5,7 +5,7 @@ struct TensorSubject {
   var file: String
   var name: String
 
-  var text: String { "\(file): tensor \(quoted(name))" }
+  var text: String { "\(file): tensor \(shown(name))" }
 }
 
 /// Turns the calls that would rebuild a tensor into a view of the file.
@@ -268,7 +268,7 @@ struct TensorDecoder {
   private func unknown(_ subject: TensorSubject, _ global: PickleGlobal) -> Diagnostic {
     .pytorch(
       "unknown-global", subject.text,
-      "is made by \(quoted(global.qualified)), which is not known here and is never called",
+      "is made by \(shown(global.qualified)), which is not known here and is never called",
       help: "make it a plain tensor in Python and save again")
   }
 

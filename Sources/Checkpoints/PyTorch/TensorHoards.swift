@@ -55,7 +55,7 @@ struct TensorHoards {
           if let key = graph.string(items[at]) {
             let path = step.path.isEmpty ? key : "\(step.path).\(key)"
             if Self.isOthers(key) || key == "state" && isOptimizer { continue }
-            meet(items[at + 1], path, "\(step.python)[\(quoted(key))]", named: true)
+            meet(items[at + 1], path, "\(step.python)[\(shown(key))]", named: true)
           } else if let key = graph.int(items[at]) {
             meet(
               items[at + 1], "\(step.path)[\(key)]", "\(step.python)[\(key)]",

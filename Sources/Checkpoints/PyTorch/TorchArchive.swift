@@ -11,6 +11,13 @@ struct TorchArchive {
   /// Bytes that a `data.pkl` may have; that of a model with 10,000 tensors has about one million.
   private static let pickleLimit = 1 << 28
 
+  /// Whether a file begins as PyTorch wrote it before 1.6: with the pickled number
+  /// 0x1950a86a20f9469cfc6c, behind protocols that have no frames.
+  static func isLegacy(_ head: [UInt8]) -> Bool {
+    let magic: [UInt8] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]
+    return head.count >= 14 && head[0] == 0x80 && head[2..<14].elementsEqual(magic)
+  }
+
   /// Refuses by name what is no zip file.
   ///
   /// - Throws: `pytorch.legacy`, `pytorch.not-zip`, `pytorch.zip-prefixed`, `io.*`.
@@ -19,9 +26,7 @@ struct TorchArchive {
     if head.starts(with: [0x50, 0x4b, 3, 4]) || head.starts(with: [0x50, 0x4b, 5, 6]) { return }
     let resave =
       "load it with `torch.load` in PyTorch 1.6 or newer and save it again with `torch.save`"
-    // The pickled number 0x1950a86a20f9469cfc6c, behind protocols that have no frames.
-    let magic: [UInt8] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]
-    if head.count > 14, head[0] == 0x80, head[2..<14].elementsEqual(magic) {
+    if isLegacy(head) {
       throw .pytorch(
         "legacy", file.name, "is a PyTorch checkpoint of the form before 1.6, which is no zip file",
         help: resave)
@@ -68,7 +73,7 @@ struct TorchArchive {
       let entry = directory[name: prefix + "data.pkl"]!
       guard entry.byteCount <= Self.pickleLimit else {
         throw .pytorch(
-          "pickle-size", "\(file.name): entry \(quoted(entry.name))",
+          "pickle-size", "\(file.name): entry \(shown(entry.name))",
           "has \(entry.byteCount) bytes; at most \(Self.pickleLimit) are read",
           help: "save the weights without what else the checkpoint holds")
       }
@@ -91,7 +96,7 @@ struct TorchArchive {
       guard prefixes.count == 1 else {
         throw .pytorch(
           "several-pickles", file.name,
-          "holds \(prefixes.count) checkpoints: \(prefixes.map { quoted($0) }.joined(separator: ", "))",
+          "holds \(prefixes.count) checkpoints: \(prefixes.map { shown($0) }.joined(separator: ", "))",
           help: "save each of them as a file of its own")
       }
       let isScript =
@@ -109,7 +114,7 @@ struct TorchArchive {
       notes: directory.entries.isEmpty
         ? ["it is empty"]
         : [
-          "it holds \(directory.entries.prefix(5).map { quoted($0.name) }.joined(separator: ", "))"
+          "it holds \(directory.entries.prefix(5).map { shown($0.name) }.joined(separator: ", "))"
         ],
       help: "PyTorch's checkpoints hold one; check that this is the file meant")
   }
@@ -122,7 +127,7 @@ struct TorchArchive {
     let text = try directory.bytes(of: entry, in: file, atMost: 64)
     guard !text.elementsEqual("little".utf8) else { return }
     throw .pytorch(
-      "byte-order", "\(file.name): entry \(quoted(entry.name))",
+      "byte-order", "\(file.name): entry \(shown(entry.name))",
       text.elementsEqual("big".utf8)
         ? "says that the weights are big-endian" : "says neither little nor big",
       help: "load it with `torch.load` and save it again on a little-endian machine")

@@ -11,14 +11,14 @@ enum TorchManifest {
       fileName.utf8.count <= 255
     else {
       throw .pytorch(
-        "manifest", quoted(fileName), "is no plain file name", help: "give a name such as model.pt")
+        "manifest", shown(fileName), "is no plain file name", help: "give a name such as model.pt")
     }
     var names: Set<TensorName> = []
     names.reserveCapacity(manifest.tensors.count)
     for (index, tensor) in manifest.tensors.enumerated() {
       guard TorchDType.saved(tensor.dtype) != nil else {
         throw .pytorch(
-          "dtype", "\(fileName): tensor \(quoted(tensor.name.string))",
+          "dtype", "\(fileName): tensor \(shown(tensor.name.string))",
           "is of \(tensor.dtype.rawValue), a type that PyTorch does not have",
           help: "write it as safetensors, or cast it with --dtype")
       }
@@ -46,7 +46,7 @@ enum TorchManifest {
 
   /// A problem of one tensor to be written.
   static func bad(_ fileName: String, _ tensor: OutputTensor, _ message: String) -> Diagnostic {
-    .pytorch("manifest", "\(fileName): tensor \(quoted(tensor.name.string))", message)
+    .pytorch("manifest", "\(fileName): tensor \(shown(tensor.name.string))", message)
   }
 
   /// The folder inside the archive: the name without its last extension.

@@ -93,9 +93,7 @@ public final class TorchReader: TensorSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
-    precondition(
-      range.lowerBound >= 0 && range.upperBound <= tensors[index].byteCount
-        && range.count == buffer.count, "a range of another tensor")
+    checkRange(index, range, buffer)
     try window.read(
       index, views[index], range, of: tensors[index].byteCount, from: files[0], into: buffer)
   }

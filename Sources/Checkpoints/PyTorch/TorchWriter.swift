@@ -128,7 +128,7 @@ public final class TorchWriter: TensorSink {
       let count = tensors[index].byteCount
       if let gap = pieces[entry].firstGap(in: count) {
         throw .pytorch(
-          "incomplete", "\(fileName): tensor \(quoted(tensors[index].name.string))",
+          "incomplete", "\(fileName): tensor \(shown(tensors[index].name.string))",
           "was not written whole: byte \(gap) of \(count) is missing",
           help: "the conversion was cut short; run it again")
       }

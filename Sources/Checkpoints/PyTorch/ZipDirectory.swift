@@ -37,7 +37,7 @@ package struct ZipDirectory: Sendable {
       guard byName.updateValue(entry, forKey: TensorName(entry.name)) == nil else {
         problems.add(
           .pytorch(
-            "zip-duplicate", "\(file.name): entry \(quoted(entry.name))",
+            "zip-duplicate", "\(file.name): entry \(shown(entry.name))",
             "stands twice in the zip directory",
             help: "readers differ in which one they take; " + Diagnostic.saveAgain))
         continue
@@ -79,8 +79,8 @@ package struct ZipDirectory: Sendable {
   ) throws(Diagnostic) {
     guard sum.value == entry.checksum else {
       throw .pytorch(
-        "zip-checksum", "\(file.name): entry \(quoted(entry.name))",
-        "has CRC-32 \(hex(sum.value)), but the zip directory says \(hex(entry.checksum))",
+        "zip-checksum", "\(file.name): entry \(shown(entry.name))",
+        "has CRC-32 0x\(hex(sum.value)), but the zip directory says 0x\(hex(entry.checksum))",
         help: Diagnostic.fetchAgain)
     }
   }
@@ -99,18 +99,12 @@ package struct ZipDirectory: Sendable {
     {
       problems.add(
         .pytorch(
-          "zip-overlap", "\(file.name): entry \(quoted(next.name))",
-          "begins at byte \(next.headerOffset), inside entry \(quoted(one.name)), which ends at"
+          "zip-overlap", "\(file.name): entry \(shown(next.name))",
+          "begins at byte \(next.headerOffset), inside entry \(shown(one.name)), which ends at"
             + " byte \(one.dataOffset + one.packedCount)",
           help: "no PyTorch writes such a file; do not trust it"))
     }
   }
-}
-
-/// `0x0000abcd`.
-func hex(_ value: UInt32) -> String {
-  let digits = String(value, radix: 16)
-  return "0x" + String(repeating: "0", count: 8 - digits.utf8.count) + digits
 }
 
 extension ZipChecksum {

@@ -98,7 +98,7 @@ struct ZipDirectoryParser {
     }
     guard name.isStreamSafe else {
       throw .pytorch(
-        "zip-name", "\(file.name): entry \(quoted(name))",
+        "zip-name", "\(file.name): entry \(shown(name))",
         "has a name with more than 30 combining marks in a row",
         help: "PyTorch writes no such names; do not trust the file")
     }
@@ -197,7 +197,7 @@ struct ZipDirectoryParser {
       || parts.dropLast().contains { $0.isEmpty }
     guard !bad else {
       throw .pytorch(
-        "zip-name", "\(file.name): entry \(quoted(name))",
+        "zip-name", "\(file.name): entry \(shown(name))",
         "has a name that leads out of the archive or is no plain path",
         help: "PyTorch writes no such names; do not trust the file")
     }
@@ -250,13 +250,13 @@ struct ZipDirectoryParser {
     guard agrees else {
       throw disagree(
         central,
-        "checksum and size are \(hex(checksum)) and \(plain) in the local header,"
-          + " \(hex(central.checksum)) and \(central.byteCount) in the directory")
+        "checksum and size are 0x\(hex(checksum)) and \(plain) in the local header,"
+          + " 0x\(hex(central.checksum)) and \(central.byteCount) in the directory")
     }
     return headerEnd + extraCount
   }
 
-  private func subject(_ name: String) -> String { "\(file.name): entry \(quoted(name))" }
+  private func subject(_ name: String) -> String { "\(file.name): entry \(shown(name))" }
 
   private func range(_ name: String, _ reason: String) -> Diagnostic {
     .pytorch(

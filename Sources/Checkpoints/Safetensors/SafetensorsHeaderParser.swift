@@ -86,7 +86,7 @@ struct SafetensorsHeaderParser {
     if !compat, let odd = scanner.bytes[end...].firstIndex(where: { $0 != 0x20 }) {
       add(
         "safetensors.header-padding", nil,
-        "the header is padded with \(hex(scanner.bytes[odd])); only spaces (0x20) are allowed",
+        "the header is padded with 0x\(hex(scanner.bytes[odd])); only spaces (0x20) are allowed",
         help: laxHelp)
     }
   }
@@ -460,9 +460,5 @@ struct SafetensorsHeaderParser {
     case .array: "a list"
     case .object: "an object"
     }
-  }
-
-  private func hex(_ byte: UInt8) -> String {
-    "0x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
   }
 }

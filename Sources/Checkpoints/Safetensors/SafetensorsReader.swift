@@ -35,9 +35,7 @@ public final class SafetensorsReader: TensorSource {
   public func read(
     _ index: Int, bytes range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Diagnostic) {
-    let info = tensors[index]
-    precondition(range.lowerBound >= 0 && range.upperBound <= info.byteCount)
-    precondition(range.count == buffer.count)
-    try files[0].read(at: (info.extent?.offset ?? 0) + range.lowerBound, into: buffer)
+    checkRange(index, range, buffer)
+    try files[0].read(at: (tensors[index].extent?.offset ?? 0) + range.lowerBound, into: buffer)
   }
 }

@@ -100,21 +100,17 @@ public final class SafetensorsWriter: TensorSink {
   ) -> [UInt8] {
     var metadata = metadata
     metadata["format"] = "pt"
-    let texts = metadata.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
+    let texts = metadata.sorted { $0.key < $1.key }.map { "\(shown($0.key)):\(shown($0.value))" }
     var header = Array("{\"__metadata__\":{\(texts.joined(separator: ","))}".utf8)
     for (tensor, begin) in zip(tensors, begins) {
       let dims = tensor.shape.dims.map(String.init).joined(separator: ",")
       let entry =
-        ",\(quoted(tensor.name.string)):{\"dtype\":\"\(tensor.dtype.rawValue)\","
+        ",\(JSONValue.string(tensor.name.string).text(indent: nil, ascii: false)):{\"dtype\":\"\(tensor.dtype.rawValue)\","
         + "\"shape\":[\(dims)],\"data_offsets\":[\(begin),\(begin + tensor.byteCount)]}"
       header.append(contentsOf: entry.utf8)
     }
     header.append(UInt8(ascii: "}"))
     return header
-  }
-
-  private static func quoted(_ text: String) -> String {
-    JSONValue.string(text).text(indent: nil, ascii: false)
   }
 
   /// Writes `bytes` at byte `offset` of tensor number `index`.

@@ -1,7 +1,8 @@
 public import ArgumentParser
 import Hub
 import Inference
-public import WeighbridgeKit
+import Parity
+import WeighbridgeKit
 
 /// `--random 2x64`.
 struct BatchSize: ExpressibleByArgument {

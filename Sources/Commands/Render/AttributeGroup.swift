@@ -1,5 +1,6 @@
 import Hub
 import OrderedCollections
+import Parity
 import WeighbridgeKit
 
 /// An attribute that differs in the same way in many sub-layers, told once.

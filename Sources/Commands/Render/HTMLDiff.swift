@@ -1,4 +1,5 @@
 import Hub
+import Parity
 import WeighbridgeKit
 
 /// Two checkpoints' weights side by side, to look at.

@@ -1,6 +1,7 @@
 import Hub
 import Layouts
 import OrderedCollections
+import Parity
 import WeighbridgeKit
 
 /// Which pieces of weight differ: a table for each kind of sub-layer, layers down, roles across. A

@@ -8,33 +8,30 @@ extension Rewrite {
   ///
   /// From LayerNorm to RMSNorm the values are centred, which LayerNorm does not see; the other way
   /// is possible only when they are centred already.
-  static let centerValues = Rewrite(name: "center_values") {
+  static let centerValues = Rewrite(name: "center_values", need: .target) {
     (model, context) throws(Diagnostic) in
-    let target = context.target
-    guard target.sublayers.count == model.spec.sublayers.count else { return false }
-    var changed = false
-    for i in model.spec.sublayers.indices
-    where model.spec.sublayers[i]["group_norm"] != .null {
-      let own = model.spec.sublayers[i]["group_norm"].string ?? "rms"
-      let wanted = target.sublayers[i]["group_norm"].string ?? "rms"
+    var reasons: [Reason] = []
+    for (i, wanted) in context.counterparts(model.spec) {
+      let own = model.spec.sublayers[i]
       let id = PieceID(i, "v.weight")
-      guard target.sublayers[i].kind == model.spec.sublayers[i].kind, own != wanted,
-        let value = model.pieces[id],
-        let width = model.spec.sublayers[i]["head_v_dim"].int,
-        model.spec.sublayers[i]["d_conv"] == .null
+      let norm = own["group_norm"].string ?? "rms"
+      guard own["group_norm"] != .null, norm != wanted["group_norm"].string ?? "rms",
+        let value = model.pieces[id], let width = own["head_v_dim"].int, own["d_conv"] == .null
       else { continue }
-      if own == "layer" {
+      if norm == "layer" {
         model.pieces[id] = .centeredRows(value, group: width)
-        model.note(.exact, "the mean over each head's value channels is taken out of v_proj")
+        reasons.append(
+          Reason(.exact, "the mean over each head's value channels is taken out of v_proj"))
       } else if try isCentered(value, width, model.reader) {
-        model.note(.exact, "v_proj is centred in each head, so that LayerNorm and RMSNorm agree")
+        reasons.append(
+          Reason(.exact, "v_proj is centred in each head, so that LayerNorm and RMSNorm agree"))
       } else {
         continue
       }
-      model.spec.sublayers[i].attributes["group_norm"] = .string(wanted)
-      changed = true
+      model.spec.sublayers[i].attributes["group_norm"] = .string(
+        wanted["group_norm"].string ?? "rms")
     }
-    return changed
+    return reasons.isEmpty ? nil : reasons
   }
 
   /// Whether each head's rows sum to zero up to the rounding of float32 sums.

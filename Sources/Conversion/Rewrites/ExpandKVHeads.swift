@@ -7,13 +7,12 @@ extension Rewrite {
   ///
   /// Which pieces are grouped is read from the shapes that their kind declares: the first extent is a
   /// product with `n_kv_heads`.
-  static let expandKVHeads = Rewrite(name: "expand_kv_heads") {
+  static let expandKVHeads = Rewrite(name: "expand_kv_heads", need: .target) {
     (model, context) throws(Diagnostic) in
-    guard context.target.sublayers.count == model.spec.sublayers.count else { return false }
     var changed = false
-    for (i, wanted) in context.target.sublayers.enumerated() {
+    for (i, wanted) in context.counterparts(model.spec) {
       let sublayer = model.spec.sublayers[i]
-      guard sublayer.kind == wanted.kind, let kind = context.vocabulary.kinds[sublayer.kind],
+      guard let kind = context.vocabulary.kinds[sublayer.kind],
         let groups = sublayer["n_kv_heads"].int, let heads = sublayer["n_heads"].int,
         wanted["n_heads"].int == heads, wanted["n_kv_heads"].int == heads, groups < heads,
         groups > 0, heads % groups == 0
@@ -30,10 +29,9 @@ extension Rewrite {
       model.spec.sublayers[i].attributes["n_kv_heads"] = .int(heads)
       changed = true
     }
-    if changed {
-      model.note(.exact, "each key and value head is repeated for the query heads that share it")
-    }
     return changed
+      ? [Reason(.exact, "each key and value head is repeated for the query heads that share it")]
+      : nil
   }
 
   /// Rows of one key and value head in a piece; `nil` for a piece that has none.
@@ -41,9 +39,7 @@ extension Rewrite {
     _ piece: MixerKind.Piece, _ sublayer: ModelSpec.Sublayer, _ spec: ModelSpec
   ) throws(Diagnostic) -> Int? {
     guard let rows = piece.shape.first, rows.names.contains("n_kv_heads") else { return nil }
-    var scope = Scope()
-    for (name, value) in spec.attributes { scope.values[name] = value }
-    for (name, value) in sublayer.attributes { scope.values[name] = value }
+    var scope = Scope(spec.attributes, sublayer.attributes)
     scope.values["n_kv_heads"] = 1
     return try rows.int(in: scope)
   }

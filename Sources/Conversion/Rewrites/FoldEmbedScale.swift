@@ -5,20 +5,22 @@ import Tensors
 extension Rewrite {
   /// An embedding scale becomes part of the embedding; a tied head keeps the unscaled rows, and is
   /// tied no more.
-  static let foldEmbedScale = Rewrite(name: "fold_embed_scale") {
+  static let foldEmbedScale = Rewrite(name: "fold_embed_scale", need: .target) {
     (model, context) throws(Diagnostic) in
     let scale = model.spec["embed_scale"].double ?? 1
-    let wanted = context.target["embed_scale"].double ?? 1
+    let wanted = context.target?["embed_scale"].double ?? 1
     let embed = PieceID(nil, "embed.weight")
-    guard scale != wanted, let value = model.pieces[embed] else { return false }
+    guard scale != wanted, let value = model.pieces[embed] else { return nil }
+    var reasons: [Reason] = []
     if model.spec["tied"].bool == true {
       model.pieces[PieceID(nil, "head.weight")] = value
       model.spec.attributes["tied"] = false
-      model.note(.exact, "the head is untied from the embedding, which takes the embedding scale")
+      reasons.append(
+        Reason(.exact, "the head is untied from the embedding, which takes the embedding scale"))
     }
     model.pieces[embed] = .scaled(value, scale / wanted)
     model.spec.attributes["embed_scale"] = .double(wanted)
-    model.note(.exact, "the embedding is multiplied by its scale \(scale / wanted)")
-    return true
+    reasons.append(Reason(.exact, "the embedding is multiplied by its scale \(scale / wanted)"))
+    return reasons
   }
 }

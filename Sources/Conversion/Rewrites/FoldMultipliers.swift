@@ -6,48 +6,29 @@ extension Rewrite {
   /// muP's multipliers become part of the weights that they multiply: the factor on the scores goes
   /// into the query projection (into the norm of q, where there is one), that on a sub-layer's output
   /// into its output projection, that before the head into the final norm.
-  static let foldMultipliers = Rewrite(name: "fold_multipliers") {
+  static let foldMultipliers = Rewrite(name: "fold_multipliers", need: .target) {
     (model, context) throws(Diagnostic) in
-    guard context.target.sublayers.count == model.spec.sublayers.count else { return false }
-    var folding = MultiplierFolding(model: model)
-    for i in model.spec.sublayers.indices
-    where model.spec.sublayers[i].kind == context.target.sublayers[i].kind {
-      folding.foldScale(i, towards: context.target.sublayers[i])
-      folding.foldResidual(i, towards: context.target.sublayers[i])
+    guard let target = context.target, target.sublayers.count == model.spec.sublayers.count else {
+      return nil
     }
-    folding.foldLogits(towards: context.target)
+    var folding = MultiplierFolding(model: model, vocabulary: context.vocabulary)
+    for (i, wanted) in context.counterparts(model.spec) {
+      folding.foldScale(i, towards: wanted)
+      folding.foldResidual(i, towards: wanted)
+    }
+    folding.foldLogits(towards: target)
+    guard folding.isChanged else { return nil }
     model = folding.model
-    return folding.changed
-  }
-
-  /// A bias of the keys shifts all scores of a query alike, which no softmax sees: it is dropped where
-  /// neither a rotation nor a norm nor a convolution stands between.
-  static let dropKeyBias = Rewrite(name: "drop_key_bias", isLastResort: true) {
-    (model, _) throws(Diagnostic) in
-    var changed = false
-    for i in model.sublayers("attention") {
-      let sublayer = model.spec.sublayers[i]
-      let id = PieceID(i, "k.bias")
-      guard model.pieces[id] != nil, sublayer["rope_base"] == .null,
-        sublayer["qk_norm_eps"] == .null, sublayer["d_conv"] == .null
-      else { continue }
-      model.pieces[id] = nil
-      changed = true
-    }
-    if changed {
-      model.note(
-        .exact,
-        "the keys' biases are dropped: without rotation they shift all scores of a query alike, which the softmax does not see"
-      )
-    }
-    return changed
+    return folding.reasons
   }
 }
 
 /// The work of `fold_multipliers`.
 private struct MultiplierFolding {
   var model: HubModel
-  var changed = false
+  let vocabulary: Vocabulary
+  var reasons: [Reason] = []
+  var isChanged = false
 
   /// Scales the pieces that are there.
   private mutating func scale(_ i: Int?, _ roles: [String], by factor: Double, _ what: String) {
@@ -55,12 +36,20 @@ private struct MultiplierFolding {
       let id = PieceID(i, role)
       if let value = model.pieces[id] { model.pieces[id] = .scaled(value, factor) }
     }
-    changed = true
+    isChanged = true
     let isPower = abs(factor.significand) == 1
-    model.note(
-      isPower ? .exact : .rounding,
-      "\(what) \(factor) is folded into the weights"
-        + (isPower ? ", exactly, since it is a power of two" : ", whose values are rounded"))
+    reasons.append(
+      Reason(
+        isPower ? .exact : .rounding,
+        "\(what) \(factor) is folded into the weights"
+          + (isPower ? ", exactly, since it is a power of two" : ", whose values are rounded")))
+  }
+
+  /// A power of two without the last digits that a quotient of roots may have lost.
+  private static func cleared(_ factor: Double) -> Double {
+    guard factor.isNormal else { return factor }
+    let power = Double(sign: factor.sign, exponent: factor.exponent, significand: 1)
+    return [power, 2 * power].first { abs(factor - $0) <= 4 * abs($0).ulp } ?? factor
   }
 
   /// The factor on the scores.
@@ -68,9 +57,9 @@ private struct MultiplierFolding {
     let own = model.spec.sublayers[i]
     guard own["scale"] != wanted["scale"], let dim = own["head_dim"].int, dim > 0 else { return }
     let plain = 1 / Double(dim).squareRoot()
-    let factor = (own["scale"].double ?? plain) / (wanted["scale"].double ?? plain)
+    let factor = Self.cleared((own["scale"].double ?? plain) / (wanted["scale"].double ?? plain))
     guard factor != 1 else {
-      changed = true
+      isChanged = true
       model.spec.sublayers[i].attributes["scale"] = wanted["scale"]
       return
     }
@@ -90,20 +79,15 @@ private struct MultiplierFolding {
     let own = model.spec.sublayers[i]
     let factor = own["residual_scale"].double ?? 1
     let target = wanted["residual_scale"].double ?? 1
+    let roles = vocabulary.kinds[own.kind]?.outputPieces ?? []
     guard own["residual_scale"] != wanted["residual_scale"], target != 0 else { return }
     guard factor != target else {
-      changed = true
+      isChanged = true
       model.spec.sublayers[i].attributes["residual_scale"] = wanted["residual_scale"]
       return
     }
-    let output = [
-      "mlp": "down", "attention": "o", "cross_attention": "o", "gla": "o", "retention": "o",
-    ]
-    let name = output[own.kind] ?? "out"
-    guard model.pieces[PieceID(i, "\(name).weight")] != nil else { return }
-    scale(
-      i, ["\(name).weight", "\(name).bias"], by: factor / target,
-      "the factor on what each sub-layer adds,")
+    guard roles.contains(where: { model.pieces[PieceID(i, $0)] != nil }) else { return }
+    scale(i, roles, by: factor / target, "the factor on what each sub-layer adds,")
     model.spec.sublayers[i].attributes["residual_scale"] = wanted["residual_scale"]
   }
 
@@ -115,7 +99,7 @@ private struct MultiplierFolding {
       model.spec["final_norm"] != "none"
     else { return }
     guard factor != target else {
-      changed = true
+      isChanged = true
       model.spec.attributes["logit_scale"] = wanted["logit_scale"]
       return
     }

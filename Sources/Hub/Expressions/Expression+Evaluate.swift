@@ -17,6 +17,15 @@ public struct Scope: Sendable {
     self.init(values, functions, nil)
   }
 
+  /// The attributes of a model and of a sub-layer, of which the last that has a name gives its value.
+  package init(_ attributes: JSONObject, _ others: JSONObject...) {
+    var values: [String: JSONValue] = [:]
+    for object in [attributes] + others {
+      for (name, value) in object { values[name] = value }
+    }
+    self.init(values, [:], nil)
+  }
+
   private init(
     _ values: [String: JSONValue], _ functions: [String: Function], _ outer: Outer?
   ) {

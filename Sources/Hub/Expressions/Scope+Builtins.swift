@@ -50,8 +50,8 @@ extension Scope {
       guard multiple > 0 else { throw bad("the multiple should be positive") }
       return try whole((number(v, 0) / multiple).rounded(.up) * multiple)
     },
-    "min": { (v) throws(Diagnostic) in try fold(v) { $0 < $1 } },
-    "max": { (v) throws(Diagnostic) in try fold(v) { $0 > $1 } },
+    "min": { (v) throws(Diagnostic) in try extreme(v) { $0 < $1 } },
+    "max": { (v) throws(Diagnostic) in try extreme(v) { $0 > $1 } },
     "len": { (v) throws(Diagnostic) in
       switch v.first {
       case .array(let values): .int(values.count)
@@ -105,11 +105,7 @@ extension Scope {
     "flatten": { (v) throws(Diagnostic) in
       .array(try list(v).flatMap { $0.array ?? [$0] })
     },
-    "keys": { (v) throws(Diagnostic) in
-      .array(v.first?.object?.keys.map { .string($0) } ?? [])
-    },
     "is_list": { (v) throws(Diagnostic) in .bool(v.first?.array != nil) },
-    "is_object": { (v) throws(Diagnostic) in .bool(v.first?.object != nil) },
     "is_number": { (v) throws(Diagnostic) in .bool(v.first?.double != nil) },
     "text": { (v) throws(Diagnostic) in .string(v.first?.text() ?? "") },
     // python_list("[1,5,]"): a Python literal list of whole numbers, as lit_gpt's attn_layer_pos.
@@ -152,7 +148,7 @@ extension Scope {
     return list
   }
 
-  private static func fold(
+  private static func extreme(
     _ values: [JSONValue], _ before: (Double, Double) -> Bool
   ) throws(Diagnostic) -> JSONValue {
     let all = values.count == 1 ? values[0].array ?? values : values

@@ -83,10 +83,7 @@ extension ModelSpec {
   /// The width of the memory that `sublayer` leaves.
   func memoryWidth(_ sublayer: Sublayer) -> Int? {
     guard let width = Vocabulary.standard.kinds[sublayer.kind]?.memory else { return nil }
-    var scope = Scope()
-    for (name, value) in attributes { scope.values[name] = value }
-    for (name, value) in sublayer.attributes { scope.values[name] = value }
-    return try? width.int(in: scope)
+    return try? width.int(in: Scope(attributes, sublayer.attributes))
   }
 }
 

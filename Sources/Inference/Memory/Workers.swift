@@ -1,13 +1,6 @@
 import CKernels
 import Hub
-
-#if canImport(Darwin)
-  import Darwin
-#elseif canImport(Musl)
-  import Musl
-#else
-  import Glibc
-#endif
+import Tensors
 
 /// The threads of a pass. Work is cut into pieces that depend on shapes alone, never on the number
 /// of threads, and no two pieces write to the same place: the result is the same for any number.
@@ -20,10 +13,8 @@ package struct Workers: Sendable {
     self.count = count > 0 ? count : Workers.cores
   }
 
-  /// The processor's cores.
-  static let cores: Int = {
-    return max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-  }()
+  /// The cores that this process may use.
+  static let cores = Cores.current.usable
 
   /// Calls `body(piece, lane)` for each piece of 0..<pieces; pieces of one lane run one after
   /// another, so that `lane` (below `count`) may choose a scratch buffer.

@@ -49,7 +49,13 @@ extension MixerKind {
         "query projection; rotary pairs are (i, i + head_dim / 2)"),
       Piece("q.bias", ["n_heads * head_dim"], identity: .zero, "its bias"),
       Piece("k.weight", ["n_kv_heads * head_dim", "d_model"], "key projection"),
-      Piece("k.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
+      Piece(
+        "k.bias", ["n_kv_heads * head_dim"], identity: .zero,
+        idle: Idle(
+          when: "rope_base == null and qk_norm_eps == null and d_conv == null",
+          because:
+            "the keys' biases are dropped: without rotation they shift all scores of a query alike, which the softmax does not see"
+        ), "its bias"),
       Piece("v.weight", ["n_kv_heads * head_dim", "d_model"], "value projection"),
       Piece("v.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
       Piece("q_conv.weight", ["n_heads * head_dim", "d_conv"], "short causal convolution of q"),

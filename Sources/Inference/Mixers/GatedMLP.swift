@@ -25,7 +25,6 @@ extension MixerKind {
       Piece("down.weight", ["d_model", "d_ff"], "output projection"),
       Piece("down.bias", ["d_model"], identity: .zero, "its bias"),
     ],
-    outputPieces: ["down.weight", "down.bias"],
     blank: ["d_ff": 256, "activation": "silu"], memory: "d_ff")
 }
 

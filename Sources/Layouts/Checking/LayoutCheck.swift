@@ -68,6 +68,3 @@ struct LayoutCheck {
     broken.contains { $0 == path || $0.hasPrefix(path + ".") || path.hasPrefix($0 + ".") }
   }
 }
-
-/// A text of the file as a message shows it.
-func shown(_ text: String) -> String { JSONValue.string(text).brief }

@@ -27,7 +27,7 @@ public struct JSONScanner {
       throw JSONError(.bom, at: 0, "starts with a byte order mark")
     }
     if let offset = Self.firstInvalidUTF8(bytes) {
-      throw JSONError(.utf8, at: offset, "byte \(hex(bytes[offset])) is not part of UTF-8 text")
+      throw JSONError(.utf8, at: offset, "byte 0x\(hex(bytes[offset])) is not part of UTF-8 text")
     }
     skipSpace()
   }
@@ -109,7 +109,7 @@ public struct JSONScanner {
     guard position < bytes.count else { return "the end" }
     let byte = bytes[position]
     if byte > 0x20, byte < 0x7F { return "\"\(Character(Unicode.Scalar(byte)))\"" }
-    return "byte \(hex(byte))"
+    return "byte 0x\(hex(byte))"
   }
 
   /// Reads a text in double quotes, and the white space behind it.
@@ -168,7 +168,7 @@ public struct JSONScanner {
   }
 
   private func control(at offset: Int) -> JSONError {
-    JSONError(.string, at: offset, "control character \(hex(bytes[offset])) inside a string")
+    JSONError(.string, at: offset, "control character 0x\(hex(bytes[offset])) inside a string")
   }
 
   /// Decodes the escape at `start` and returns the offset behind it.
@@ -323,10 +323,4 @@ public struct JSONScanner {
     }
     return nil
   }
-}
-
-/// `0x0a`.
-func hex(_ byte: UInt8) -> String {
-  let digits = String(byte, radix: 16)
-  return "0x" + (digits.count < 2 ? "0" : "") + digits
 }

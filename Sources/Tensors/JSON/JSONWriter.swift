@@ -120,8 +120,7 @@ public struct JSONWriter {
       case "\u{20}"..."\u{7E}": out.append(UInt8(truncatingIfNeeded: scalar.value))
       case _ where ascii || scalar.value < 0x20:
         for unit in UTF16.encode(scalar).map(Array.init) ?? [] {
-          let digits = String(unit, radix: 16)
-          put("\\u" + String(repeating: "0", count: 4 - digits.utf8.count) + digits)
+          put("\\u" + hex(unit))
         }
       default: out.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
       }

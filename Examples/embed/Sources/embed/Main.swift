@@ -1,5 +1,6 @@
 import Conversion
 import Hub
+import Parity
 import WeighbridgeKit
 
 /// `embed SOURCE DESTINATION`: what a program does with a checkpoint, without the command.

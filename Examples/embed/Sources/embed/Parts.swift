@@ -35,9 +35,8 @@ enum Parts {
     let arbiter = try Model<Double>(spec: model.spec, weights: weights)
     print(try arbiter.generate(prompt: [1, 2, 3], count: 4, sampling: .greedy))
 
-    let side = Side(spec: model.spec, weights: weights)
     let lockstep = Lockstep(
-      reference: side, other: side, tokens: [[1, 2, 3]], tolerance: Tolerance(),
+      reference: weights, other: weights, tokens: [[1, 2, 3]], tolerance: Tolerance(),
       commonRows: model.spec["vocab_rows"].int ?? 0)
     let report = try lockstep.run(Double.self)
     print(report.passes, report.stages.map(\.name).last ?? "")

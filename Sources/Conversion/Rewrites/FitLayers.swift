@@ -3,14 +3,13 @@ import Layouts
 import OrderedCollections
 import Tensors
 
-/// Lays a flat list of sub-layers out as layers of a target.
-enum PatternFit {
-  /// The model with each sub-layer's layer and slot, or `nil` when the pattern does not hold it.
+extension Rewrite {
+  /// Lays the flat list of sub-layers out as layers of the target.
   ///
-  /// A slot that may be filled takes zeros where the model has nothing for it.
-  static func arrange(
-    _ model: HubModel, into pattern: Layout.Write.Pattern, vocabulary: Vocabulary
-  ) -> HubModel? {
+  /// A place that may be filled takes zeros where the model has nothing for it.
+  static let fitLayers = Rewrite(name: "fit_layers", need: .pattern, isNamed: false) {
+    (model, context) throws(Diagnostic) in
+    guard let pattern = context.pattern else { return nil }
     var result = model
     result.slots = []
     var place = 0
@@ -20,7 +19,7 @@ enum PatternFit {
       for (slot, rule) in pattern.slots.enumerated() {
         let here = place < result.spec.sublayers.count ? result.spec.sublayers[place] : nil
         if here.map({ rule.kinds.contains($0.kind) }) != true {
-          guard rule.fill, let zero = zero(rule, near: place, in: result, vocabulary) else {
+          guard rule.fill, let zero = zero(rule, in: result, context.vocabulary) else {
             return nil
           }
           result.insert(zero.sublayer, pieces: zero.pieces, at: place)
@@ -33,19 +32,19 @@ enum PatternFit {
       layer += 1
     }
     result.spec.layerCount = layer
-    for (kind, count) in filled {
-      result.note(
+    model = result
+    return filled.map { kind, count in
+      Reason(
         .exact, "\(count) \(kind.uppercased())s of zeros are added, which add exactly nothing")
     }
-    return result
   }
 
   /// A sub-layer of zeros, shaped like the model's others of its kind, or by the kind's blank form.
   private static func zero(
-    _ rule: Layout.Write.PatternSlot, near place: Int, in model: HubModel, _ vocabulary: Vocabulary
+    _ rule: Layout.Write.PatternSlot, in model: HubModel, _ vocabulary: Vocabulary
   ) -> (sublayer: ModelSpec.Sublayer, pieces: [String: PieceValue])? {
     guard rule.kinds.count == 1, let kind = vocabulary.kinds[rule.kinds[0]],
-      !kind.outputPieces.isEmpty
+      !kind.outputPieces.isEmpty, !kind.blank.isEmpty
     else { return nil }
     let likeness = model.spec.sublayers.first { $0.kind == kind.name }
     var attributes = likeness?.attributes ?? kind.blank
@@ -55,9 +54,7 @@ enum PatternFit {
     }
     // Nobody reads the memory of zeros.
     attributes["saves_memory"] = attributes["saves_memory"].map { _ in .null }
-    var scope = Scope()
-    for (name, value) in model.spec.attributes { scope.values[name] = value }
-    for (name, value) in attributes { scope.values[name] = value }
+    let scope = Scope(model.spec.attributes, attributes)
     var pieces: [String: PieceValue] = [:]
     for piece in kind.pieces {
       // Of what may be left out only the norm before it is written.
@@ -68,8 +65,11 @@ enum PatternFit {
     }
     return (ModelSpec.Sublayer(layer: 0, kind: kind.name, attributes: attributes), pieces)
   }
+}
 
-  /// Why no pattern holds the model.
+/// Why no pattern of a target holds a model.
+enum PatternRefusal {
+  /// Every reason.
   static func explain(
     _ model: HubModel, _ target: Layout, _ write: Layout.Write, _ provenance: ConfigProvenance
   ) -> [Diagnostic] {

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Run a model in its own framework and write the trace that `weighbridge parity --trace` reads.
 
-    python3 scripts/capture.py MODEL OUT.safetensors [--random 2x48 --seed 1 | --tokens FILE | --text FILE] [--device cuda] [--dtype float64]
+    weighbridge-capture MODEL OUT.safetensors [--random 2x48 --seed 1 | --tokens FILE | --text FILE] [--device cuda] [--dtype float64]
     weighbridge parity MODEL --trace OUT.safetensors
 
 MODEL is a folder with a checkpoint and its config (for hf and fla also a name on the hub). The framework is told from the config, or by --framework:
@@ -22,7 +21,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
 FRAMEWORKS = ("hf", "fla", "mamba_ssm", "lit_gpt", "archscale", "torchscale", "berlino")
 PRENORMS = ("norm_m", "norm_attn", "norm_1", "norm_2", "attn_norm", "mixer_norm", "mlp_norm", "ln_1", "ln_2", "input_layernorm", "post_attention_layernorm",
             "retention_layer_norm", "final_layer_norm", "norm", "norm2")  # in the order in which a layer calls them
@@ -37,7 +35,7 @@ class Unable(Exception):
 
 
 def arguments():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(prog="weighbridge-capture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", help="a folder with a checkpoint and its config")
     p.add_argument("out", help="the trace to write, a safetensors file")
     p.add_argument("--framework", choices=FRAMEWORKS, help="by default told from the config")
@@ -157,7 +155,7 @@ def auto(a, c):
     source, name = transformers, None
     if a.framework == "fla":
         if a.stand_ins:
-            from frameworks import standins  # noqa: F401
+            from weighbridge import _standins as standins  # noqa: F401
         import fla.models as source
         name = ((c or {}).get("architectures") or [None])[0]
         if c is not None and not hasattr(source, name or ""):
@@ -183,7 +181,7 @@ def lit_gpt(a, c):
     checkout = need_checkout(a, "lit_gpt", "https://github.com/microsoft/Samba")
     from contextlib import nullcontext
     if a.stand_ins:
-        from frameworks import standins
+        from weighbridge import _standins as standins
         lit, place = standins.samba(checkout), standins.OnCPU(a.device)
     else:
         sys.path.insert(0, checkout)
@@ -215,7 +213,7 @@ def archscale(a, c):
     """microsoft/ArchScale's GPT of 2026, which also holds the fused projections of July 2025; always with plain equations for its kernels."""
     from contextlib import nullcontext
     checkout = need_checkout(a, "ArchScale", "https://github.com/microsoft/ArchScale")
-    from frameworks import standins
+    from weighbridge import _standins as standins
     Config, GPT = standins.archscale(checkout)
     sd, _ = state_dict(a)
     if c is None:
@@ -241,7 +239,7 @@ def archscale(a, c):
 
 def torchscale(a, c):
     checkout = need_checkout(a, "torchscale of a version known to fit", "https://github.com/microsoft/torchscale")
-    from frameworks import standins
+    from weighbridge import _standins as standins
     import torch
     Config, Decoder = standins.torchscale(checkout)
     sd, checkpoint = state_dict(a)
@@ -266,7 +264,7 @@ def mamba_ssm(a, c):
         from mamba_ssm.models.mixer_seq_simple import MambaLMHeadModel as Class
     else:
         checkout = need_checkout(a, "mamba_ssm without its kernels", "https://github.com/state-spaces/mamba")
-        from frameworks import standins
+        from weighbridge import _standins as standins
         Config, Class = standins.mamba(checkout)
         if c.get("attn_layer_idx") or (c.get("ssm_cfg") or {}).get("layer", "Mamba1") != "Mamba1":
             raise Unable("mamba_ssm's attention and Mamba-2 run on a GPU only", "or convert to fla with weighbridge, and capture that")
@@ -282,7 +280,7 @@ def mamba_ssm(a, c):
 
 def berlino(a, c):
     checkout = need_checkout(a, "gated_linear_attention", "https://github.com/berlino/gated_linear_attention")
-    from frameworks import standins
+    from weighbridge import _standins as standins
     Config, Class = standins.berlino(checkout)
     known = ("d_model", "n_head", "n_layer", "use_gk", "use_gv", "context_length", "vocab_size")
     m = Class(Config(**{k: v for k, v in c.items() if k in known}))
@@ -418,7 +416,6 @@ def capture(a):
     if a.device == "cpu":
         a.stand_ins = True
     os.environ["TRITON_INTERPRET"] = "1" if a.device == "cpu" else "0"
-    sys.path.insert(0, str(HERE))
     try:
         model = LOADERS[a.framework](a, c)
     except ModuleNotFoundError as e:
@@ -465,7 +462,7 @@ def main():
     try:
         return capture(a)
     except Unable as e:
-        print(f"capture.py: error: {e}" + (f"\n  help: {e.help}" if e.help else ""), file=sys.stderr)
+        print(f"weighbridge-capture: error: {e}" + (f"\n  help: {e.help}" if e.help else ""), file=sys.stderr)
         return 2
 
 

@@ -1,15 +1,12 @@
-import Conversion
 import Hub
 import Inference
-import Layouts
-import Parity
 import Tensors
 
 /// What a conversion of A to B's layout computes: the values that B should hold, before they are
 /// rounded to B's type.
 struct PlannedValues {
   /// A as the plan expresses it, nothing rounded.
-  let side: Side
+  let model: HubModel
   /// Pieces of B that are the plan's values rounded to their type.
   let rounded: Set<PieceID>
   /// Pieces of B that hold A's numbers in another place or shape (repeated heads), bit for bit or cast to
@@ -18,49 +15,34 @@ struct PlannedValues {
   /// Pieces of B that are neither the plan's values nor these rounded.
   let differing: Set<PieceID>
 
-  /// What a conversion of `a` to `b`'s layout gives; `nil` where there is no plan, or where it computes
-  /// nothing that `b` holds: then A's own values are what B is compared with.
+  /// What a conversion of A to B's layout gives; `nil` where there is no plan, or where it computes
+  /// nothing that B holds: then A's own values are what B is compared with.
   ///
   /// - Parameters:
+  ///   - plan: A as the conversion expresses it, from A's own bytes.
   ///   - a: what is converted.
   ///   - b: what holds the values rounded.
   ///   - unexplained: pieces that differ and are neither equal nor a cast.
-  ///   - rows: the rows of the vocabulary that both have.
   /// - Throws: what reading throws.
   init?(
-    from a: AlignedPair.Member, to b: AlignedPair.Member, unexplained: Set<PieceID>, rows: Int?,
+    _ plan: HubModel?, from a: HubModel, to b: HubModel, unexplained: Set<PieceID>,
     _ vocabulary: Vocabulary
   ) throws {
-    // The same layout moves bytes and computes nothing.
-    guard a.bound.layout.name != b.bound.layout.name || a.bound.isLegacy, !unexplained.isEmpty
-    else {
-      return nil
-    }
-    var model = HubModel(a.bound, source: a.reader.source)
-    do {
-      let own = a.bound.spec["vocab_rows"].int
-      let plan = try Planner(vocabulary: vocabulary).plan(
-        a.bound, to: [b.bound.layout],
-        options: ConversionOptions(vocabularyRows: rows == own ? nil : rows), reader: a.reader)
-      model.spec = plan.spec
-      model.pieces = plan.pieces
-    } catch is Refusal {
-      return nil
-    }
+    guard !unexplained.isEmpty, var model = plan else { return nil }
     func kinds(_ spec: ModelSpec) -> [String] { spec.sublayers.map(\.kind) }
-    if kinds(model.spec) != kinds(b.model.spec) {
+    if kinds(model.spec) != kinds(b.spec) {
       model = try ZeroSublayers.dropped(from: model, vocabulary) ?? model
     }
-    guard kinds(model.spec) == kinds(b.model.spec) else { return nil }
+    guard kinds(model.spec) == kinds(b.spec) else { return nil }
     var rounded: Set<PieceID> = []
     var moved: Set<PieceID> = []
     var differing: Set<PieceID> = []
     for (id, value) in model.pieces where !value.isNew {
-      guard let found = b.model.pieces[id] else { continue }
+      guard let found = b.pieces[id] else { continue }
       if value.isMove {
         guard unexplained.contains(id) else { continue }
         // What the plan leaves as it is was compared with A's own.
-        if a.model.pieces[id] != value, try Self.isCast(found, b.reader, of: value, a.reader) {
+        if a.pieces[id] != value, try Self.isCast(found, b.reader, of: value, a.reader) {
           moved.insert(id)
         } else {
           differing.insert(id)
@@ -74,10 +56,10 @@ struct PlannedValues {
       }
     }
     differing.formUnion(
-      unexplained.filter { model.pieces[$0] == nil && b.model.pieces[$0] != nil })
+      unexplained.filter { model.pieces[$0] == nil && b.pieces[$0] != nil })
     guard !rounded.isEmpty || !moved.isEmpty else { return nil }
     model.hasExactConstants = true
-    side = Side(spec: model.spec, weights: model)
+    self.model = model
     self.rounded = rounded
     self.moved = moved
     self.differing = differing
@@ -159,13 +141,13 @@ struct PlannedValues {
   /// - Parameters:
   ///   - side: the one that holds the rounded values.
   ///   - other: what the other is called.
-  func note(_ side: AlignedPair.Member, of other: String) -> Diagnostic? {
+  func note(_ side: HubModel, of other: String) -> Diagnostic? {
     guard !rounded.isEmpty else { return nil }
-    let types = Set(rounded.compactMap { side.model.pieces[$0]?.dtype.rawValue }).sorted()
+    let types = Set(rounded.compactMap { side.pieces[$0]?.dtype.rawValue }).sorted()
     return Diagnostic(
-      .note, code: "parity.rewritten", subject: side.path,
+      .note, code: "parity.rewritten", subject: side.name,
       message:
-        "\(rounded.count) pieces are \(other)'s, rewritten for \(side.bound.layout.name) and rounded to \(types.joined(separator: " or "))",
+        "\(rounded.count) pieces are \(other)'s, rewritten for \(side.layout) and rounded to \(types.joined(separator: " or "))",
       notes: [
         "before the rounding they compute what \(other) computes; behind it the stages are compared with the same rounding"
       ])

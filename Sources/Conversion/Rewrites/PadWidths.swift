@@ -1,17 +1,16 @@
 import Hub
 import Layouts
-import OrderedCollections
 import Tensors
 
-/// Widths that a target allows only in multiples: zeros behind rows and columns, which the gate
-/// multiplies to nothing.
-enum Padding {
-  static func apply(
-    _ model: inout HubModel, _ paddings: [Layout.Write.Padding], _ vocabulary: Vocabulary
-  ) {
-    for padding in paddings {
-      guard let kind = vocabulary.kinds[padding.kind] else { continue }
-      for i in model.sublayers(padding.kind) {
+extension Rewrite {
+  /// Widths that the target allows only in multiples get zeros behind their rows and columns, which
+  /// the gate multiplies to nothing.
+  static let padWidths = Rewrite(name: "pad_widths", need: .rules, isNamed: false) {
+    (model, context) throws(Diagnostic) in
+    var reasons: [Reason] = []
+    for padding in context.write?.paddings ?? [] {
+      guard let kind = context.vocabulary.kinds[padding.kind] else { continue }
+      for i in model.spec.sublayers.indices where model.spec.sublayers[i].kind == padding.kind {
         guard let width = model.spec.sublayers[i][padding.attribute].int, width > 0 else {
           continue
         }
@@ -23,12 +22,14 @@ enum Padding {
           model.pieces[id] = padded(value, piece, padding.attribute, wanted)
         }
         model.spec.sublayers[i].attributes[padding.attribute] = .int(wanted)
-        model.note(
-          .exact,
-          "\(padding.kind) is widened from \(width) to \(wanted) by zeros: only multiples of \(padding.multiple) are possible"
-        )
+        reasons.append(
+          Reason(
+            .exact,
+            "\(padding.kind) is widened from \(width) to \(wanted) by zeros: only multiples of \(padding.multiple) are possible"
+          ))
       }
     }
+    return reasons.isEmpty ? nil : reasons
   }
 
   private static func padded(
