@@ -1,15 +1,17 @@
 """Writes Fixtures/mixers/<kind>__<variant>.safetensors: one residual sub-layer each, in float64.
 
-    python3 Fixtures/generate/mixers.py        (torch 2, safetensors)
+    python3 Fixtures/generate/mixers.py [NAME...]        (torch 2, safetensors)
 
 Tensors: the pieces by role (model pieces as "model.<role>"), `input` [B, T, D], the residual stream
 entering the sub-layer, and `output`, the stream leaving it. Metadata: `kind`, `attributes` and
-`self_extend` as JSON. The equations are those of the papers and of the modules named in the Swift
+`self_extend` as JSON. Where the sub-layer reads what an earlier one leaves, that one stands before it:
+its pieces are "before.<role>", its kind and attributes `before_kind` and `before_attributes`. The equations are those of the papers and of the modules named in the Swift
 files, written once more as plain recurrences, with no code in common with the engine.
 """
 import json
 import math
 import pathlib
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -67,20 +69,22 @@ def selective_scan(u, dt, A, B, C, D):
     return torch.stack(out, 1) + u * D
 
 
-def ssm(p, u, a, eps=None):
+def ssm(p, u, a, eps=None, weights=False):
     e, n, r = u.shape[-1], a["d_state"], a["dt_rank"]
     dt, B, C = p.linear(u, "x_dt", r), p.linear(u, "x_b", n), p.linear(u, "x_c", n)
     if eps is not None:
-        dt, B, C = rms(dt, None, eps), rms(B, None, eps), rms(C, None, eps)
+        weight = lambda n, k: p.vector(f"{n}_norm.weight", k, shift=1) if weights else None
+        dt, B, C = rms(dt, weight("x_dt", r), eps), rms(B, weight("x_b", n), eps), rms(C, weight("x_c", n), eps)
     dt = F.softplus(p.linear(dt, "dt", e, bias=True))
     A = -torch.exp(p.vector("a_log", e, n))
     return selective_scan(u, dt, A, B, C, p.vector("d", e))
 
 
-def mamba(p, x, a, biases=False, conv_bias=True):
+def mamba(p, x, a, biases=False, conv_bias=True, jamba=False):
     e = a["d_inner"]
     u = p.conv(p.linear(x, "in_x", e, biases), "conv", a["d_conv"], conv_bias)
-    y = ssm(p, u, a, a.get("bcdt_norm_eps")) * F.silu(p.linear(x, "in_z", e, biases))
+    p.left = ssm(p, u, a, a.get("bcdt_norm_eps"), jamba)
+    y = p.left * F.silu(p.linear(x, "in_z", e, biases))
     return p.linear(y, "out", x.shape[-1], biases)
 
 
@@ -102,6 +106,7 @@ def mamba2(p, x, a, biases=False, conv_bias=True):
         out.append(torch.einsum("bhdn,bhn->bhd", S, C[:, t]))
     D = p.vector("d", e).view(nh, hd) if a.get("d_has_hdim") else p.vector("d", nh)[:, None]
     y = (torch.stack(out, 1) + D * u).flatten(2)
+    p.left = y
     norm = lambda v: (rms(v.unflatten(-1, (g, -1)), None, a["gated_norm_eps"]).flatten(2) * p.vector("gated_norm.weight", e, shift=1))
     if a.get("gated_norm") == "none":
         y = y * F.silu(z)
@@ -144,17 +149,89 @@ def rotate(x, pos, inv, scale=1.0):
     return torch.cat([u * c - v * s, u * s + v * c, x[..., d:]], -1)
 
 
-def rotate_lit(x, base, factor):
-    """lit_gpt's build_rope_cache: angles in float32, tables in bfloat16."""
-    d, T = x.shape[-1], x.shape[1]
+def rotate_lit(x, base, factor, scaling=None, dim=None):
+    """lit_gpt's build_rope_cache: angles in float32, tables in bfloat16; ArchScale's YaRN with an unrounded ramp."""
+    d, T = dim or x.shape[-1], x.shape[1]
     theta = 1.0 / (base ** (torch.arange(0, d, 2, dtype=torch.float32) / d))
+    scale = 1.0
+    if scaling:
+        f, old = scaling["factor"], scaling["original_max_position_embeddings"]
+        scale = 0.1 * math.log(f) + 1
+        low, high = (d / 2 * math.log(old / (n * 2 * math.pi)) / math.log(base) for n in (32, 1))
+        kept = 1 - ((torch.arange(d // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+        theta = 1.0 / (f * base ** (torch.arange(0, d, 2, dtype=torch.float32) / d)) * (1 - kept) + theta * kept
     angle = torch.outer(torch.arange(T, dtype=torch.float32) / factor, theta)
-    c, s = angle.cos().bfloat16().to(f64)[None, :, None], angle.sin().bfloat16().to(f64)[None, :, None]
-    u, v = x.chunk(2, -1)
-    return torch.cat([u * c - v * s, u * s + v * c], -1)
+    c, s = (angle.cos() * scale).bfloat16().to(f64)[None, :, None], (angle.sin() * scale).bfloat16().to(f64)[None, :, None]
+    u, v = x[..., :d].chunk(2, -1)
+    return torch.cat([u * c - v * s, u * s + v * c, x[..., d:]], -1)
+
+
+def inner_norm(p, y, a, name):
+    kind = a.get(name)
+    if kind is None:
+        return y
+    w = p.vector(name + ".weight", y.shape[-1], shift=1)
+    if kind == "scale":
+        return y * w
+    return layer(y, w, p.vector(name + ".bias", y.shape[-1]), a[name + "_eps"]) if kind == "layer" else rms(y, w, a[name + "_eps"])
+
+
+def several_heads(p, n, q, k, v, a):
+    """Attention of turned q [B, T, H, d], k, v [B, T, G, d], with what ArchScale puts behind it; n is the normed input."""
+    H, d, T = q.shape[2], q.shape[3], q.shape[1]
+    dist = torch.arange(T)[:, None] - torch.arange(T)[None]
+    dead = (dist < 0) | (dist >= (a.get("window") or T))
+
+    def softmax(q, k, v):
+        k, v = (t.repeat_interleave(q.shape[2] // t.shape[2], 2) for t in (k, v))
+        s = torch.einsum("bqhd,bkhd->bhqk", q, k) * (a.get("scale") or d**-0.5)
+        return torch.einsum("bhqk,bkhd->bqhd", s.masked_fill(dead, -math.inf).softmax(-1), v)
+
+    if a.get("lambda_init") is None:
+        o = softmax(q, k, v)
+    else:  # pairs of neighbouring heads
+        f = a["lambda_init"]
+        dots = [torch.exp((p.vector("lambda_q" + i, d, scale=0.4) * p.vector("lambda_k" + i, d, scale=0.4)).sum()) for i in "12"]
+        both = torch.cat([v[:, :, 0::2], v[:, :, 1::2]], -1)
+        o = softmax(q[:, :, 0::2], k[:, :, 0::2], both) - (dots[0] - dots[1] + f) * softmax(q[:, :, 1::2], k[:, :, 1::2], both)
+        o = (1 - f) * rms(o, p.vector("pair_norm.weight", 2 * d, shift=1), a.get("pair_norm_eps") or 1e-5)
+        o = o.unflatten(-1, (2, d)).flatten(2, 3)
+    if a.get("head_gate"):
+        o = o * torch.sigmoid(p.linear(n, "gate", H, True))[..., None]
+    p.left = o.flatten(2)
+    return p.linear(inner_norm(p, p.left, a, "out_norm"), "o", n.shape[-1], True)
+
+
+def turned(t, a):
+    if a.get("rope_base") is None:
+        return t
+    return rotate_lit(t, a["rope_base"], a.get("rope_factor", 1.0), a.get("rope_scaling"), a.get("rope_dim"))
+
+
+def archscale_attention(p, x, a, biases=True):
+    q, k, v = (p.linear(x, n, h * a["head_dim"], biases).unflatten(-1, (h, -1))
+               for n, h in (("q", a["n_heads"]), ("k", a["n_kv_heads"]), ("v", a["n_kv_heads"])))
+    if a.get("qk_norm_eps"):
+        q, k = (rms(t, p.vector(f"{n}_norm.weight", a["head_dim"], shift=1), a["qk_norm_eps"]) for t, n in ((q, "q"), (k, "k")))
+    p.keys = turned(k, a), v
+    return several_heads(p, x, turned(q, a), *p.keys, a)
+
+
+def cross_attention(p, x, a, before, biases=True):
+    q = turned(p.linear(x, "q", a["n_heads"] * a["head_dim"], biases).unflatten(-1, (a["n_heads"], -1)), a)
+    return several_heads(p, x, q, *before.keys, a)
+
+
+def gmu(p, x, a, before, biases=False):
+    y = F.silu(p.linear(x, "in", a["d_memory"], biases)) * before.left
+    if a.get("memory_norm_eps"):
+        y = rms(y, p.vector("memory_norm.weight", a["d_memory"], shift=1), a["memory_norm_eps"])
+    return p.linear(y, "out", x.shape[-1], biases)
 
 
 def attention(p, x, a, biases=False, self_extend=None):
+    if set(a) & {"lambda_init", "head_gate", "out_norm", "scale", "shares_kv", "saves_memory"} or "factor" in (a.get("rope_scaling") or {}) and a.get("rope_table") == "bfloat16":
+        return archscale_attention(p, x, a, biases)
     H, G, d = a["n_heads"], a["n_kv_heads"], a["head_dim"]
     T = x.shape[1]
     q, k, v = (p.linear(x, n, h * d, biases) for n, h in (("q", H), ("k", G), ("v", G)))
@@ -257,7 +334,8 @@ def retention(p, x, a, affine=True, table=False):
 
 def mlp(p, x, a, biases=False):
     act = {"silu": F.silu, "gelu": F.gelu}[a.get("activation", "silu")]
-    return p.linear(act(p.linear(x, "gate", a["d_ff"], biases)) * p.linear(x, "up", a["d_ff"], biases), "down", x.shape[-1], biases)
+    gate, p.left = p.linear(x, "gate", a["d_ff"], biases), p.linear(x, "up", a["d_ff"], biases)
+    return p.linear(inner_norm(p, act(gate) * p.left, a, "inner_norm"), "down", x.shape[-1], biases)
 
 
 def mega(p, n, a, residual):
@@ -282,11 +360,20 @@ def mega(p, n, a, residual):
     return u * (h - residual)
 
 
-def case(name, attributes, T=23, B=2, D=12, norm="rms", self_extend=None, scale=1.0, **options):
+def case(name, attributes, T=23, B=2, D=12, norm="rms", self_extend=None, scale=1.0, before=None, **options):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     kind = name.split("__")[0]
     a = dict({"norm": norm, "norm_eps": 1e-5}, **attributes)
     p = Pieces(sum(map(ord, name)))
     x = p.normal(B, T, D, scale=scale)
+    first, extra, entering = None, {}, x
+    if before:
+        b = dict({"norm": "rms", "norm_eps": 1e-5}, **before[1])
+        first = Pieces(1 + sum(map(ord, name)))
+        x = x + globals()[before[0]](first, rms(x, first.vector("norm.weight", D, shift=1), 1e-5), b)
+        options["before"] = first
+        extra = {"before_kind": before[0], "before_attributes": json.dumps(b)}
     if norm == "layer":
         n = layer(x, p.vector("norm.weight", D, shift=1), p.vector("norm.bias", D), 1e-5)
     elif norm == "none":
@@ -297,9 +384,11 @@ def case(name, attributes, T=23, B=2, D=12, norm="rms", self_extend=None, scale=
         options["self_extend"] = self_extend
     if kind == "mega":
         options["residual"] = x
-    y = x + globals()[kind](p, n, a, **options)
-    meta = {"kind": kind, "attributes": json.dumps(a), "self_extend": json.dumps(self_extend)}
-    tensors = {k: v.contiguous() for k, v in p.items()} | {"input": x, "output": y}
+    y = globals()[kind](p, n, a, **options) * a.get("residual_scale", 1)
+    y = y if a.get("skip") is False else x + y
+    meta = {"kind": kind, "attributes": json.dumps(a), "self_extend": json.dumps(self_extend), **extra}
+    tensors = {k: v.contiguous() for k, v in p.items()} | {"input": entering, "output": y}
+    tensors |= {"before." + k: v.contiguous() for k, v in (first or {}).items()}
     save_file(tensors, OUT / f"{name}.safetensors", metadata=meta)
 
 
@@ -350,3 +439,25 @@ S = dict(d_state=5, d_conv=4, dt_rank=2, d_qk=8)
 case("mega__whole", dict(S, chunk=2048), T=70)
 case("mega__chunks", dict(S, chunk=7), T=21)
 case("mega__rest", dict(S, chunk=9), T=23)
+# ArchScale's and Phi-4-mini-flash's: differential attention, gates and norms behind attention, memory and keys of earlier sub-layers.
+DA = dict(n_heads=6, n_kv_heads=2, head_dim=8, lambda_init=0.37)
+case("attention__differential", DA, T=70, biases=True)
+case("attention__differential_window", dict(DA, n_kv_heads=6, window=5, lambda_init=0.8, scale=0.2, pair_norm_eps=1e-3), T=40)
+case("attention__gate_norm", dict(A, rope_base=None, head_gate=True, out_norm="rms", out_norm_eps=1e-5, window=6, scale=0.5), T=31)
+case("attention__layer_norm_behind", dict(A, rope_base=None, out_norm="layer", out_norm_eps=1e-3, qk_norm_eps=1e-5), T=31)
+case("attention__factors_behind", dict(A, rope_base=None, out_norm="scale", out_norm_eps=1e-5), T=13)
+YARN = {"rope_type": "archscale_yarn", "factor": 2.5, "original_max_position_embeddings": 4096}
+case("attention__archscale_yarn", dict(A, rope_scaling=YARN, rope_table="bfloat16", rope_dim=6, head_gate=True), T=45)
+case("attention__scaled_branch", dict(A, rope_base=None, scale=0.3, residual_scale=0.25, skip=False), T=21)
+for kind in ("rms", "layer", "scale"):
+    case(f"mlp__inner_{kind}", dict(d_ff=29, inner_norm=kind, inner_norm_eps=1e-5), biases=True)
+case("mamba__jamba", dict(M, bcdt_norm_eps=1e-5), jamba=True)
+case("gmu__mamba", dict(d_memory=20), before=("mamba", dict(M, saves_memory=True)), T=37)
+case("gmu__mamba2_norm", dict(d_memory=30, memory_norm_eps=1e-5), before=("mamba2", dict(M2, saves_memory=True)), T=37, biases=True)
+case("gmu__attention", dict(d_memory=48), before=("attention", dict(DA, head_gate=True, out_norm="rms", out_norm_eps=1e-5, saves_memory=True)), T=37)
+case("gmu__mlp", dict(d_memory=29), before=("mlp", dict(d_ff=29, saves_memory=True)), T=37)
+X = dict(n_heads=6, n_kv_heads=2, head_dim=8)
+case("cross_attention__plain", X, before=("attention", dict(X, window=4, shares_kv=True)), T=70)
+case("cross_attention__differential_window", dict(DA, window=5, scale=0.2, head_gate=True), before=("attention", dict(DA, lambda_init=0.5, shares_kv=True)), T=40)
+case("cross_attention__rotary", dict(X, rope_base=10000.0, rope_table="bfloat16"),
+     before=("attention", dict(X, rope_base=10000.0, rope_table="bfloat16", qk_norm_eps=1e-5, shares_kv=True)), T=37)

@@ -45,7 +45,8 @@ struct Convert: Command {
 
   @Option(
     help: ArgumentHelp(
-      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino or gguf.", valueName: "layout"),
+      "The target: hf, fla, mamba_ssm, lit_gpt, torchscale, berlino, archscale or gguf, or one layout of it by its own name (archscale-fused).",
+      valueName: "layout"),
     completion: Completions.targets)
   var to: String?
 

@@ -61,7 +61,7 @@ struct Layouts: Command {
     let all = weighbridge.library.layouts
     var chosen = all
     if let name {
-      chosen = all.filter { $0.framework == name || $0.name == name }
+      chosen = all.filter { $0.framework == name || $0.name == name || $0.also.contains(name) }
       // A family: mamba, samba.
       if chosen.isEmpty { chosen = all.filter { $0.name.hasPrefix("\(name)-") } }
       if chosen.isEmpty { throw LayoutName.unknown(name, option: nil, weighbridge) }
@@ -77,7 +77,7 @@ struct Layouts: Command {
       return .yes
     }
     if name == nil, !output.json, output.jsonFile == nil, !table {
-      Standard.output(overview(all, weighbridge.library))
+      Standard.output(overview(all, weighbridge))
       return .yes
     }
     let conversions = try weighbridge.conversions()
@@ -89,13 +89,16 @@ struct Layouts: Command {
       [
         "layouts": .array(pages.map(document)),
         "presets": .array(weighbridge.library.presetNames.map { .string($0) }),
+        "preset_parameters": .object(
+          JSONObject(
+            uniqueKeysWithValues: weighbridge.presetParameters().map { ($0, .int($1)) })),
         "conversions": ConversionTable.document(own),
         "problems": [],
       ],
       text: table
         ? ConversionTable.markdown(own)
         : name == nil
-          ? overview(all, weighbridge.library)
+          ? overview(all, weighbridge)
           : pages.map { $0.text(width: width) }.joined(separator: "\n\n\n"))
     return .yes
   }
@@ -139,7 +142,7 @@ struct Layouts: Command {
       """
   }
 
-  private func overview(_ all: [Layout], _ library: LayoutLibrary) -> String {
+  private func overview(_ all: [Layout], _ weighbridge: Weighbridge) -> String {
     var table = Table(
       [("layout", .whole), ("to", .whole), ("container", .whole), ("what", .folded)], spare: [2])
     for layout in all {
@@ -147,7 +150,11 @@ struct Layouts: Command {
     }
     return table.text(width: Standard.tableWidth)
       + "\n\n"
-      + Paragraph.shown("presets: \(library.presetNames.joined(separator: " "))")
+      + Paragraph.shown(
+        "presets: "
+          + weighbridge.presetParameters().map { "\($0) (\(Shown.count($1)))" }
+          .joined(separator: ", ")
+      )
       .joined(separator: "\n")
   }
 

@@ -15,7 +15,7 @@ public struct Planner: Sendable {
   /// A planner.
   public init(vocabulary: Vocabulary) { self.vocabulary = vocabulary }
 
-  /// A plan to express `bound` in one of `targets`, the first that can.
+  /// A plan to express `bound` in one of `targets`: the most exact, and of equals the first.
   ///
   /// - Parameters:
   ///   - bound: the model and where its pieces lie.
@@ -50,7 +50,8 @@ public struct Planner: Sendable {
         return nil
       }
     }
-    for target in ordered(targets, for: bound) {
+    var best: ConversionPlan?
+    targets: for target in ordered(targets, for: bound) {
       if target.name == bound.layout.name, !bound.isLegacy {
         // Blocks may go along as they are there.
         var plan = SameLayoutPlan.make(bound, model, vocabulary, options: options)
@@ -63,11 +64,16 @@ public struct Planner: Sendable {
           var attempt = Attempt(target: target, model: model, pattern: pattern)
           guard try attempt.fit(vocabulary) else { continue }
           isHeld = true
-          if let plan = try plan(attempt) { return plan }
+          guard let plan = try plan(attempt) else { continue }
+          if plan.exactness == .bitwise { return plan }
+          if best.map({ plan.exactness < $0.exactness }) ?? true { best = plan }
+          continue targets
         }
-        if !isHeld, let plan = try plan(Attempt(target: target, model: model)) { return plan }
+        // No pattern holds it: the attempt tells why.
+        if !isHeld { _ = try plan(Attempt(target: target, model: model)) }
       }
     }
+    if let best { return best }
     for var attempt in refused {
       attempt.isLastResort = true
       if let plan = try plan(attempt) { return plan }
@@ -252,6 +258,20 @@ public struct Planner: Sendable {
       exactness: reasons.map(\.exactness).max() ?? .bitwise, reasons: reasons, config: config,
       tensors: assembler.tensors,
       warnings: bound.problems.filter { $0.severity == .warning } + assembler.model.warnings
-        + ConfigWriter.warnings(config))
+        + ConfigWriter.warnings(config) + leftOut(bound))
+  }
+
+  /// What is said of parameters that the source holds, does not apply, and no other layout has.
+  private func leftOut(_ bound: MatchedLayout) -> [Diagnostic] {
+    let names = bound.ignored.map { bound.inventory.names[$0] }
+    return bound.layout.ignore.filter(\.isParameter).compactMap { ignored in
+      let glob = Glob(ignored.glob)
+      let own = names.filter { glob.matches($0) }
+      guard let first = own.first else { return nil }
+      return Diagnostic(
+        .warning, code: "convert.left-out", subject: first,
+        message: "is not written: \(ignored.why)",
+        notes: own.count > 1 ? ["and \(own.count - 1) more like it"] : [])
+    }
   }
 }

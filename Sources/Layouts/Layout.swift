@@ -11,6 +11,8 @@ public struct Layout: Sendable {
   public var name: String
   /// The framework, as `--to` has it: `fla`.
   public var framework: String
+  /// Other names of this layout, for where its own is also its framework's.
+  public var also: [String]
   /// The family, as an expression over the config.
   public var family: Expression
   /// One line: the framework's class.
@@ -225,6 +227,8 @@ public struct Layout: Sendable {
     public var glob: String
     /// Why it carries none.
     public var why: String
+    /// Whether it is a parameter all the same, which a conversion to another layout says it leaves out.
+    public var isParameter = false
     /// Whether the framework misses it when it is absent: then it is written, once for each layer if
     /// the name holds `{i}`.
     public var write: Written?

@@ -10,6 +10,8 @@ final class LayoutFile: Sendable {
   struct Front: Sendable {
     var name: String
     var framework: String
+    /// Other names of this one layout.
+    var also: [String]
     var detect: Layout.Detect
   }
 
@@ -37,7 +39,8 @@ final class LayoutFile: Sendable {
 
   /// A layout that is at hand.
   init(_ layout: Layout, _ text: String, file: String, _ shared: Shared) {
-    front = Front(name: layout.name, framework: layout.framework, detect: layout.detect)
+    front = Front(
+      name: layout.name, framework: layout.framework, also: layout.also, detect: layout.detect)
     isGiven = true
     self.file = file
     self.text = text
@@ -154,11 +157,11 @@ final class LayoutFile: Sendable {
 }
 
 extension LayoutFile.Front {
-  /// Reads the three keys of which it is made; the lines of the other keys are not looked at.
+  /// Reads the keys of which it is made; the lines of the other keys are not looked at.
   ///
   /// - Throws: `layout.yaml`, `layout.schema`.
   init(of text: String, file: String, _ sources: LayoutSources) throws(Diagnostic) {
-    let keys = ["layout", "framework", "detect"]
+    let keys = ["layout", "framework", "also", "detect"]
     let root = YAMLCursor(try sources.node(text, file: file, keys: keys))
     let fields = try root.fields(keys)
     guard let name = fields["layout"], let framework = fields["framework"],
@@ -166,6 +169,7 @@ extension LayoutFile.Front {
     else { throw root.error("needs layout, framework and detect") }
     self.name = try name.string()
     self.framework = try framework.string()
+    also = try fields["also"]?.strings() ?? []
     self.detect = try Layout.Detect(detect)
   }
 }

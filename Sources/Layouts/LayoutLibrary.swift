@@ -73,6 +73,27 @@ public struct LayoutLibrary: Sendable {
   public func layouts(of framework: String) -> [Layout] {
     files.filter { $0.front.framework == framework }.map(\.layout)
   }
+
+  /// The layouts that a name stands for: all of a framework, or else the one that is called so.
+  public func layouts(named name: String) -> [Layout] { files(named: name).map(\.layout) }
+
+  /// Whether a name stands for a framework or a layout.
+  public func knows(_ name: String) -> Bool { !files(named: name).isEmpty }
+
+  /// The names of layouts that are no framework's.
+  public var layoutNames: [String] {
+    let frameworks = Set(self.frameworks)
+    return files.flatMap { [$0.front.name] + $0.front.also }.filter { !frameworks.contains($0) }
+      .sorted()
+  }
+
+  private func files(named name: String) -> [LayoutFile] {
+    let whole = files.filter { $0.front.framework == name }
+    if !whole.isEmpty { return whole }
+    let one =
+      files.first { $0.front.name == name } ?? files.first { $0.front.also.contains(name) }
+    return one.map { [$0] } ?? []
+  }
 }
 
 extension LayoutLibrary {
@@ -146,14 +167,14 @@ extension LayoutLibrary {
   /// - Parameters:
   ///   - inventory: the checkpoint's tensors.
   ///   - config: its config, if it has one.
-  ///   - framework: only layouts of this framework.
+  ///   - framework: only layouts of this framework, or the one called so.
   ///   - asBase: looks at the names as those of each layout's base model; layouts without one, and
   ///     those whose base model's names these cannot be, are left out.
   public func candidates(
     for inventory: Inventory, config: JSONObject?, framework: String? = nil, asBase: Bool = false
   ) -> [Candidate] {
     let embeddings = Set(files.compactMap { $0.front.detect.tied?.embedding })
-    return files.filter { framework == nil || $0.front.framework == framework }
+    return (framework.map(files(named:)) ?? files)
       .compactMap { file in
         let isAsked = framework != nil
         guard asBase else { return candidate(file, inventory, config, embeddings, isAsked) }

@@ -39,6 +39,7 @@ extension Layout {
     func text(_ cursor: YAMLCursor) throws(Diagnostic) -> String { try cursor.string() }
     name = need("layout", or: "", text)
     framework = need("framework", or: "", text)
+    also = optional("also", or: []) { (c) throws(Diagnostic) in try c.strings() }
     family = need("family", or: .null) { (c) throws(Diagnostic) in try c.expression() }
     title = need("title", or: "", text)
     source = need("source", or: "", text)
@@ -85,7 +86,7 @@ extension Layout {
 
   /// The keys of a layout file.
   static let keys = [
-    "layout", "framework", "family", "title", "source", "files", "detect", "config", "let",
+    "layout", "framework", "also", "family", "title", "source", "files", "detect", "config", "let",
     "model", "layers", "mixers", "ignore", "write",
   ]
 }
@@ -353,12 +354,13 @@ extension Glue {
 
 extension Layout.Ignored {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
-    let fields = try cursor.fields(["tensors", "why", "write"])
+    let fields = try cursor.fields(["tensors", "why", "parameter", "write"])
     guard let glob = fields["tensors"], let why = fields["why"] else {
       throw cursor.error("needs tensors and why")
     }
     self.glob = try glob.string()
     self.why = try why.string()
+    isParameter = try fields["parameter"]?.json().bool ?? false
     if let write = fields["write"] {
       let parts = try write.fields(["name", "shape", "values", "when"])
       guard let name = parts["name"], (parts["shape"] == nil) != (parts["values"] == nil) else {

@@ -82,7 +82,8 @@ final class LayoutSources: Sendable {
           ?? "layouts: \(known.joined(separator: ", "))")
     }
     let whole = try self.node(base.text, base.file, given, keys, chain + [link])
-    return node.without("extends").merged(over: whole)
+    // Another layout's other names are not this one's.
+    return node.without("extends").merged(over: whole.without("also"))
   }
 
   /// A section with the shared parts that it extends.

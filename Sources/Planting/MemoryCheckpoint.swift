@@ -84,7 +84,7 @@ package struct MemoryCheckpoint: TensorSource {
     var rows: [[Double]] = []
     let width = location.shape.rowElements
     for run in location.runs {
-      let values = self[run.tensor]
+      let values = self[location.tensor]
       for row in run.tensorRow..<run.tensorRow + run.count {
         rows.append(Array(values[row * width..<(row + 1) * width]))
       }
@@ -97,12 +97,12 @@ package struct MemoryCheckpoint: TensorSource {
     let width = location.shape.rowElements
     var next = 0
     for run in location.runs {
-      var values = self[run.tensor]
+      var values = self[location.tensor]
       for row in run.tensorRow..<run.tensorRow + run.count {
         values.replaceSubrange(row * width..<(row + 1) * width, with: rows[next])
         next += 1
       }
-      self[run.tensor] = values
+      self[location.tensor] = values
     }
   }
 }

@@ -72,7 +72,7 @@ package struct Planting {
     guard changed.tensors[index].dtype.isFloat else { return }
     fault.apply(&changed, index, &random)
     guard changed.differs(from: model.checkpoint, at: index) else { return }
-    let pieces = model.pieces.filter { $0.value.runs.contains { $0.tensor == index } }.map(\.key)
+    let pieces = model.pieces.filter { $0.value.tensor == index }.map(\.key)
     let roles = pieces.map(\.role)
     guard !pieces.isEmpty, !roles.allSatisfy({ $0.hasPrefix("unused_") }),
       let other = try model.with(changed)
@@ -290,7 +290,7 @@ package struct Planting {
     case .bfloat16, .float16:
       let dtype: DType = harmless == .bfloat16 ? .bf16 : .f16
       for index in b.tensors.indices where b.tensors[index].dtype.isFloat {
-        let own = model.pieces.filter { $0.value.runs.contains { $0.tensor == index } }
+        let own = model.pieces.filter { $0.value.tensor == index }
         let keeps = own.contains { id, _ in
           let kind =
             id.sublayer.flatMap {

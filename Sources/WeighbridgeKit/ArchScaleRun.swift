@@ -17,14 +17,21 @@ package struct ArchScaleRun {
   ///
   /// - Parameter hasFusedProjections: whether the tensors are those of July 2025.
   package init?(_ attachments: JSONValue, hasFusedProjections: Bool) {
-    guard let hparams = attachments["hparams"], hparams["model_name"]?.string != nil,
+    guard let hparams = attachments["hparams"], let model = hparams["model_name"]?.string,
       let recipe = hparams["train_config"]?.string ?? hparams["train_name"]?.string
+        ?? Self.recipe(of: hparams["name"]?.string, model: model)
     else { return nil }
     self.hparams = hparams
     self.recipe = recipe
     isFused =
       hparams["base_hps.w_init0"] != nil
       || (hparams["base_hps.w_init_scale"] == nil && hasFusedProjections)
+  }
+
+  /// What stands before the model's name in a run's: `scaling_mup` in `scaling_mup_sambay_d16_ctx4096`.
+  private static func recipe(of run: String?, model: String) -> String? {
+    guard let run, let end = run.firstRange(of: "_\(model)") else { return nil }
+    return String(run[..<end.lowerBound])
   }
 
   /// The name of the configuration.
@@ -74,7 +81,54 @@ package struct ArchScaleRun {
     for (flag, keys) in Self.flags where has(flag) {
       for key in keys { config[key] = true }
     }
+    // The trainer sums in place of leaving out.
+    if has("_noskip_sum") { config["no_skip"] = false }
     return config
+  }
+
+  /// Where a config says otherwise than the trainer's hparams: each key with both values.
+  ///
+  /// - Parameter source: where the config is from, for the message.
+  package func contradictions(_ config: JSONObject, from source: String) -> [Diagnostic] {
+    var told: JSONObject = [:]
+    for (name, key) in [
+      "depth": "n_layer", "mup": "mup", "rope_base": "rope_base", "local_window": "local_window",
+      "swa_len": "local_window", "tied_embed": "tied_embed",
+    ].sorted(by: { $0.key < $1.key }) {
+      if let value = hparams[name], value != .null { told[key] = value }
+    }
+    if told["mup"] == true {
+      for (name, key) in [
+        "base_hps.d0": "mup_d0", "base_hps.hd0": "mup_hd0", "original_mup": "original_mup",
+      ] { told[key] = hparams[name] }
+    }
+    if config["yoco_window"] == true { told["block_size"] = hparams["seq_len"] }
+    if isFused {
+      // Only its factor on the sub-layers tells the two apart.
+      if told["mup"] != true { told["original_mup"] = nil }
+    } else {
+      told["original_mup"] = nil
+      for (name, key) in [
+        "depth_scale": "depth_scale", "scaling_factor": "scaling_factor",
+        "norm_class": "_norm_class",
+      ] {
+        if let value = hparams[name], value != .null { told[key] = value }
+      }
+      if told["mup"] == true { told["use_muonh"] = .bool(has("muonh")) }
+      for (flag, keys) in Self.flags where has(flag) { for key in keys { told[key] = true } }
+      if has("_noskip_sum") { told["no_skip"] = false }
+    }
+    return told.sorted(by: { $0.key < $1.key }).compactMap { key, value in
+      guard let own = config[key], own != .null, own != value,
+        own.double == nil || own.double != value.double
+      else { return nil }
+      return Diagnostic(
+        .warning, code: "archscale.hparams", subject: key,
+        message:
+          "is \(own.text()) in \(source), and \(value.text()) by the checkpoint's own hparams",
+        notes: ["the config is taken, as it was given"],
+        help: "leave the config out to take what the trainer says")
+    }
   }
 
   /// What a flag of the recipe's name switches on.

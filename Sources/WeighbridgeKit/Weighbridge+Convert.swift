@@ -12,7 +12,7 @@ public struct ConversionRequest: Sendable {
   public var input: CheckpointInput
   /// The directory to be written.
   public var destination: String
-  /// The target framework.
+  /// The target framework, or one of its layouts.
   public var to: String
   /// The container; `nil` for the framework's own.
   public var container: Container?
@@ -74,12 +74,13 @@ extension Weighbridge {
   /// - Throws: `Problems` for a source that cannot be used, `Refusal` for what the target cannot
   ///   express, `Diagnostic` for failures while reading.
   public func plan(_ request: ConversionRequest) throws -> (LoadedCheckpoint, ConversionPlan) {
-    let targets = library.layouts(of: request.to)
+    let targets = library.layouts(named: request.to)
     guard !targets.isEmpty else {
       throw Diagnostic(
         code: "layout.unknown-name", subject: request.to, message: "is no layout",
-        help: Suggestion.nearest(request.to, library.frameworks).map { "did you mean \($0)?" }
-          ?? "layouts: \(library.frameworks.joined(separator: ", "))")
+        help: Suggestion.nearest(request.to, library.frameworks + library.layoutNames).map {
+          "did you mean \($0)?"
+        } ?? "layouts: \(library.frameworks.joined(separator: ", "))")
     }
     let container = request.container ?? Container(rawValue: targets[0].files.container)!
     try check(request, container, targets)

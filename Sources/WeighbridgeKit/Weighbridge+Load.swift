@@ -139,6 +139,10 @@ extension Weighbridge {
     loaded.problems += renamed(bound) + bound.problems.map { explained($0, source.others) }
     if bound.layout.framework == "archscale", let run = ConfigFinder.archScaleRun(source) {
       loaded.problems += run.evaluationNotes(config)
+      loaded.problems += run.contradictions(
+        config,
+        from: input.configPath ?? input.preset.map { "--preset \($0)" } ?? location.config
+          ?? "the config")
     }
     return loaded
   }
@@ -218,7 +222,7 @@ extension Weighbridge {
   private func unknown(
     _ input: CheckpointInput, _ inventory: Inventory, _ config: JSONObject?
   ) -> Diagnostic {
-    if let framework = input.framework, !library.frameworks.contains(framework) {
+    if let framework = input.framework, !library.knows(framework) {
       return Diagnostic(
         code: "layout.unknown-name", subject: framework, message: "is no layout",
         help: Suggestion.nearest(framework, library.frameworks).map { "did you mean \($0)?" }

@@ -63,7 +63,11 @@ extension Weighbridge {
     let check = try PairCheck(
       pair, request, plans: LayoutPlanner(a: a.model(), b: b.model(), pair, vocabulary),
       progress: { meter?.add($0, $1) })
-    return try check.result(tokens: tokens.tokens(for: check.spec))
+    var result = try check.result(tokens: tokens.tokens(for: check.spec))
+    result.problems += ConfigDifference.notes(
+      try a.model(), try b.model(),
+      result.attributes.filter { !$0.isRounding }.map { ($0.kind, $0.name) }, vocabulary)
+    return result
   }
 
   /// Two checkpoints, piece beside piece.

@@ -163,38 +163,125 @@ struct ArchScaleTests {
     arguments: [
       ("moe", true), ("sink_attn", true), ("relu2", true), ("oss_swiglu", true), ("lc", true),
       ("post_norm", true), ("sum_skip", true), ("share_per_layer", 2), ("rnn_type", "gdn"),
-      ("full_swa_extend", true), ("mlp_relu2", true), ("use_sigmoid", true),
+      ("full_swa_extend", true), ("mlp_relu2", true), ("use_sigmoid", true), ("fa2", false),
+      ("zero_mod", true), ("decouple_postnorm", true), ("skip_gain", true), ("compress", true),
+      ("mlp", false), ("rnn_type", "delta"), ("local_window", 0), ("ada_rope", true),
+      ("n_head", 5), ("n_query_groups", 3), ("gmu_attn", "both"), ("rnn_per_layer", -1),
     ] as [(String, JSONValue)])
   func unsupported(key: String, value: JSONValue) throws {
     let directory = TemporaryDirectory()
     let fixture = ModelFixture.named("as-sambay/archscale")
-    let path = try changedConfig(fixture, in: directory) { $0[key] = value }
+    let path = try changedConfig(fixture, in: directory) {
+      $0[key] = value == "both" ? true : value
+      if value == "both" { $0["gmu_mlp"] = true }
+    }
+    let key = ["gmu_attn": "gmu_mlp", "rnn_per_layer": "gmu_yoco"][key] ?? key
     let found = try weighbridge.inspect(
       CheckpointInput(path: fixture.path, configPath: path)
     ).problems.filter { $0.severity == .error }
     #expect(found.contains { $0.code == "config.unsupported" && $0.subject == key }, "\(found)")
   }
 
-  @Test(
-    "ArchScale's named configurations make models of their sizes",
-    arguments: [
-      // Counted by hand from the layout rules: V D, 3 D I, the mixers.
-      ("phi4miniflash_d32", 3_852_562_944)
-    ])
-  func presets(name: String, parameters: Int) throws {
-    for fused in [false, true] {
-      let layout = try #require(
-        weighbridge.library.layouts.first { $0.name == (fused ? "archscale-fused" : "archscale") })
-      let config = try #require(
-        weighbridge.library.archScalePresets.config(named: name, fused: fused))
-      let expansion = layout.expand(config: config, vocabulary: .standard, inventory: nil)
-      #expect(expansion.problems.filter { $0.severity == .error } == [])
-      let count = expansion.tensors.reduce(0) {
-        $0 + ($1.tied == nil ? $1.shape.elementCount ?? 0 : 0)
+  @Test("every named configuration makes a model of its size, in both forms")
+  func presets() throws {
+    // By Fixtures/generate/archscale.py: shapes written down once more, not those of the layouts.
+    let path = Fixtures.path("archscale-parameters.json")
+    let counts = try JSONParser.parse(Files.read(path), file: path).object!
+    #expect(Set(counts.keys) == Set(weighbridge.library.archScalePresets.names))
+    for (name, pair) in counts {
+      for (form, fused) in [(0, false), (1, true)] {
+        // Some names are of one form only.
+        guard let count = pair.array?[form].int else { continue }
+        #expect(weighbridge.parameters(ofPreset: name, isFused: fused) == count, "\(name)")
       }
-      // Separate projections have no bias of the keys: nine layers of 1280.
-      #expect(count == parameters - (fused ? 0 : 9 * 1280))
     }
+    // The published model; separate projections have no bias of the keys: nine layers of 1280.
+    #expect(counts["phi4miniflash_d32"]?.array?[1] == 3_852_562_944)
+    #expect(counts["phi4miniflash_d32"]?.array?[0] == .int(3_852_562_944 - 9 * 1280))
+  }
+
+  @Test("a layout's own name is a target, too, and another name of it")
+  func layoutNames() throws {
+    let sambay = ModelFixture.named("as-sambay/archscale").path
+    let fused = try Converted(sambay, to: "archscale-fused")
+    #expect(fused.result.plan.to.name == "archscale-fused")
+    #expect(fused.result.plan.exactness == .bitwise)
+    #expect(fused.checkpoint.tensors["transformer.h.1.attn.attn.weight"] != nil)
+    // What has no name of its own stays as it is, and archscale-separate goes back.
+    #expect(try Converted(fused.path, to: "archscale").result.plan.to.name == "archscale-fused")
+    let back = try Converted(fused.path, to: "archscale-separate")
+    #expect(back.result.plan.to.name == "archscale")
+    #expect(back.result.plan.exactness == .bitwise)
+    #expect(back.checkpoint.tensors == (try stored(.named("as-sambay/archscale"))).tensors)
+    let phi = ModelFixture.named("phi4flash/archscale").path
+    #expect(try Converted(phi, to: "phi4flash-hf").result.plan.exactness == .bitwise)
+    #expect(throws: Refusal.self) { try Converted(sambay, to: "llama-hf") }
+    #expect(throws: Diagnostic.self) { try Converted(sambay, to: "archscale-fuse") }
+  }
+
+  @Test("a projection that nothing applies stays in the layout, and its loss is told elsewhere")
+  func skipProjection() throws {
+    let directory = TemporaryDirectory()
+    let tiny = TinyArchScale("transformer_gqa4_h2_skipw_d8", ["n_layer": 4])
+    let path = try tiny.write(in: directory)
+    var stored = try StoredCheckpoint(path)
+    let name = "transformer.h.3.skip_proj.weight"
+    stored.tensors[name] = stored.tensors["transformer.h.3.attn.proj.weight"]
+    write(stored.tensors, config: tiny.config, to: path)
+    let kept = try Converted(path, to: "archscale", config: path + "/archscale_config.json")
+    #expect(kept.checkpoint.tensors[name] == stored.tensors[name])
+    #expect(kept.config["skip_weight_per_layer"] == 4)
+    let older = try Converted(
+      path, to: "archscale-fused", config: path + "/archscale_config.json")
+    #expect(
+      older.result.problems.contains {
+        $0.code == "convert.left-out" && $0.subject == name && $0.severity == .warning
+      })
+  }
+
+  @Test("norms of q and k make a Qwen3, and come back")
+  func qwen3() throws {
+    let directory = TemporaryDirectory()
+    let source = try TinyArchScale(
+      "transformer_d8", ["qk_norm": true, "head_dim": 10, "n_layer": 3, "tied_embed": true]
+    ).write(in: directory)
+    let converted = try Converted(source, to: "hf")
+    #expect(converted.config["model_type"] == "qwen3")
+    #expect(converted.config["head_dim"] == 10)
+    #expect(converted.config["sliding_window"] == .null)
+    let own = try StoredCheckpoint(source)
+    #expect(
+      converted.checkpoint.tensors["model.layers.2.self_attn.k_norm.weight"]
+        == own.tensors["transformer.h.2.attn.k_norm.weight"])
+    let back = try Converted(converted.path, to: "archscale")
+    for (name, tensor) in own.tensors {
+      #expect(back.checkpoint.tensors[name] == tensor, "\(name)")
+    }
+    #expect(back.config["qk_norm"] == true)
+    // muP's factor on the scores goes into the norm, which would undo it in the projection.
+    let scaled = try Converted(
+      TinyArchScale("transformer_d8", ["qk_norm": true, "mup": true, "mup_hd0": 48, "n_layer": 3])
+        .write(in: directory), to: "hf")
+    let norm = try StoredCheckpoint(scaled.path).tensors["model.layers.1.self_attn.q_norm.weight"]!
+    let plain = try StoredCheckpoint(directory.file("transformer_d8"))
+      .tensors["transformer.h.1.attn.q_norm.weight"]!
+    // Heads of 12 channels: sqrt(48 / 12).
+    #expect(norm.values == plain.values.map { 2 * $0 })
+  }
+
+  @Test("windows of some layers have their place in a Qwen3, and none in a Llama")
+  func qwenWindows() throws {
+    let directory = TemporaryDirectory()
+    let changes: JSONObject = ["local_window": 3, "full_per_layer": 2, "n_layer": 4]
+    let source = try TinyArchScale("transformer_d8", changes.merging(["qk_norm": true]) { $1 })
+      .write(in: directory)
+    let converted = try Converted(source, to: "hf")
+    #expect(
+      converted.config["layer_types"]
+        == ["sliding_attention", "full_attention", "sliding_attention", "full_attention"])
+    #expect(converted.config["sliding_window"] == 3)
+    let plain = try TinyArchScale("transformer_d8", changes).write(in: directory)
+    #expect(throws: Refusal.self) { try Converted(plain, to: "hf") }
   }
 
   @Test("every name that is offered makes a model in the form of its time")
@@ -273,6 +360,47 @@ struct ArchScaleRunTests {
     #expect(config["qk_norm"] == nil && config["separate_qkv"] == nil)
     #expect(config["use_da"] == true)
     #expect(notes == [])
+  }
+
+  @Test("a config that says otherwise than the trainer is told, key by key")
+  func contradictions() throws {
+    let run = try #require(
+      ArchScaleRun(
+        [
+          "hparams": [
+            "model_name": "tiny_d5", "train_config": "x_mup_muonh", "mup": true,
+            "depth_scale": true,
+            "base_hps.d0": 8, "base_hps.hd0": 128, "rope_base": 640000, "swa_len": 6,
+            "base_hps.w_init_scale": 1.0,
+          ]
+        ], hasFusedProjections: false))
+    // What eval.py makes of it, and a window off by one.
+    let config: JSONObject = [
+      "mup": true, "mup_d0": 16, "mup_hd0": 128, "depth_scale": false, "use_muonh": false,
+      "rope_base": 640000, "local_window": 7,
+    ]
+    let found = run.contradictions(config, from: "a.json")
+    #expect(
+      found.map(\.subject) == ["depth_scale", "local_window", "mup_d0", "use_muonh"], "\(found)")
+    #expect(found.allSatisfy { $0.code == "archscale.hparams" && $0.severity == .warning })
+    #expect(found[2].message.contains("16 in a.json") && found[2].message.contains("8 by"))
+  }
+
+  @Test("the recipe is told from the run's name where it is nowhere else")
+  func recipeOfRun() throws {
+    let (config, _) = try config([
+      "model_name": "transformer_d8", "name": "scaling_mup_tie_transformer_d8_ar64_ctx4096",
+      "ar": 64,
+      "base_hps.w_init_scale": 1.0,
+    ])
+    #expect(config["mup"] == true && config["tied_embed"] == true)
+    // Heads have no size of their own: width / heads.
+    #expect(config["n_embd"] == 512 && config["head_dim"] == .null)
+    let (other, _) = try self.config([
+      "model_name": "transformer_d8", "train_config": "x_noskip_sum",
+      "base_hps.w_init_scale": 1.0,
+    ])
+    #expect(other["sum_skip"] == true && other["no_skip"] == false)
   }
 
   @Test("flags that are not supported reach the config, which is refused by them")

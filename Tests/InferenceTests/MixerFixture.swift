@@ -6,7 +6,8 @@ import TestSupport
 import Tensors
 import Testing
 
-/// A file of `Fixtures/mixers`: one residual sub-layer with what enters and what leaves it.
+/// A file of `Fixtures/mixers`: one residual sub-layer with what enters and what leaves it; where it
+/// reads what an earlier one leaves, the two of them.
 struct MixerFixture: Sendable, CustomTestStringConvertible {
   let name: String
   let spec: ModelSpec
@@ -33,6 +34,7 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
     var entries: [PieceID: MemoryWeights.Entry] = [:]
     var (input, output): ([Double], [Double]) = ([], [])
     var shape: Shape = []
+    let before = reader.metadata["before_kind"]
     for (index, info) in reader.tensors.enumerated() {
       let bytes = try reader.bytes(of: index)
       let values = bytes.withUnsafeBytes { Array($0.bindMemory(to: Double.self)) }
@@ -41,9 +43,13 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
       case "output": output = values
       case let role:
         let entry = MemoryWeights.Entry(shape: info.shape, dtype: info.dtype, bytes: bytes)
-        entries[
-          role.hasPrefix("model.") ? PieceID(nil, String(role.dropFirst(6))) : PieceID(0, role)] =
-          entry
+        let last = before == nil ? 0 : 1
+        let id =
+          role.hasPrefix("model.")
+          ? PieceID(nil, String(role.dropFirst(6)))
+          : role.hasPrefix("before.")
+            ? PieceID(0, String(role.dropFirst(7))) : PieceID(last, role)
+        entries[id] = entry
       }
     }
     (batch, tokens, width) = (shape[0], shape[1], shape[2])
@@ -53,8 +59,15 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
     weights = MemoryWeights(entries)
     name = path.split(separator: "/").last.map { String($0.dropLast(12)) } ?? path
     let attributes = try JSONParser.parse(reader.metadata["attributes"] ?? "", file: name)
-    spec = MixerFixture.spec(
+    var spec = MixerFixture.spec(
       kind: reader.metadata["kind"] ?? "", attributes.object ?? [:], width: shape[2])
+    if let before {
+      let attributes = try JSONParser.parse(
+        reader.metadata["before_attributes"] ?? "", file: name)
+      spec.sublayers.insert(
+        ModelSpec.Sublayer(layer: 0, kind: before, attributes: attributes.object ?? [:]), at: 0)
+    }
+    self.spec = spec
     let extend = try JSONParser.parse(reader.metadata["self_extend"] ?? "", file: name)
     selfExtend = extend.array.map { SelfExtend(group: $0[0].int ?? 0, window: $0[1].int ?? 0) }
   }
@@ -81,7 +94,7 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
     let pass = try ForwardPass(
       model(T.self, threads: threads), tokens: Array(repeating: ids(tokens), count: batch))
     pass.withStream { stream in for i in input.indices { stream[i] = T(input[i]) } }
-    try pass.advance()
+    for _ in spec.sublayers { try pass.advance() }
     return pass.withStream { $0.map { Double($0) } }
   }
 
@@ -102,7 +115,7 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
           }
         }
       }
-      try pass.advance()
+      for _ in spec.sublayers { try pass.advance() }
       try pass.finish()
       pass.withStream { stream in
         for b in 0..<batch {

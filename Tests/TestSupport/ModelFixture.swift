@@ -38,6 +38,18 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
 
   /// Every fixture. Parameters were counted from the files' headers by a script of its own.
   public static let all: [ModelFixture] = [
+    model("as-norms-gates", "archscale", "archscale", "llama", 55082, "AFAFAFAF", tied: false),
+    model(
+      "as-sambaywdr-yarn", "archscale", "archscale", "samba", 87366, "MFAFMFAFMFAFUFCF",
+      tied: false),
+    model(
+      "as-sambayattn-nonorm", "archscale", "archscale", "samba", 58400, "MFAFMFAFMFAFUFUF",
+      tied: true),
+    model(
+      "as-swayoco-mlp", "archscale", "archscale", "samba", 72761, "AFAFAFAFAFAFUFCF", tied: false),
+    model(
+      "as-transformer-condensed", "archscale", "archscale-fused", "llama", 42570, "AFAFAF",
+      tied: false),
     model("as-mamba", "archscale", "archscale-fused", "mamba", 78520, "MMM", tied: false),
     model("as-retnet", "archscale", "archscale", "retnet", 115728, "RFAFRFAF", tied: false),
     model("as-samba", "archscale", "archscale", "samba", 210288, "MFAFMFAF", tied: false),

@@ -4,17 +4,23 @@ import WeighbridgeKit
 
 /// What shells complete; names come from the layouts themselves, so that none can be forgotten.
 enum Completions {
-  /// Frameworks that can be written, as `--to` takes them.
+  /// Frameworks and layouts that can be written, as `--to` takes them.
   static var targets: CompletionKind {
-    names { Set($0.library.layouts.filter { $0.write != nil }.map(\.framework)).sorted() }
+    names {
+      Set(
+        $0.library.layouts.filter { $0.write != nil }.flatMap { [$0.framework, $0.name] + $0.also }
+      ).sorted()
+    }
   }
 
-  /// Frameworks, as `--from` takes them.
-  static var frameworks: CompletionKind { names { $0.library.frameworks } }
+  /// Frameworks and layouts, as `--from` takes them.
+  static var frameworks: CompletionKind {
+    names { $0.library.frameworks + $0.library.layoutNames }
+  }
 
   /// Frameworks and layouts, as `layouts` takes them.
   static var layouts: CompletionKind {
-    names { $0.library.frameworks + $0.library.layouts.map(\.name) }
+    names { $0.library.frameworks + $0.library.layoutNames }
   }
 
   /// Kinds of sub-layers, as `kinds` takes them.

@@ -24,35 +24,32 @@ enum LayoutName {
     "sharded": "dcp",
   ]
 
-  /// Looks whether a framework is known; `nil` is. A layout file that cannot be read is told by the
+  /// Looks whether a framework or a layout is known; `nil` is. A layout file that cannot be read is told by the
   /// work itself.
   ///
   /// - Throws: a usage error with a suggestion.
   static func check(_ name: String?, option: String, layoutFiles: [String]) throws {
     guard let name, let weighbridge = try? Weighbridge(layoutFiles: layoutFiles),
-      !weighbridge.library.frameworks.contains(name)
+      !weighbridge.library.knows(name)
     else { return }
     throw unknown(name, option: option, weighbridge)
   }
 
   /// The usage error for a name that is no layout.
   ///
-  /// - Parameter option: what takes a framework; `nil` where a layout's own name is fine too.
+  /// - Parameter option: what takes the name; `nil` for an argument.
   static func unknown(
     _ name: String, option: String?, _ weighbridge: Weighbridge
   ) -> ValidationError {
     let frameworks = weighbridge.library.frameworks
-    let layouts = weighbridge.library.layouts
+    let layoutNames = weighbridge.library.layoutNames
     let plain = name.lowercased().filter { $0.isLetter || $0.isNumber }
     var meant = frameworks.contains(name.lowercased()) ? name.lowercased() : synonyms[plain]
-    if meant == nil, option != nil {
-      meant = layouts.first { $0.name == name.lowercased() }?.framework
-    }
+    if meant == nil, layoutNames.contains(name.lowercased()) { meant = name.lowercased() }
     var text = "\(option.map { "'\(name)', given for \($0)," } ?? "'\(name)'") is no layout"
     let container = containers[plain] ?? Container(rawValue: plain)?.rawValue
     if meant == nil, option != "--to" || container == nil {
-      meant = Suggestion.nearest(
-        name, option == nil ? frameworks + layouts.map(\.name) : frameworks)
+      meant = Suggestion.nearest(name, frameworks + layoutNames)
     }
     if meant == nil, option == "--to", let container {
       text += "; did you mean --container \(container)?"

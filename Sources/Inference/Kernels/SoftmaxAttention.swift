@@ -302,7 +302,8 @@ private func gateHeads<T: Real>(
 
 /// A norm inside a mixer, before its output projection.
 struct InnerNorm<T: Real> {
-  private let isLayer: Bool
+  /// rms, layer, or scale: a factor for each channel, and no norm.
+  private let kind: String
   private let weight: [T]?
   private let bias: [T]?
   private let eps: Double
@@ -311,20 +312,19 @@ struct InnerNorm<T: Real> {
   /// What the attribute `name` says; `nil` for none.
   init?(_ loader: PieceLoader<T>, _ name: String, width: Int) {
     guard loader.attribute(name) != .null else { return nil }
-    let kind = loader.word(name, ["rms", "layer"])
-    isLayer = kind == "layer"
+    kind = loader.word(name, ["rms", "layer", "scale"])
     eps = loader.number("\(name)_eps")
     weight = loader.optionalValues("\(name).weight", [width])
-    bias = isLayer ? loader.optionalValues("\(name).bias", [width]) : nil
+    bias = kind == "layer" ? loader.optionalValues("\(name).bias", [width]) : nil
     self.width = width
   }
 
   /// y [rows, width] = norm(x); x and y may be the same
   func callAsFunction(_ x: UnsafePointer<T>, _ run: Run<T>, into y: UnsafeMutablePointer<T>) {
-    if isLayer {
-      run.layerNorm(x, run.rows, width, weight, bias, eps, into: y)
-    } else {
-      run.rmsNorm(x, run.rows, width, weight, eps, into: y)
+    switch kind {
+    case "layer": run.layerNorm(x, run.rows, width, weight, bias, eps, into: y)
+    case "scale": run.multiplyChannels(x, run.rows, width, weight, into: y)
+    default: run.rmsNorm(x, run.rows, width, weight, eps, into: y)
     }
   }
 }

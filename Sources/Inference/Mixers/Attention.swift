@@ -17,7 +17,7 @@ extension MixerKind {
     ] + MixerKind.headAttributes + [
       Attribute(
         "out_norm", default: JSONValue.null,
-        "norm of all heads before the output projection: rms or layer; null for none"),
+        "norm of all heads before the output projection: rms, layer or scale; null for none"),
       Attribute("out_norm_eps", default: JSONValue.null, "epsilon of that norm"),
       Attribute(
         "shares_kv", default: JSONValue.null,

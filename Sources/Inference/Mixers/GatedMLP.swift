@@ -12,7 +12,7 @@ extension MixerKind {
       Attribute("activation", default: "silu", "silu or gelu (the exact one, with erf)"),
       Attribute(
         "inner_norm", default: JSONValue.null,
-        "norm before the output projection: rms or layer; null for none"),
+        "norm before the output projection: rms, layer or scale; null for none"),
       Attribute("inner_norm_eps", default: JSONValue.null, "epsilon of that norm"),
     ],
     pieces: [

@@ -228,6 +228,121 @@ def mamba(checkout):
     return MambaConfig, models.MambaLMHeadModel
 
 
+def widened():
+    """In float64 also what PyTorch code casts to float32 inside."""
+    class Float64(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, f, types_, args=(), kwargs=None):
+            wide = lambda x: torch.float64 if x is torch.float32 else x  # noqa: E731
+            if f is torch.Tensor.float:
+                return args[0].double()
+            return f(*(wide(x) for x in args), **{k: wide(v) for k, v in (kwargs or {}).items()})
+    return Float64()
+
+
+class Unrounded(torch.overrides.TorchFunctionMode):
+    """ArchScale casts what its norms give to bfloat16, whatever type it runs in: here it stays."""
+
+    def __torch_function__(self, f, types_, args=(), kwargs=None):
+        return args[0] if f is torch.Tensor.bfloat16 else f(*args, **(kwargs or {}))
+
+
+class GateFirst(RMSNorm):
+    """mamba_ssm's gated norm with norm_before_gate=False, in one group."""
+
+    def forward(self, x, z=None):
+        return super().forward(x if z is None else up(x) * nnf.silu(up(z))).to(x.dtype)
+
+
+def chunk_scan(x, dt, A, B, C, chunk_size=None, D=None, z=None, dt_bias=None, dt_softplus=False, **_):
+    """Mamba-2's: x [B, T, H, P], dt [B, T, H], A [H], B, C [B, T, G, N]."""
+    dtype, (x, dt, A, B, C) = x.dtype, map(up, (x, dt, A, B, C))
+    dt = nnf.softplus(dt + dt_bias) if dt_softplus else dt + dt_bias
+    B, C = (t.repeat_interleave(x.shape[2] // t.shape[2], 2) for t in (B, C))
+    S, out = 0, []
+    for t in range(x.shape[1]):
+        S = torch.exp(dt[:, t] * A)[..., None, None] * S + (dt[:, t, :, None] * x[:, t])[..., None] * B[:, t, :, None]
+        out.append((S * C[:, t, :, None]).sum(-1))
+    y = torch.stack(out, 1) + (0 if D is None else D[:, None] * x)
+    return (y if z is None else y * nnf.silu(up(z))).to(dtype)
+
+
+def split_conv_scan(zxbcdt, conv, conv_bias, dt_bias, A, D, chunk_size, rmsnorm_weight=None, rmsnorm_eps=1e-6, outproj_weight=None, outproj_bias=None,
+                    headdim=None, ngroups=1, **_):
+    """Mamba-2's whole mixer behind its input projection."""
+    heads = A.shape[0]
+    e = heads * headdim
+    n = (conv.shape[0] - e) // 2 // ngroups
+    z, x, dt = zxbcdt.split([e, e + 2 * ngroups * n, heads], -1)
+    x, B, C = causal_conv(x.transpose(1, 2), conv, conv_bias, "silu").transpose(1, 2).split([e, ngroups * n, ngroups * n], -1)
+    y = chunk_scan(x.unflatten(-1, (heads, headdim)), dt, A, B.unflatten(-1, (ngroups, n)), C.unflatten(-1, (ngroups, n)), D=D, dt_bias=dt_bias, dt_softplus=True)
+    y = up(y.flatten(2)) * nnf.silu(up(z))
+    y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + rmsnorm_eps) * up(rmsnorm_weight)
+    return nnf.linear(y.to(zxbcdt.dtype), outproj_weight, outproj_bias)
+
+
+def archscale(checkout):
+    """microsoft/ArchScale's lit_gpt of 2026 from a checkout: Config and GPT. What July 2025 wrote is separate_qkv=False here."""
+    for name in [n for n in sys.modules if n == "utils" or n.split(".")[0] == "lit_gpt"]:
+        del sys.modules[name]
+    module("utils", torch_default_init=lambda x: None)
+    module("transformer_engine"), module("transformer_engine.pytorch", GroupedLinear=nn.Linear)
+    module("flash_attn.flash_attn_interface", flash_attn_func=windowed_attention, flash_attn_varlen_func=windowed_attention)
+    module("causal_conv1d", causal_conv1d_fn=causal_conv, causal_conv1d_update=None)
+    for n in ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.triton", "mamba_ssm.distributed"):
+        module(n)
+    module("mamba_ssm.ops.triton.layernorm_gated", RMSNorm=GateFirst)
+    module("mamba_ssm.ops.triton.ssd_combined", mamba_chunk_scan_combined=chunk_scan, mamba_split_conv1d_scan_combined=split_conv_scan)
+    module("mamba_ssm.distributed.tensor_parallel", ColumnParallelLinear=None, RowParallelLinear=None)
+    module("mamba_ssm.distributed.distributed_utils", all_reduce=None, reduce_scatter=None)
+    package = module("lit_gpt")
+    package.__path__ = [os.path.join(checkout, "lit_gpt")]
+    # What the dense models do not use, and what is a kernel.
+    module("lit_gpt.moe", MoE=None, get_moe=None), module("lit_gpt.delta_net", DeltaNet=None), module("lit_gpt.gla", GatedLinearAttention=None)
+    module("lit_gpt.multiscale_retention", MultiScaleRetention=None), module("lit_gpt.gated_deltanet", GatedDeltaNet=None)
+    module("lit_gpt.mega", S6GatedAttention=None), module("lit_gpt.relu2_attn_glu", Relu2Attention=None, Relu2MLP=None)
+    module("lit_gpt.layer_configurator", LayerConfigurator=None)
+    module("lit_gpt.rmsnorm", RMSNorm=RMSNorm, FusedRMSNorm=RMSNorm)
+    module("lit_gpt.ops"), module("lit_gpt.ops.layernorm_gated", RMSNorm=GateFirst)
+    module("lit_gpt.triton_sequential_scan", triton_selective_scan_sequential=None)
+    module("lit_gpt.selective_scan_interface", selective_scan_fn=scan,
+           mamba_inner_fn=lambda xz, conv, conv_bias, *a, **k: mamba_inner(xz, conv, conv_bias, *a, **k))
+    module("lit_gpt.bert_padding", pad_input=None, unpad_input=None)
+    module("lit_gpt.utils", find_multiple=lambda n, k: -(-n // k) * k)
+
+    def turn(x, cos, sin, interleaved=False, inplace=False):
+        d, dtype = 2 * cos.shape[-1], x.dtype
+        c, s = up(cos)[None, :, None].to(up(x).dtype), up(sin)[None, :, None].to(up(x).dtype)
+        a, b = up(x)[..., :d].chunk(2, -1)
+        return torch.cat([a * c - b * s, a * s + b * c, up(x)[..., d:]], -1).to(dtype)
+    module("lit_gpt.fused_rotary_embedding", apply_rotary_emb_func=turn)
+    kept = torch.compile, torch.compiler.disable, torch.cuda.get_device_capability, torch.cuda.jiterator._create_jit_fn, torch.cuda.jiterator._create_multi_output_jit_fn
+    forward = lambda code, **_: (lambda x, y: torch.sigmoid(x) * (y if "glu_fwd(T x, T y) {\n    float" in code else x * y))
+    torch.compile = lambda f=None, **_: f if callable(f) else (lambda g: g)
+    torch.compiler.disable = lambda f=None, **_: f if callable(f) else (lambda g: g)
+    torch.cuda.get_device_capability = lambda *a: (8, 0)
+    torch.cuda.jiterator._create_jit_fn = forward
+    torch.cuda.jiterator._create_multi_output_jit_fn = lambda *a, **k: None
+    try:
+        path = os.path.join(checkout, "lit_gpt", "diff_attn.py")
+        m = module("lit_gpt.diff_attn")
+        # It insists on a GPU and a half type.
+        text = "\n".join(line for line in open(path) if "assert q." not in line)
+        exec(compile(text, path, "exec"), m.__dict__)
+        import lit_gpt.model as model
+        from lit_gpt.config import Config
+    finally:
+        torch.compile, torch.compiler.disable, _, torch.cuda.jiterator._create_jit_fn, torch.cuda.jiterator._create_multi_output_jit_fn = kept
+    import lit_gpt.attention as attention
+    tables = attention.build_rope_cache
+
+    def as_written(*a, **k):
+        with torch._C.DisableTorchFunction():
+            return tables(*a, **k)
+    model.build_rope_cache = attention.build_rope_cache = as_written
+    forget()
+    return Config, model.GPT
+
+
 def berlino(checkout):
     """berlino's gated_linear_attention from a checkout."""
     import fla.ops.gla

@@ -4,7 +4,7 @@
     weighbridge parity MODEL --trace OUT.safetensors
 
 MODEL is a folder with a checkpoint and its config (for hf and fla also a name on the hub). The framework is told from the config, or by --framework:
-hf (transformers), fla (flash-linear-attention), mamba_ssm, lit_gpt (microsoft/Samba), torchscale, berlino (gated_linear_attention); the last three, and
+hf (transformers), fla (flash-linear-attention), mamba_ssm, lit_gpt (microsoft/Samba), archscale (microsoft/ArchScale), torchscale, berlino (gated_linear_attention); the last four, and
 mamba_ssm without a GPU, need --checkout, a clone of their repository.
 
 The trace holds what hooks see: the residual stream entering each layer and leaving the last (hidden_states.i), the stream between a layer's sub-layers
@@ -21,7 +21,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-FRAMEWORKS = ("hf", "fla", "mamba_ssm", "lit_gpt", "torchscale", "berlino")
+FRAMEWORKS = ("hf", "fla", "mamba_ssm", "lit_gpt", "archscale", "torchscale", "berlino")
 PRENORMS = ("norm_m", "norm_attn", "norm_1", "norm_2", "attn_norm", "mixer_norm", "mlp_norm", "ln_1", "ln_2", "input_layernorm", "post_attention_layernorm",
             "retention_layer_norm", "final_layer_norm", "norm", "norm2")  # in the order in which a layer calls them
 
@@ -61,7 +61,7 @@ def read_config(a):
     if a.config:
         path = Path(a.config)
     elif folder.is_dir():
-        path = next((folder / n for n in ("config.json", "lit_config.json") if (folder / n).exists()), None)
+        path = next((folder / n for n in ("config.json", "lit_config.json", "archscale_config.json") if (folder / n).exists()), None)
     else:
         path = None
     if path is None:
@@ -78,6 +78,8 @@ def told_framework(c):
         return None
     if "decoder_embed_dim" in c:
         return "torchscale"
+    if "rnn_per_layer" in c:
+        return "archscale"
     if "n_embd" in c:
         return "lit_gpt"
     if "d_model" in c:
@@ -207,6 +209,34 @@ def lit_gpt(a, c):
     return Model(m, m.transformer.h, m.lm_head, lambda ids: m(ids).logits)
 
 
+def archscale(a, c):
+    """microsoft/ArchScale's GPT of 2026, which also holds the fused projections of July 2025; always with plain equations for its kernels."""
+    from contextlib import nullcontext
+    checkout = need_checkout(a, "ArchScale", "https://github.com/microsoft/ArchScale")
+    from weighbridge import _standins as standins
+    Config, GPT = standins.archscale(checkout)
+    sd, _ = state_dict(a)
+    if c is None:
+        raise Unable("no archscale_config.json", "weighbridge convert MODEL DIRECTORY --to archscale writes one from the checkpoint's hparams; or give --config")
+    for key, only, why in (("mlp", True, "its forward fails without MLPs"), ("condense_ratio", 1, "it has no condense_ratio")):
+        if c.get(key, only) != only:
+            raise Unable(f"{key} is {c[key]}: ArchScale's newest commit cannot run it, {why}")
+    if "separate_qkv" not in c:
+        c = {**c, "separate_qkv": False, "depth_scale": bool(c.get("mup") and not c.get("original_mup"))}
+    with standins.OnCPU(a.device):
+        m = GPT(Config(**{k: v for k, v in c.items() if k in Config.__dataclass_fields__}))
+    if c.get("tied_embed"):
+        sd.setdefault("lm_head.weight", sd.get("transformer.wte.weight"))
+    fill(m, sd, a)
+    rounds = m.lm_head.weight.dtype.itemsize == 2
+
+    def run(ids):
+        with nullcontext() if rounds else standins.Unrounded():
+            return m(ids).logits
+    # muP's factor is between the norm and the head.
+    return Model(m, m.transformer.h, m.lm_head, run, m.transformer.ln_f)
+
+
 def torchscale(a, c):
     checkout = need_checkout(a, "torchscale of a version known to fit", "https://github.com/microsoft/torchscale")
     from weighbridge import _standins as standins
@@ -258,7 +288,7 @@ def berlino(a, c):
     return Model(m, m.transformer.h, m.lm_head, lambda ids: m(ids).logits)
 
 
-LOADERS = {"hf": auto, "fla": auto, "lit_gpt": lit_gpt, "torchscale": torchscale, "mamba_ssm": mamba_ssm, "berlino": berlino}
+LOADERS = {"hf": auto, "fla": auto, "lit_gpt": lit_gpt, "archscale": archscale, "torchscale": torchscale, "mamba_ssm": mamba_ssm, "berlino": berlino}
 
 
 # ------------------------------------------------------------------ tokens
@@ -344,7 +374,10 @@ def forward(model, ids, device):
         first, second = (y[0], y[1] if len(y) > 1 else None) if isinstance(y, tuple) else (y, None)
         keep(f"hidden_states.{len(model.layers)}", first if second is None or "residual" not in parameters(m) else first + second)
     hooks.append(model.layers[-1].register_forward_hook(leaving, with_kwargs=True))
-    hooks.append(model.head.register_forward_pre_hook(lambda m, args: keep("final_norm", args[0])))
+    if model.last_norm is None:
+        hooks.append(model.head.register_forward_pre_hook(lambda m, args: keep("final_norm", args[0])))
+    else:
+        hooks.append(model.last_norm.register_forward_hook(lambda m, args, y: keep("final_norm", y)))
     with torch.no_grad():
         logits = model.run(ids.to(device))
     for h in hooks:
