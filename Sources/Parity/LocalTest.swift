@@ -57,14 +57,16 @@ public struct LocalTest {
 
     /// Everything in one row of parts, which are compared each on its own scale.
     var parts: [[Double]] {
-      [stream] + (crossed.memory.map { [$0] } ?? []) + crossed.keys
+      [stream] + [crossed.memory, crossed.injection].compactMap(\.self) + crossed.keys
     }
 
     func mapValues(_ body: (Double) -> Double) -> Values {
       Values(
         stream: stream.map(body),
         crossed: CrossedValues(
-          memory: crossed.memory?.map(body), keys: crossed.keys.map { $0.map(body) }))
+          memory: crossed.memory?.map(body), keys: crossed.keys.map { $0.map(body) },
+          normed: crossed.normed?.map(body), injection: crossed.injection?.map(body),
+          origin: crossed.origin?.map(body)))
     }
   }
 

@@ -6,7 +6,8 @@ import TestSupport
 import Tensors
 import Testing
 
-/// A file of `Fixtures/mixers`: one residual sub-layer with what enters and what leaves it.
+/// A file of `Fixtures/mixers`: one residual sub-layer, or two of which the second reads what the first
+/// leaves beside the stream, with what enters and what leaves it.
 struct MixerFixture: Sendable, CustomTestStringConvertible {
   let name: String
   let spec: ModelSpec
@@ -42,7 +43,9 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
       case let role:
         let entry = MemoryWeights.Entry(shape: info.shape, dtype: info.dtype, bytes: bytes)
         entries[
-          role.hasPrefix("model.") ? PieceID(nil, String(role.dropFirst(6))) : PieceID(0, role)] =
+          role.hasPrefix("model.")
+            ? PieceID(nil, String(role.dropFirst(6)))
+            : role.hasPrefix("then.") ? PieceID(1, String(role.dropFirst(5))) : PieceID(0, role)] =
           entry
       }
     }
@@ -53,8 +56,13 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
     weights = MemoryWeights(entries)
     name = path.split(separator: "/").last.map { String($0.dropLast(12)) } ?? path
     let attributes = try JSONParser.parse(reader.metadata["attributes"] ?? "", file: name)
-    spec = MixerFixture.spec(
+    var spec = MixerFixture.spec(
       kind: reader.metadata["kind"] ?? "", attributes.object ?? [:], width: shape[2])
+    if let kind = reader.metadata["then_kind"] {
+      let own = try JSONParser.parse(reader.metadata["then_attributes"] ?? "", file: name)
+      spec.sublayers.append(.init(layer: 0, kind: kind, attributes: own.object ?? [:]))
+    }
+    self.spec = spec
     let extend = try JSONParser.parse(reader.metadata["self_extend"] ?? "", file: name)
     selfExtend = extend.array.map { SelfExtend(group: $0[0].int ?? 0, window: $0[1].int ?? 0) }
   }
@@ -81,7 +89,7 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
     let pass = try ForwardPass(
       model(T.self, threads: threads), tokens: Array(repeating: ids(tokens), count: batch))
     pass.withStream { stream in for i in input.indices { stream[i] = T(input[i]) } }
-    try pass.advance()
+    for _ in spec.sublayers { try pass.advance() }
     return pass.withStream { $0.map { Double($0) } }
   }
 
@@ -102,7 +110,7 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
           }
         }
       }
-      try pass.advance()
+      for _ in spec.sublayers { try pass.advance() }
       try pass.finish()
       pass.withStream { stream in
         for b in 0..<batch {
