@@ -150,6 +150,18 @@ public struct Layout: Sendable {
     public var when: Expression?
     /// For the head: what becomes of it when it is the embedding.
     public var tied: Tied?
+    /// How many such tensors there are, numbered by `{e}` in the name and in the pieces' roles; `nil`
+    /// for one.
+    public var each: Expression?
+
+    /// The tensor of this number.
+    func numbered(_ number: Int) -> Tensor {
+      var tensor = self
+      tensor.name = name.numbered(number)
+      tensor.glue = glue.numbered(number)
+      tensor.each = nil
+      return tensor
+    }
   }
 
   /// What becomes of the head's tensor when the head is the embedding.
@@ -222,6 +234,8 @@ public struct Layout: Sendable {
     public var glob: String
     /// Why it carries none.
     public var why: String
+    /// Whether only those of the names are meant that no sub-layer holds.
+    public var isRest = false
     /// Whether the framework misses it when it is absent: then this shape is written as zeros, once
     /// for each layer if the name holds `{i}`.
     public var write: Written?
@@ -253,6 +267,8 @@ public struct Layout: Sendable {
       public var kinds: [String]
       /// Whether zeros may stand in it when the model has nothing there.
       public var fill: Bool
+      /// Whether a layer may do without it.
+      public var isOptional = false
     }
 
     /// An attribute in which the target may differ from the source, at a stated price.
