@@ -38,6 +38,8 @@ public struct Planner: Sendable {
     // Attempts that a rewrite of the last resort may still save. They come after all targets: the model
     // is rather written in another layout of the framework than with such a rewrite.
     var refused: [Attempt] = []
+    // Attempts with sub-layers of zeros, which another layout may not need.
+    var filled: [Attempt] = []
     func plan(_ attempt: Attempt) throws -> ConversionPlan? {
       do {
         var plan = try self.plan(attempt, bound, options)
@@ -61,10 +63,17 @@ public struct Planner: Sendable {
           var attempt = Attempt(target: target, model: model, pattern: pattern)
           guard try attempt.fit(vocabulary) else { continue }
           isHeld = true
+          if attempt.model.spec.sublayers.count > model.spec.sublayers.count {
+            filled.append(attempt)
+            continue
+          }
           if let plan = try plan(attempt) { return plan }
         }
         if !isHeld, let plan = try plan(Attempt(target: target, model: model)) { return plan }
       }
+    }
+    for attempt in filled {
+      if let plan = try plan(attempt) { return plan }
     }
     for var attempt in refused {
       attempt.isLastResort = true

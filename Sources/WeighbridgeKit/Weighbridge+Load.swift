@@ -73,7 +73,8 @@ extension Weighbridge {
       values: { SourceFacts.values($0, reader) }, sameBytes: { SourceFacts.isSame($0, $1, source) })
     var loaded = LoadedCheckpoint(
       location: location, source: source, config: config, bound: nil, closest: [],
-      problems: location.notes + source.warnings, inertKeys: input.inertKeys)
+      problems: location.notes + source.warnings, inertKeys: input.inertKeys,
+      stepFloor: input.stepFloor)
     // An architecture that nobody here knows may still have another's names, as Bamba has Llama's.
     let architecture = config.flatMap { library.foreignArchitecture(of: $0) }
     var fitting = library.fitting(inventory, config: config, framework: input.framework)

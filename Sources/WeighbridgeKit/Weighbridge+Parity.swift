@@ -15,9 +15,21 @@ extension Weighbridge {
     var model = try loaded.hubModel()
     let trace = try TraceFile(path: path)
     if let meter = Meter(total: 2 * model.byteCount, progress) { model.observers.append(meter) }
-    return try TraceCheck(
-      model, trace, request, problems: loaded.problems.filter { $0.severity != .error }
-    ).result()
+    let problems = loaded.problems.filter { $0.severity != .error }
+    var result = try TraceCheck(model, trace, request, problems: problems).result()
+    // Frameworks disagree on the floor of the step sizes: no verdict before both are tried.
+    guard let floored = loaded.bound?.spec, floored.stepFloor != nil else { return result }
+    var isOff = model.spec.stepFloor == nil
+    let fails = !result.passes
+    if fails, let other = isOff ? floored : model.spec.withoutStepFloor {
+      model.spec = other
+      let second = try TraceCheck(model, trace, request, problems: problems).result()
+      if second.passes { (result, isOff) = (second, !isOff) }
+    }
+    result.problems += [
+      floored.stepFloorNote(loaded.location.path, isOff: isOff, triedBoth: fails)
+    ].compactMap(\.self)
+    return result
   }
 
   /// Runs two checkpoints of any layouts side by side, a sub-layer at a time.
@@ -42,7 +54,23 @@ extension Weighbridge {
     let check = try PairCheck(
       pair, request, plans: LayoutPlanner(a: a.model(), b: b.model(), pair, vocabulary),
       progress: { meter?.add($0, $1) })
-    return try check.result(tokens: tokens.tokens(for: check.spec))
+    var result = try check.result(tokens: tokens.tokens(for: check.spec))
+    let (own, other) = (pair.a.spec.stepFloor, pair.b.spec.stepFloor)
+    guard own != nil || other != nil || a.bound?.spec.stepFloor != nil else { return result }
+    // Frameworks disagree on the floor: where one side has it, both are tried without.
+    let tries = !result.passes && (own == nil) != (other == nil)
+    if tries {
+      var (freeA, freeB) = (a, b)
+      (freeA.stepFloor, freeB.stepFloor) = (.none, .none)
+      let second = try parity(freeA, freeB, tokens: tokens, request)
+      if second.passes { return second }
+    }
+    let holder = own != nil || a.bound?.spec.stepFloor != nil ? a : b
+    result.problems += [
+      holder.bound?.spec.stepFloorNote(
+        holder.location.path, isOff: own == nil && other == nil, triedBoth: tries)
+    ].compactMap(\.self)
+    return result
   }
 
   /// Two checkpoints, piece beside piece.
