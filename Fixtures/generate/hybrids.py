@@ -755,6 +755,7 @@ CASES = {
                                              "rms_norm_eps": 1e-5}, "dtype": torch.float32}),
     "hy-granite-dense": ("granitemoehybrid", "hf", 5, {"config": {"num_local_experts": 0, "num_experts_per_tok": 0, "position_embedding_type": "nope",
         "layer_types": ["linear_attention", "full_attention", "linear_attention"], "num_hidden_layers": 3, "tie_word_embeddings": True,
+        "mamba_proj_bias": False,
         "embedding_multiplier": 3.0, "residual_multiplier": 0.25, "attention_multiplier": 0.15, "logits_scaling": 4.0, "time_step_limit": INFINITE}}),
     "hy-granite-moe": ("granitemoehybrid", "hf", 6, {"config": {"num_local_experts": 5, "num_experts_per_tok": 2, "position_embedding_type": "rope"}}),
     "hy-falcon-h1": ("falcon_h1", "hf", 8, {"config": {

@@ -62,7 +62,7 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
     model("hy-bamba", "hf", "bamba-hf", "bamba", 16848, "AFAFAF2F", tied: false),
     model("hy-falcon-h1", "hf", "falcon_h1-hf", "falcon_h1", 10518, "2AF2AF2AF", tied: false),
     model(
-      "hy-granite-dense", "hf", "granitemoehybrid-hf", "granitemoehybrid", 22206, "2FAF2F",
+      "hy-granite-dense", "hf", "granitemoehybrid-hf", "granitemoehybrid", 21846, "2FAF2F",
       tied: true),
     model(
       "hy-granite-moe", "hf", "granitemoehybrid-hf", "granitemoehybrid", 6196, "2EAE2EAE",
