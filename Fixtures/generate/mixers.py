@@ -51,13 +51,13 @@ class Pieces(dict):
         b = self.vector(name + ".bias", rows) if bias else None
         return F.linear(x, self.matrix(name + ".weight", rows, x.shape[-1], gain), b)
 
-    def conv(self, x, name, width, bias):
-        """SiLU of the causal depthwise convolution of x [B, T, C]."""
+    def conv(self, x, name, width, bias, act=F.silu):
+        """SiLU of the causal depthwise convolution of x [B, T, C]; `act` in SiLU's place."""
         c = x.shape[-1]
         w = self.vector(name + ".weight", c, width)
         b = self.vector(name + ".bias", c) if bias else None
         y = F.conv1d(F.pad(x.transpose(1, 2), (width - 1, 0)), w[:, None], b, groups=c)
-        return F.silu(y.transpose(1, 2))
+        return act(y.transpose(1, 2))
 
 
 def selective_scan(u, dt, A, B, C, D):
@@ -91,13 +91,15 @@ def mamba(p, x, a, biases=False, conv_bias=True, jamba=False):
 def mamba2(p, x, a, biases=False, conv_bias=True):
     e, n, nh, hd, g = a["d_inner"], a["d_state"], a["n_heads"], a["head_dim"], a["n_groups"]
     bsz, T, _ = x.shape
-    z = p.linear(x, "in_z", e, biases)
-    u = p.conv(p.linear(x, "in_x", e, biases), "conv_x", a["d_conv"], conv_bias).unflatten(-1, (nh, hd))
-    B = p.conv(p.linear(x, "in_b", g * n, biases), "conv_b", a["d_conv"], conv_bias).unflatten(-1, (g, n))
-    C = p.conv(p.linear(x, "in_c", g * n, biases), "conv_c", a["d_conv"], conv_bias).unflatten(-1, (g, n))
+    x = x * (a.get("input_scale") or 1.0)
+    fz, fx, fb, fc, fdt = a.get("in_scales") or [1.0] * 5
+    z = fz * p.linear(x, "in_z", e, biases)
+    u = p.conv(fx * p.linear(x, "in_x", e, biases), "conv_x", a["d_conv"], conv_bias).unflatten(-1, (nh, hd))
+    B = p.conv(fb * p.linear(x, "in_b", g * n, biases), "conv_b", a["d_conv"], conv_bias).unflatten(-1, (g, n))
+    C = p.conv(fc * p.linear(x, "in_c", g * n, biases), "conv_c", a["d_conv"], conv_bias).unflatten(-1, (g, n))
     B, C = B.repeat_interleave(nh // g, 2), C.repeat_interleave(nh // g, 2)
-    dt = F.softplus(p.linear(x, "in_dt", nh, biases) + p.vector("dt.bias", nh))
-    dt = dt.clamp(a.get("dt_min", 0.0), a.get("dt_max") or math.inf)
+    dt = F.softplus(fdt * p.linear(x, "in_dt", nh, biases) + p.vector("dt.bias", nh))
+    dt = dt.clamp(max(a.get("dt_min", 0.0), a.get("dt_floor") or 0.0), a.get("dt_max") or math.inf)
     A = -torch.exp(p.vector("a_log", nh))
     S = x.new_zeros(bsz, nh, hd, n)
     out = []
@@ -234,15 +236,18 @@ def attention(p, x, a, biases=False, self_extend=None):
         return archscale_attention(p, x, a, biases)
     H, G, d = a["n_heads"], a["n_kv_heads"], a["head_dim"]
     T = x.shape[1]
+    x = x * (a.get("input_scale") or 1.0)
     q, k, v = (p.linear(x, n, h * d, biases) for n, h in (("q", H), ("k", G), ("v", G)))
+    k = k * (a.get("k_scale") or 1.0)
     if a.get("d_conv"):
-        q, k, v = (p.conv(t, n + "_conv", a["d_conv"], False) for n, t in (("q", q), ("k", k), ("v", v)))
+        plain = a.get("conv_activation") is False
+        q, k, v = (p.conv(t, n + "_conv", a["d_conv"], plain, (lambda t: t) if plain else F.silu) for n, t in (("q", q), ("k", k), ("v", v)))
     q, k, v = (t.unflatten(-1, (-1, d)) for t in (q, k, v))
     if a.get("qk_norm_eps"):
         q, k = rms(q, p.vector("q_norm.weight", d, shift=1), a["qk_norm_eps"]), rms(k, p.vector("k_norm.weight", d, shift=1), a["qk_norm_eps"])
     pos = torch.arange(T)
     spread = lambda t: t.repeat_interleave(H // G, 2)
-    scores = lambda q, k: torch.einsum("bqhd,bkhd->bhqk", q, spread(k)) * d**-0.5
+    scores = lambda q, k: torch.einsum("bqhd,bkhd->bhqk", q, spread(k)) * (a.get("scale") or d**-0.5)
     dist = pos[:, None] - pos[None]
     if a.get("rope_base") is None:
         s = scores(q, k)
@@ -332,10 +337,73 @@ def retention(p, x, a, affine=True, table=False):
     return gated_output(p, o, x, a, affine)
 
 
+ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu, "relu2": lambda x: F.relu(x) ** 2,
+               "gelu_tanh": lambda x: F.gelu(x, approximate="tanh")}
+
+
 def mlp(p, x, a, biases=False):
-    act = {"silu": F.silu, "gelu": F.gelu}[a.get("activation", "silu")]
-    gate, p.left = p.linear(x, "gate", a["d_ff"], biases), p.linear(x, "up", a["d_ff"], biases)
+    act = ACTIVATIONS[a.get("activation", "silu")]
+    gate = p.linear(x, "gate", a["d_ff"], biases) * (a.get("gate_scale") or 1.0)
+    p.left = p.linear(x, "up", a["d_ff"], biases)
     return p.linear(inner_norm(p, act(gate) * p.left, a, "inner_norm"), "down", x.shape[-1], biases)
+
+
+def ffn(p, x, a, biases=False):
+    return p.linear(ACTIVATIONS[a.get("activation", "relu2")](p.linear(x, "up", a["d_ff"], biases)), "down", x.shape[-1], biases)
+
+
+def moe(p, x, a, biases=False):
+    """Token by token, expert by expert."""
+    E, k, act, gated = a["n_experts"], a["n_active"], ACTIVATIONS[a.get("activation", "silu")], a.get("gated", True)
+    scores = p.linear(x, "router", E)
+    inner = p.linear(x, "latent_in", a["d_latent"], biases) if a.get("d_latent") else x
+
+    def expert(t, name, width, bias=False):
+        up = p.linear(t, name + ".up", width, bias)
+        hidden = act(p.linear(t, name + ".gate", width, bias)) * up if gated else act(up)
+        return p.linear(hidden, name + ".down", t.shape[-1], bias)
+
+    results = torch.stack([expert(inner, f"experts.{e}", a["d_ff"]) for e in range(E)], -2)
+    weights = torch.zeros_like(scores)
+    for b in range(x.shape[0]):
+        for t in range(x.shape[1]):
+            s = scores[b, t]
+            s = torch.sigmoid(s) if a.get("router_scores") == "sigmoid" else s.softmax(-1)
+            rank = s + p.vector("router.correction", E) if a.get("router_scores") == "sigmoid" else s
+            groups = a.get("router_groups", 1)
+            size = E // groups
+            best = sorted(range(groups), key=lambda g: -sum(sorted(rank[g * size:(g + 1) * size].tolist())[-2:]))
+            allowed = [e for e in range(E) if groups == 1 or e // size in best[: a["router_kept_groups"]]]
+            chosen = sorted(allowed, key=lambda e: -rank[e])[:k]
+            total = sum(s[e] for e in chosen) if a.get("router_normalizes") else 1.0
+            for e in chosen:
+                weights[b, t, e] = s[e] / total * a.get("router_scale", 1.0)
+    y = (weights[..., None] * results).sum(-2)
+    y = p.linear(y, "latent_out", x.shape[-1], biases) if a.get("d_latent") else y
+    return y + expert(x, "shared", a["d_shared"], biases) if a.get("d_shared") else y
+
+
+def shared_block(p, x, a, origin):
+    """What the norm behind it is given besides the stream."""
+    h = rms(torch.cat([x, origin], -1), p.vector("in_norm.weight", 2 * x.shape[-1], shift=1), a["norm_eps"])
+    low = lambda t, name, out, rows: p.linear(p.linear(t, name, a["adapter_rank"]), out, rows)
+    H, G, d = a["n_heads"], a["n_kv_heads"], a["head_dim"]
+    q, k, v = (p.linear(h, n, g * d) for n, g in (("q", H), ("k", G), ("v", G)))
+    if a.get("attention_adapters"):
+        q, k, v = (t + low(h, f"{n}_low.in", f"{n}_low.out", t.shape[-1]) for n, t in (("q", q), ("k", k), ("v", v)))
+    q, k, v = (t.unflatten(-1, (-1, d)) for t in (q, k, v))
+    pos = torch.arange(x.shape[1])
+    if a.get("rope_base"):
+        inv, _ = frequencies(a, d)
+        q, k = rotate(q, pos.to(f64), inv), rotate(k, pos.to(f64), inv)
+    s = torch.einsum("bqhd,bkhd->bhqk", q, k.repeat_interleave(H // G, 2)) * (a.get("scale") or d**-0.5)
+    s = s.masked_fill(pos[None] > pos[:, None], -math.inf).softmax(-1)
+    o = torch.einsum("bhqk,bkhd->bqhd", s, v.repeat_interleave(H // G, 2)).flatten(2)
+    m = rms(p.linear(o, "o", x.shape[-1]), p.vector("mid_norm.weight", x.shape[-1], shift=1), a["norm_eps"])
+    gate = p.linear(m, "gate", a["d_ff"], True) + low(m, "mlp_low.in", "gate_low.out", a["d_ff"])
+    up = p.linear(m, "up", a["d_ff"], True) + low(m, "mlp_low.in", "up_low.out", a["d_ff"])
+    f = p.linear(ACTIVATIONS[a.get("activation", "gelu")](gate) * up, "down", x.shape[-1], True)
+    return p.linear(f, "linear", x.shape[-1])
 
 
 def mega(p, n, a, residual):
@@ -390,6 +458,26 @@ def case(name, attributes, T=23, B=2, D=12, norm="rms", self_extend=None, scale=
     tensors = {k: v.contiguous() for k, v in p.items()} | {"input": entering, "output": y}
     tensors |= {"before." + k: v.contiguous() for k, v in (first or {}).items()}
     save_file(tensors, OUT / f"{name}.safetensors", metadata=meta)
+
+
+def pair(name, first, then, T=23, B=2, D=12):
+    """Two sub-layers of one layer: a shared block, or a mixer and one parallel to it, and what comes behind."""
+    kind, (second, b) = name.split("__")[0], then
+    p, q = Pieces(sum(map(ord, name))), Pieces(sum(map(ord, name)) + 1)
+    x = p.normal(B, T, D)
+    a = dict({"norm_eps": 1e-5}, **first)
+    if kind == "shared_block":
+        b = dict({"norm": "rms", "norm_eps": 1e-5}, **b)
+        n = rms(x + shared_block(p, x, a, x), q.vector("norm.weight", D, shift=1), 1e-5)
+        y = x + globals()[second](q, n, b)
+    else:
+        a, b = dict({"norm": "rms"}, **a), dict({"norm": "parallel", "norm_eps": 1e-5}, **b)
+        n = rms(x, p.vector("norm.weight", D, shift=1), 1e-5)
+        factor = lambda c: c.get("residual_scale") or 1.0
+        y = x + factor(a) * globals()[kind](p, n, a) + factor(b) * globals()[second](q, n, b)
+    meta = {"kind": kind, "attributes": json.dumps(a), "then_kind": second, "then_attributes": json.dumps(b), "self_extend": "null"}
+    tensors = {k: v.contiguous() for k, v in p.items()} | {"then." + k: v.contiguous() for k, v in q.items()}
+    save_file(tensors | {"input": x, "output": y}, OUT / f"{name}.safetensors", metadata=meta)
 
 
 OUT.mkdir(exist_ok=True)
@@ -461,3 +549,22 @@ case("cross_attention__plain", X, before=("attention", dict(X, window=4, shares_
 case("cross_attention__differential_window", dict(DA, window=5, scale=0.2, head_gate=True), before=("attention", dict(DA, lambda_init=0.5, shares_kv=True)), T=40)
 case("cross_attention__rotary", dict(X, rope_base=10000.0, rope_table="bfloat16"),
      before=("attention", dict(X, rope_base=10000.0, rope_table="bfloat16", qk_norm_eps=1e-5, shares_kv=True)), T=37)
+case("mamba2__factors_floor", dict(M2, in_scales=[0.9, 0.6, 0.75, 1.3, 0.5], input_scale=0.8, dt_floor=0.6, gated_norm="none"))
+case("attention__plain_convolutions_scale", dict(A, d_conv=3, conv_activation=False, scale=0.21, rope_dim=4), biases=True)
+case("attention__key_factor", dict(A, k_scale=0.6, input_scale=1.3, rope_dim=3))
+case("mlp__relu2_gate_factor", dict(d_ff=29, activation="relu2", gate_scale=0.85))
+case("mlp__gelu_tanh", dict(d_ff=29, activation="gelu_tanh"))
+case("ffn__relu2", dict(d_ff=29))
+case("ffn__relu_biases", dict(d_ff=29, activation="relu"), biases=True)
+E = dict(n_experts=5, n_active=2, d_ff=11)
+case("moe__softmax", E)
+case("moe__softmax_of_the_chosen_shared", dict(E, router_normalizes=True, d_shared=9))
+case("moe__one_of_many_long", dict(E, n_experts=9, n_active=1), T=70)
+case("moe__all", dict(E, n_active=5))
+case("moe__sigmoid_groups_latent", dict(E, n_experts=6, gated=False, activation="relu2", router_scores="sigmoid", router_normalizes=True,
+                                        router_scale=2.5, router_groups=3, router_kept_groups=2, d_latent=7, d_shared=9), biases=True)
+case("moe__sigmoid", dict(E, gated=False, activation="relu2", router_scores="sigmoid", d_shared=9))
+Z = dict(n_heads=4, n_kv_heads=2, head_dim=6, scale=0.577, d_ff=13, adapter_rank=3)
+pair("shared_block__plain", Z, ("mamba2", M2))
+pair("shared_block__rope_updates_silu", dict(Z, attention_adapters=True, rope_base=10000.0, activation="silu"), ("mlp", dict(d_ff=9)))
+pair("mamba2__beside_attention", dict(M2, residual_scale=0.55, input_scale=0.8), ("attention", dict(A, residual_scale=0.7, input_scale=1.2, k_scale=0.6)))

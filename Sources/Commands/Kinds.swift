@@ -76,7 +76,8 @@ struct Kinds: Command {
     ])
     for piece in kind.pieces {
       let remark =
-        piece.isTable ? "; a table, never cast" : piece.keepsFloat32 ? "; stays float32" : ""
+        (piece.isTable ? "; a table, never cast" : piece.keepsFloat32 ? "; stays float32" : "")
+        + (piece.count.map { "; e from 0 to \($0.text) - 1" } ?? "")
       pieces.add([
         piece.role, "[\(piece.shape.map(\.text).joined(separator: ", "))]", absence(piece),
         piece.summary + remark,
@@ -124,6 +125,7 @@ struct Kinds: Command {
             "role": .string(piece.role),
             "shape": .array(piece.shape.map { .string($0.text) }), "identity": identity,
             "keeps_float32": .bool(piece.keepsFloat32), "computed": .bool(piece.isTable),
+            "count": piece.count.map { .string($0.text) } ?? .null,
             "summary": .string(piece.summary),
           ]
         }),

@@ -125,8 +125,9 @@ struct ParityCheck: Command {
     if let trace {
       result = try weighbridge.parity(first, trace: trace, request)
     } else {
-      let second = CheckpointInput(
+      var second = CheckpointInput(
         path: b!, configPath: configB, compat: input.compat, key: keyB, inertKeys: input.inert)
+      second.stepFloor = input.dtFloor
       let source: TokenInput
       if let tokens {
         source = .file(tokens)

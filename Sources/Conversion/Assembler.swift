@@ -13,6 +13,8 @@ struct Assembler {
   var tensors: [ConversionPlan.Tensor] = []
   var problems: [Diagnostic] = []
   private var used: Set<PieceID> = []
+  /// The number of each tensor of pieces.
+  private var places: [String: Int] = [:]
   /// Tensors that hold A in place of A_log, or the other way round.
   private var mapped: [PieceValue.Mapping: Int] = [:]
 
@@ -91,6 +93,18 @@ struct Assembler {
       parts.append(
         ConversionPlan.Part(piece: id, value: value, start: segment.start, count: segment.count))
     }
+    if let first = places[expected.name] {
+      // Sub-layers that share a tensor must agree in it.
+      if tensors[first].parts.map(\.value) != parts.map(\.value) {
+        problems.append(
+          Diagnostic(
+            code: "convert.shared", subject: expected.name,
+            message: "would be shared by layers that have different weights there",
+            help: "a form with a copy for each layer can hold them"))
+      }
+      return
+    }
+    places[expected.name] = tensors.count
     append(expected.name, expected.shape, parts, keep: keep)
   }
 

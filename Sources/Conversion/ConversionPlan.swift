@@ -111,8 +111,12 @@ public struct Refusal: Error, Sendable {
     if isNear != other.isNear { return isNear }
     // A layout for another kind of model tells nothing of this one.
     if isOfOtherKind != other.isOfOtherKind { return other.isOfOtherKind }
+    // One that has all of the model's mixers tells more of it.
+    if lacksMixers != other.lacksMixers { return other.lacksMixers }
     return problems.count < other.problems.count
   }
+
+  private var lacksMixers: Bool { problems.contains { $0.code == "convert.no-such-mixer" } }
 
   private var isOfOtherKind: Bool {
     problems.contains { $0.code == "convert.no-such-mixer" && $0.subject == layout.name }

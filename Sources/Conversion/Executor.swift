@@ -110,7 +110,7 @@ public struct Executor: Sendable {
         !$0.value.isMove || $0.value.dtype != tensor.output.dtype
       }
       guard isCast, tensor.rowBytes > 0, state.withLock({ $0.failure == nil }) else { return }
-      let rows = tensor.output.shape.rows
+      let rows = tensor.rows
       let step = max(1, TransferList.computedBytes / tensor.rowBytes)
       let buffer = UnsafeMutableRawBufferPointer.allocate(
         byteCount: min(step, rows) * tensor.rowBytes, alignment: 16)

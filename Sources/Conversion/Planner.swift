@@ -39,6 +39,8 @@ public struct Planner: Sendable {
     // Attempts that a rewrite of the last resort may still save. They come after all targets: the model
     // is rather written in another layout of the framework than with such a rewrite.
     var refused: [Attempt] = []
+    // Attempts with sub-layers of zeros, which another layout may not need.
+    var filled: [Attempt] = []
     func plan(_ attempt: Attempt) throws -> ConversionPlan? {
       do {
         var plan = try self.plan(attempt, bound, options)
@@ -64,16 +66,27 @@ public struct Planner: Sendable {
           var attempt = Attempt(target: target, model: model, pattern: pattern)
           guard try attempt.fit(vocabulary) else { continue }
           isHeld = true
+          if attempt.model.spec.sublayers.count > model.spec.sublayers.count {
+            filled.append(attempt)
+            continue
+          }
           guard let plan = try plan(attempt) else { continue }
           if plan.exactness == .bitwise { return plan }
           if best.map({ plan.exactness < $0.exactness }) ?? true { best = plan }
           continue targets
         }
-        // No pattern holds it: the attempt tells why.
-        if !isHeld { _ = try plan(Attempt(target: target, model: model)) }
+        // No pattern is needed, or none holds it and the attempt tells why.
+        if !isHeld, let plan = try plan(Attempt(target: target, model: model)) {
+          if plan.exactness == .bitwise { return plan }
+          if best.map({ plan.exactness < $0.exactness }) ?? true { best = plan }
+          continue targets
+        }
       }
     }
     if let best { return best }
+    for attempt in filled {
+      if let plan = try plan(attempt) { return plan }
+    }
     for var attempt in refused {
       attempt.isLastResort = true
       if let plan = try plan(attempt) { return plan }

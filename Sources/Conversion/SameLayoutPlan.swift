@@ -63,7 +63,11 @@ enum SameLayoutPlan {
           .bitwise, "convolutions get the framework's own shape; the numbers stay in order")
       }
       // A head that stood for the embedding has two names.
-      var names = expected.filter { $0.tied != .absent || expected.count == 1 }.map(\.name)
+      // A block that several sub-layers share has one.
+      var names: [String] = []
+      for tensor in expected where tensor.tied != .absent || expected.count == 1 {
+        if !names.contains(tensor.name) { names.append(tensor.name) }
+      }
       if names.count > 1 {
         model.note(
           .bitwise, "the tied head and embedding are both written, from the one in the file")

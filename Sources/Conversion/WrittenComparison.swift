@@ -74,7 +74,7 @@ public struct WrittenComparison: Sendable {
     }
     guard output.byteCount > 0, tensor.rowBytes > 0 else { return nil }
     let step = max(1, Self.blockBytes / tensor.rowBytes)
-    let size = min(step, output.shape.rows) * tensor.rowBytes
+    let size = min(step, tensor.rows) * tensor.rowBytes
     let expected = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 16)
     defer { expected.deallocate() }
     let back = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 16)
@@ -83,8 +83,8 @@ public struct WrittenComparison: Sendable {
     var first: Int?
     let width = max(output.dtype.bitWidth / 8, 1)
     var row = 0
-    while row < output.shape.rows {
-      let rows = row..<min(row + step, output.shape.rows)
+    while row < tensor.rows {
+      let rows = row..<min(row + step, tensor.rows)
       row = rows.upperBound
       let block = TransferList.Block(
         tensor: number, rows: rows, byteCount: rows.count * tensor.rowBytes)

@@ -88,6 +88,9 @@ public struct MixerKind: Sendable {
     public var computed: (@Sendable (ModelSpec) -> [Double]?)?
     /// The piece that it stands in place of, where it is that one passed through a function.
     public var image: Image?
+    /// How many of it a sub-layer has, by its attributes: the experts of a mixture. The role then has
+    /// `{e}` where the number stands, `experts.{e}.up.weight`; `nil` for a piece that is there once.
+    public var count: Expression?
     /// When it may be dropped, if ever.
     public var idle: Idle?
     /// What it is, in a few words.
@@ -106,10 +109,11 @@ public struct MixerKind: Sendable {
     public init(
       _ role: String, _ shape: [String], identity: Identity? = nil, keepsFloat32: Bool = false,
       computed: (@Sendable (ModelSpec) -> [Double]?)? = nil, image: Image? = nil,
-      idle: Idle? = nil, _ summary: String
+      count: String? = nil, idle: Idle? = nil, _ summary: String
     ) {
       self.idle = idle
       self.image = image
+      self.count = count.map { Expression(literal: $0) }
       self.role = role
       self.shape = shape.map { Expression(literal: $0) }
       self.identity = identity
@@ -178,13 +182,36 @@ public struct MixerKind: Sendable {
   /// The piece that is the image of `role`, if there is one.
   public func image(of role: String) -> Piece? { pieces.first { $0.image?.of == role } }
 
-  /// The piece called `role`.
-  public func piece(_ role: String) -> Piece? { pieces.first { $0.role == role } }
+  /// The piece called `role`; `experts.3.up.weight` is one of `experts.{e}.up.weight`.
+  public func piece(_ role: String) -> Piece? {
+    pieces.first { $0.role == role } ?? pieces.first { $0.count != nil && $0.isNumbered(role) }
+  }
+
+  /// The roles of all pieces that a sub-layer of these attributes may have, numbers filled in.
+  package func roles(_ attributes: JSONObject) -> [String] {
+    var scope = Scope()
+    for (name, value) in attributes { scope.values[name] = value }
+    return pieces.flatMap { piece -> [String] in
+      guard let count = piece.count else { return [piece.role] }
+      guard let count = try? count.int(in: scope), count > 0, count <= MixerKind.mostCopies else {
+        return []
+      }
+      return (0..<count).map { MixerKind.numbered(piece.role, $0) }
+    }
+  }
+
+  /// No sub-layer has more pieces of one role.
+  package static let mostCopies = 1 << 16
+
+  /// `text` with the number in place of `{e}`.
+  package static func numbered(_ text: String, _ number: Int) -> String {
+    text.replacing("{e}", with: String(number))
+  }
 
   private static let normAttributes: [Attribute] = [
     Attribute(
       "norm", default: "rms",
-      "norm before the mixer: rms, layer, scale (a factor for each channel, no norm), or shared with the sub-layer before"
+      "norm before the mixer: rms, layer, scale (a factor for each channel, no norm), shared with the sub-layer before, or parallel (it reads what the sub-layer before it read, and adds beside it)"
     ),
     Attribute("norm_eps", "epsilon of that norm"),
   ]
@@ -207,4 +234,17 @@ public struct MixerKind: Sendable {
     Piece("norm.weight", ["d_model"], identity: .one, "weight of the norm before the mixer"),
     Piece("norm.bias", ["d_model"], identity: .zero, "its bias (LayerNorm)"),
   ]
+}
+
+extension MixerKind.Piece {
+  /// Whether `role` is this role with a number in place of `{e}`.
+  fileprivate func isNumbered(_ role: String) -> Bool {
+    guard let hole = self.role.firstRange(of: "{e}") else { return false }
+    let (front, back) = (self.role[..<hole.lowerBound], self.role[hole.upperBound...])
+    guard role.utf8.count > front.utf8.count + back.utf8.count, role.hasPrefix(front),
+      role.hasSuffix(back)
+    else { return false }
+    return role.utf8.dropFirst(front.utf8.count).dropLast(back.utf8.count)
+      .allSatisfy { (48...57).contains($0) }
+  }
 }

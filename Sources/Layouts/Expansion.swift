@@ -86,6 +86,11 @@ public struct Expansion: Sendable {
   public var isComplete: Bool
   /// Whether the checkpoint is of an older form that the framework's present version does not load.
   public var isLegacy: Bool
+
+  /// Whether several sub-layers may hold one tensor.
+  var hasSharedTensors: Bool {
+    spec.sublayers.contains { $0.kind == "shared_block" }
+  }
 }
 
 extension Layout {
@@ -171,7 +176,8 @@ private struct Expander {
       if let dated = layout.write?.dated, try dated.bool(in: scope) { isLegacy = true }
       isComplete = true
     } catch {
-      problems.append(error)
+      // What follows from a key that is not supported is no other mistake.
+      if !problems.contains(where: { $0.code == "config.unsupported" }) { problems.append(error) }
     }
   }
 
@@ -488,7 +494,7 @@ private struct Expander {
     }
     for rule in mixer.tensors {
       for expression in [rule.when].compactMap(\.self) + (rule.shape ?? [])
-        + (rule.alternative ?? []) + rule.glue.expressions
+        + (rule.alternative ?? []) + rule.glue.expressions + [rule.each].compactMap(\.self)
       {
         names.formUnion(expression.names)
       }
@@ -534,10 +540,10 @@ private struct Expander {
   ) throws(Diagnostic) -> [Expansion.TensorForm] {
     var forms: [Expansion.TensorForm] = []
     var segmentCount = self.segmentCount
-    for rule in rules {
-      if let when = rule.when, try !when.bool(in: scope) { continue }
+    for rule in try numbered(rules, scope) {
       var shapes: [String: Shape] = [:]
-      for role in rule.glue.roles {
+      let roles = rule.glue.roles
+      for role in roles where shapes[role] == nil {
         guard let piece = kind.piece(role) else {
           throw Diagnostic(
             code: "layout.schema", subject: layout.name,
@@ -553,7 +559,7 @@ private struct Expander {
       if let explicit = rule.shape {
         dims = try extents(explicit, of: rule, scope)
       } else {
-        dims = shapes[rule.glue.roles[0]]!.dims
+        dims = roles.first.flatMap { shapes[$0] }?.dims ?? []
         if !dims.isEmpty { dims[0] = segments.reduce(0) { $0 + $1.count } }
       }
       forms.append(
@@ -563,6 +569,24 @@ private struct Expander {
           pieces: held(segments, shapes, in: dims), tied: rule.tied))
     }
     return forms
+  }
+
+  /// The rules that hold, one for each tensor, with their stacks written out.
+  private func numbered(
+    _ rules: [Layout.Tensor], _ scope: Scope
+  ) throws(Diagnostic) -> [Layout.Tensor] {
+    var all: [Layout.Tensor] = []
+    for rule in rules {
+      if let when = rule.when, try !when.bool(in: scope) { continue }
+      var rule = rule
+      rule.glue = try rule.glue.unstacked(in: scope)
+      guard let each = rule.each else {
+        all.append(rule)
+        continue
+      }
+      for number in 0..<(try Glue.copies(each, in: scope)) { all.append(rule.numbered(number)) }
+    }
+    return all
   }
 
   private func extents(
@@ -605,6 +629,17 @@ private struct Expander {
         .init(tensorRow: row, pieceRow: segment.start, count: segment.count))
       row += segment.count
     }
+    // Rows of pieces that are no rows of the tensor: experts stacked along an axis of their own.
+    let isView =
+      Shape(dims).elementCount.map { whole in
+        whole
+          == segments.reduce(0) { sum, segment in
+            sum.addingReportingOverflow(
+              segment.count.multipliedReportingOverflow(by: shapes[segment.role]!.rowElements)
+                .partialValue
+            ).partialValue
+          }
+      } ?? false
     return runs.map { role, all in
       var own: [RowRun] = []
       // A stable order: of rows that the tensor repeats the first counts.
@@ -621,7 +656,8 @@ private struct Expander {
       let isAlone = runs.count == 1 && declared.elementCount == Shape(dims).elementCount
       return Expansion.HeldPiece(
         role: role,
-        shape: isAlone || declared.elementCount == lying.elementCount ? declared : lying,
+        shape: isAlone || isView && declared.rows == lying.rows
+          || declared.elementCount == lying.elementCount ? declared : lying,
         runs: own)
     }
   }

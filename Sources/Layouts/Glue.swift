@@ -11,8 +11,11 @@ public indirect enum Glue: Sendable, Hashable {
   /// In `groups` groups, each holding its share of every part in turn: lit_gpt's fused q, k, v.
   case interleave([Glue], groups: Expression)
   /// Rotary pairs of each of `heads` heads lie side by side, `(2i, 2i + 1)`; the hub has them half a
-  /// head apart, `(i, i + d/2)`.
-  case rotaryPairs(Glue, heads: Expression)
+  /// head apart, `(i, i + d/2)`. With `width` only the first rows of each head are pairs, and the pairs
+  /// are half of these apart.
+  case rotaryPairs(Glue, heads: Expression, width: Expression? = nil)
+  /// The part of each of `count` numbered pieces, one behind the other: experts in one tensor.
+  case stack(Glue, count: Expression)
   /// Every row `times` times in a row: torchscale's angle, each frequency twice.
   case duplicate(Glue, times: Expression)
   /// The image of a piece under a function, in place of the piece. The one glue that rounds: a
@@ -24,7 +27,7 @@ public indirect enum Glue: Sendable, Hashable {
     switch self {
     case .piece(let role): [role]
     case .concat(let parts), .interleave(let parts, _): parts.flatMap(\.roles)
-    case .rotaryPairs(let part, _), .duplicate(let part, _): part.roles
+    case .rotaryPairs(let part, _, _), .duplicate(let part, _), .stack(let part, _): part.roles
     case .image(let role, let function):
       [PieceFunction.image(of: role, by: function) ?? role]
     }
@@ -36,9 +39,61 @@ public indirect enum Glue: Sendable, Hashable {
     case .piece, .image: []
     case .concat(let parts): parts.flatMap(\.expressions)
     case .interleave(let parts, let groups): parts.flatMap(\.expressions) + [groups]
-    case .rotaryPairs(let part, let count), .duplicate(let part, let count):
+    case .rotaryPairs(let part, let count, let width):
+      part.expressions + [count] + [width].compactMap(\.self)
+    case .duplicate(let part, let count), .stack(let part, let count):
       part.expressions + [count]
     }
+  }
+
+  /// The same of the pieces with `number` in place of `{e}`.
+  func numbered(_ number: Int) -> Glue {
+    switch self {
+    case .piece(let role): .piece(MixerKind.numbered(role, number))
+    case .concat(let parts): .concat(parts.map { $0.numbered(number) })
+    case .interleave(let parts, let groups):
+      .interleave(parts.map { $0.numbered(number) }, groups: groups)
+    case .rotaryPairs(let part, let heads, let width):
+      .rotaryPairs(part.numbered(number), heads: heads, width: width)
+    case .duplicate(let part, let times): .duplicate(part.numbered(number), times: times)
+    case .stack, .image: self
+    }
+  }
+
+  /// The same with every stack written out.
+  ///
+  /// - Throws: `expression.value`; `layout.glue` for more pieces than any checkpoint has.
+  func unstacked(in scope: Scope) throws(Diagnostic) -> Glue {
+    func all(_ parts: [Glue]) throws(Diagnostic) -> [Glue] {
+      var result: [Glue] = []
+      for part in parts { result.append(try part.unstacked(in: scope)) }
+      return result
+    }
+    switch self {
+    case .piece, .image: return self
+    case .concat(let parts): return .concat(try all(parts))
+    case .interleave(let parts, let groups): return .interleave(try all(parts), groups: groups)
+    case .rotaryPairs(let part, let heads, let width):
+      return .rotaryPairs(try part.unstacked(in: scope), heads: heads, width: width)
+    case .duplicate(let part, let times):
+      return .duplicate(try part.unstacked(in: scope), times: times)
+    case .stack(let part, let count):
+      let count = try Glue.copies(count, in: scope)
+      return .concat((0..<count).map { part.numbered($0) })
+    }
+  }
+
+  /// How many numbered pieces or tensors `count` asks for.
+  ///
+  /// - Throws: `expression.value`; `layout.glue` for a number that no checkpoint has.
+  static func copies(_ count: Expression, in scope: Scope) throws(Diagnostic) -> Int {
+    let number = try count.int(in: scope)
+    guard (0...MixerKind.mostCopies).contains(number) else {
+      throw Diagnostic(
+        code: "layout.glue", subject: count.text,
+        message: "asks for \(number); from 0 to \(MixerKind.mostCopies) are possible")
+    }
+    return number
   }
 }
 
@@ -100,22 +155,28 @@ extension Glue {
         }
       }
       return all
-    case .rotaryPairs(let part, let heads):
+    case .stack: return try unstacked(in: scope).pieces(rows, scope)
+    case .rotaryPairs(let part, let heads, let pairs):
       let heads = try heads.int(in: scope)
       let share = try part.pieces(rows, scope)
       let total = share.reduce(0) { $0 + $1.count }
-      guard heads > 0, total % heads == 0, (total / heads) % 2 == 0 else {
+      guard heads > 0, total % heads == 0, pairs != nil || (total / heads) % 2 == 0 else {
         throw uneven(heads, "heads of \(total) rows")
       }
       // With no rows, any number of heads is possible.
       try afford(max(total, heads), of: share.count)
       let width = total / heads
+      let turning = try pairs?.int(in: scope) ?? width
+      guard (0...width).contains(turning), turning % 2 == 0 else {
+        throw uneven(turning, "rotating rows of a head of \(width)")
+      }
       var all: [RowSegment] = []
       for head in 0..<heads {
-        for pair in 0..<width / 2 {
+        for pair in 0..<turning / 2 {
           all += Glue.slice(share, head * width + pair, 1)
-          all += Glue.slice(share, head * width + pair + width / 2, 1)
+          all += Glue.slice(share, head * width + pair + turning / 2, 1)
         }
+        all += Glue.slice(share, head * width + turning, width - turning)
       }
       return all
     case .duplicate(let part, let times):

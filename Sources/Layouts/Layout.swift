@@ -155,6 +155,18 @@ public struct Layout: Sendable {
     public var when: Expression?
     /// For the head: what becomes of it when it is the embedding.
     public var tied: Tied?
+    /// How many such tensors there are, numbered by `{e}` in the name and in the pieces' roles; `nil`
+    /// for one.
+    public var each: Expression?
+
+    /// The tensor of this number.
+    func numbered(_ number: Int) -> Tensor {
+      var tensor = self
+      tensor.name = name.numbered(number)
+      tensor.glue = glue.numbered(number)
+      tensor.each = nil
+      return tensor
+    }
   }
 
   /// How the head's tensor is stored when the head is the embedding.
@@ -229,6 +241,8 @@ public struct Layout: Sendable {
     public var why: String
     /// Whether it is a parameter all the same, which a conversion to another layout says it leaves out.
     public var isParameter = false
+    /// Whether only those of the names are meant that no sub-layer holds.
+    public var isRest = false
     /// Whether the framework misses it when it is absent: then it is written, once for each layer if
     /// the name holds `{i}`.
     public var write: Written?
@@ -262,6 +276,8 @@ public struct Layout: Sendable {
       public var kinds: [String]
       /// Whether zeros may stand in it when the model has nothing there.
       public var fill: Bool
+      /// Whether a layer may do without it.
+      public var isOptional = false
     }
 
     /// An attribute in which the target may differ from the source, at a stated price.

@@ -289,7 +289,7 @@ extension Layout.Tensor {
       glue = .piece(try cursor.string())
       return
     }
-    let fields = try cursor.fields(Glue.keys + ["shape", "or", "when", "tied"])
+    let fields = try cursor.fields(Glue.keys + ["shape", "or", "when", "tied", "each"])
     glue = try Glue(fields, at: cursor)
     func extents(_ cursor: YAMLCursor) throws(Diagnostic) -> [Expression] {
       var extents: [Expression] = []
@@ -299,6 +299,7 @@ extension Layout.Tensor {
     shape = try fields["shape"].map(extents)
     alternative = try fields["or"].map(extents)
     when = try fields["when"].map { (c) throws(Diagnostic) in try c.expression() }
+    each = try fields["each"].map { (c) throws(Diagnostic) in try c.expression() }
     if let value = fields["tied"] {
       guard let choice = Layout.Tied(rawValue: try value.string()) else {
         throw value.error("should be absent or both")
@@ -310,8 +311,8 @@ extension Layout.Tensor {
 
 extension Glue {
   static let keys = [
-    "piece", "concat", "interleave", "groups", "rotary_pairs", "heads", "duplicate", "times",
-    "neg_exp",
+    "piece", "concat", "interleave", "groups", "rotary_pairs", "heads", "width", "duplicate",
+    "times", "stack", "count", "neg_exp",
   ]
 
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
@@ -335,9 +336,13 @@ extension Glue {
     } else if let list = fields["interleave"], let groups = fields["groups"] {
       self = .interleave(try parts(list), groups: try groups.expression())
     } else if let inner = fields["rotary_pairs"], let heads = fields["heads"] {
-      self = .rotaryPairs(try Glue(inner), heads: try heads.expression())
+      self = .rotaryPairs(
+        try Glue(inner), heads: try heads.expression(),
+        width: try fields["width"].map { (c) throws(Diagnostic) in try c.expression() })
     } else if let inner = fields["duplicate"], let times = fields["times"] {
       self = .duplicate(try Glue(inner), times: try times.expression())
+    } else if let inner = fields["stack"], let count = fields["count"] {
+      self = .stack(try Glue(inner), count: try count.expression())
     } else if let inner = fields["neg_exp"] {
       let role = try inner.string()
       guard PieceFunction.image(of: role, by: .negExp) != nil else {
@@ -346,7 +351,7 @@ extension Glue {
       self = .image(of: role, by: .negExp)
     } else {
       throw cursor.error(
-        "needs one of piece, concat, interleave with groups, rotary_pairs with heads, duplicate with times, neg_exp"
+        "needs one of piece, concat, interleave with groups, rotary_pairs with heads, duplicate with times, stack with count, neg_exp"
       )
     }
   }
@@ -354,13 +359,14 @@ extension Glue {
 
 extension Layout.Ignored {
   init(_ cursor: YAMLCursor) throws(Diagnostic) {
-    let fields = try cursor.fields(["tensors", "why", "parameter", "write"])
+    let fields = try cursor.fields(["tensors", "why", "parameter", "rest", "write"])
     guard let glob = fields["tensors"], let why = fields["why"] else {
       throw cursor.error("needs tensors and why")
     }
     self.glob = try glob.string()
     self.why = try why.string()
     isParameter = try fields["parameter"]?.json().bool ?? false
+    isRest = try fields["rest"]?.json().bool ?? false
     if let write = fields["write"] {
       let parts = try write.fields(["name", "shape", "values", "when"])
       guard let name = parts["name"], (parts["shape"] == nil) != (parts["values"] == nil) else {
@@ -395,11 +401,12 @@ extension Layout.Write {
       let slots = value.attempt(or: []) { (value) throws(Diagnostic) -> [PatternSlot] in
         var slots: [PatternSlot] = []
         for element in try value.elements() {
-          let parts = try element.fields(["kinds", "fill"])
+          let parts = try element.fields(["kinds", "fill", "optional"])
           guard let kinds = parts["kinds"] else { throw element.error("needs kinds") }
           slots.append(
             PatternSlot(
-              kinds: try kinds.strings(), fill: try parts["fill"]?.json().bool ?? false))
+              kinds: try kinds.strings(), fill: try parts["fill"]?.json().bool ?? false,
+              isOptional: try parts["optional"]?.json().bool ?? false))
         }
         return slots
       }

@@ -186,6 +186,10 @@ private struct Binder {
   }
 
   private mutating func misfit(_ name: String, _ problem: Diagnostic) {
+    // A tensor that several sub-layers share is told of once.
+    if misfitNames.last == name || expansion.hasSharedTensors && misfitNames.contains(name) {
+      return
+    }
     misfits.append(problem)
     misfitNames.append(name)
   }

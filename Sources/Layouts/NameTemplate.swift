@@ -10,7 +10,7 @@ public struct NameTemplate: Sendable, Hashable, CustomStringConvertible {
 
   /// The text it was parsed from.
   public let text: String
-  let segments: [Segment]
+  private(set) var segments: [Segment]
 
   /// Parses `text`.
   ///
@@ -56,6 +56,16 @@ public struct NameTemplate: Sendable, Hashable, CustomStringConvertible {
   /// Whether it holds expressions.
   var hasHoles: Bool {
     segments.contains { if case .hole = $0 { true } else { false } }
+  }
+
+  /// The same with `number` in place of `{e}`.
+  func numbered(_ number: Int) -> NameTemplate {
+    var template = self
+    template.segments = segments.map {
+      if case .hole(let expression) = $0, expression.text == "e" { return .literal(String(number)) }
+      return $0
+    }
+    return template
   }
 
   /// The name in `scope`.

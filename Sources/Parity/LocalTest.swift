@@ -163,7 +163,9 @@ public struct LocalTest {
       Input(
         stream: stream.map(body),
         crossed: CrossedValues(
-          memory: crossed.memory?.map(body), keys: crossed.keys.map { $0.map(body) }))
+          memory: crossed.memory?.map(body), keys: crossed.keys.map { $0.map(body) },
+          normed: crossed.normed?.map(body), injection: crossed.injection?.map(body),
+          origin: crossed.origin?.map(body)))
     }
   }
 
@@ -181,6 +183,7 @@ public struct LocalTest {
     // What it only passed on is not its own.
     if sublayer["saves_memory"] == true, let memory = pass.crossed.memory { parts.append(memory) }
     if sublayer["shares_kv"] == true { parts += pass.crossed.keys }
+    if let injection = pass.crossed.injection { parts.append(injection) }
     return parts
   }
 

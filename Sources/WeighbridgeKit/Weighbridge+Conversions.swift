@@ -93,7 +93,11 @@ private struct ExampleSource: TensorSource {
       config: exampleModel.config, vocabulary: vocabulary, inventory: Inventory.empty)
     if let problem = expansion.problems.first(where: { $0.severity == .error }) { throw problem }
     let isTied = expansion.spec["tied"] == true
-    tensors = expansion.tensors.filter { $0.tied == nil || !isTied }.map {
+    // A block that several sub-layers share stands there once.
+    var names: Set<String> = []
+    tensors = expansion.tensors.filter {
+      ($0.tied == nil || !isTied) && names.insert($0.name).inserted
+    }.map {
       TensorInfo(
         name: TensorName($0.name), dtype: .f32, shape: $0.shape,
         byteCount: $0.shape.byteCount(of: .f32) ?? 0, file: exampleModel.name)

@@ -137,7 +137,7 @@ extension Weighbridge {
     let passed = loaded.problems.filter {
       $0.severity == .warning && $0.code.hasSuffix(".passed-over")
     }
-    guard var bound = loaded.bound else { throw Problems(errors + passed) }
+    guard var bound = loaded.bound.map(loaded.asAsked) else { throw Problems(errors + passed) }
     if errors.isEmpty { return bound }
     // Its tensors are not those of a layout: they cannot even be copied with confidence.
     if bound.isOfOtherModel {

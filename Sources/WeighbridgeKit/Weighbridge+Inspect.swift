@@ -80,9 +80,14 @@ extension Weighbridge {
     // The layout's tensor that each tensor is.
     var places = [Int?](repeating: nil, count: loaded.source.tensors.count)
     if let bound = described {
-      for (place, tensor) in bound.tensors.enumerated() { places[tensor.number] = place }
+      for (place, tensor) in bound.tensors.enumerated() where places[tensor.number] == nil {
+        places[tensor.number] = place
+      }
       var counts = [Int](repeating: 0, count: bound.spec.sublayers.count + 1)
+      // A block that several sub-layers share counts once.
+      var counted: Set<RowRun> = []
       for (id, location) in bound.pieces {
+        if let run = location.runs.first, !counted.insert(run).inserted { continue }
         // torchscale's tables are buffers: they are computed, not learnt.
         if id.sublayer == nil, id.role.hasPrefix("rotary.") { continue }
         counts[id.sublayer ?? counts.count - 1] += location.shape.elementCount ?? 0

@@ -81,7 +81,7 @@ extension Weighbridge {
     var loaded = LoadedCheckpoint(
       location: location, source: source, config: config, bound: nil, closest: [],
       problems: location.notes + RemotePlaces.notes(of: location.path) + source.warnings,
-      inertKeys: input.inertKeys)
+      inertKeys: input.inertKeys, stepFloor: input.stepFloor)
     // An architecture that nobody here knows may still have another's names, as Bamba has Llama's.
     let architecture = config.flatMap { library.foreignArchitecture(of: $0) }
     var fitting = library.fitting(inventory, config: config, framework: input.framework)

@@ -32,9 +32,21 @@ extension Weighbridge {
     let meter = Meter(total: 3 * model.byteCount, progress)
     if let meter { model.observers.append(meter) }
     defer { meter?.end() }
-    return try TraceCheck(
-      model, trace, request, problems: loaded.problems.filter { $0.severity != .error }
-    ).result()
+    let problems = loaded.problems.filter { $0.severity != .error }
+    var result = try TraceCheck(model, trace, request, problems: problems).result()
+    // Frameworks disagree on the floor of the step sizes: no verdict before both are tried.
+    guard let floored = loaded.bound?.spec, floored.stepFloor != nil else { return result }
+    var isOff = model.spec.stepFloor == nil
+    let fails = !result.passes
+    if fails, let other = isOff ? floored : model.spec.withoutStepFloor {
+      model.spec = other
+      let second = try TraceCheck(model, trace, request, problems: problems).result()
+      if second.passes { (result, isOff) = (second, !isOff) }
+    }
+    result.problems += [
+      floored.stepFloorNote(loaded.location.path, isOff: isOff, triedBoth: fails)
+    ].compactMap(\.self)
+    return result
   }
 
   /// Runs two checkpoints of any layouts side by side, a sub-layer at a time.
@@ -67,6 +79,21 @@ extension Weighbridge {
     result.problems += ConfigDifference.notes(
       try a.model(), try b.model(),
       result.attributes.filter { !$0.isRounding }.map { ($0.kind, $0.name) }, vocabulary)
+    let (own, other) = (pair.a.spec.stepFloor, pair.b.spec.stepFloor)
+    guard own != nil || other != nil || a.bound?.spec.stepFloor != nil else { return result }
+    // Frameworks disagree on the floor: where one side has it, both are tried without.
+    let tries = !result.passes && (own == nil) != (other == nil)
+    if tries {
+      var (freeA, freeB) = (a, b)
+      (freeA.stepFloor, freeB.stepFloor) = (.none, .none)
+      let second = try parity(freeA, freeB, tokens: tokens, request)
+      if second.passes { return second }
+    }
+    let holder = own != nil || a.bound?.spec.stepFloor != nil ? a : b
+    result.problems += [
+      holder.bound?.spec.stepFloorNote(
+        holder.location.path, isOff: own == nil && other == nil, triedBoth: tries)
+    ].compactMap(\.self)
     return result
   }
 

@@ -14,7 +14,9 @@ extension Weighbridge {
     written path: String, against source: LoadedCheckpoint
   ) throws -> [Diagnostic] {
     try verifyFunction(
-      load(CheckpointInput(path: path, inertKeys: source.inertKeys)), against: source,
+      load(
+        CheckpointInput(
+          path: path, inertKeys: source.inertKeys, stepFloor: source.stepFloor)), against: source,
       ParityRequest())
   }
 
@@ -34,7 +36,9 @@ extension Weighbridge {
     written path: String, plan: ConversionPlan, against source: LoadedCheckpoint,
     castsAll: Bool = false
   ) throws -> [Diagnostic] {
-    let written = try load(CheckpointInput(path: path, inertKeys: source.inertKeys))
+    let written = try load(
+      CheckpointInput(
+        path: path, inertKeys: source.inertKeys, stepFloor: source.stepFloor))
     let problems = try WrittenComparison(plan, from: source.source).problems(of: written.source)
     guard problems.isEmpty else { throw Refusal(layout: plan.to, problems: problems) }
     var request = ParityRequest()

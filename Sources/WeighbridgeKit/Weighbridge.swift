@@ -78,11 +78,14 @@ public struct CheckpointInput: Sendable {
   /// Keys of the config that change nothing in the forward pass, where the layout does not know them;
   /// a key of a mapping is `ssm_cfg.key`.
   public var inertKeys: [String]
+  /// What becomes of a floor of Mamba-2's step sizes that only transformers' class applies.
+  public var stepFloor: StepFloor
 
   /// A checkpoint.
   public init(
     path: String, configPath: String? = nil, preset: String? = nil, framework: String? = nil,
-    compat: Bool = false, key: String? = nil, inertKeys: [String] = []
+    compat: Bool = false, key: String? = nil, inertKeys: [String] = [],
+    stepFloor: StepFloor = .config
   ) {
     self.path = path
     self.configPath = configPath
@@ -91,6 +94,7 @@ public struct CheckpointInput: Sendable {
     self.compat = compat
     self.key = key
     self.inertKeys = inertKeys
+    self.stepFloor = stepFloor
   }
 }
 
@@ -110,6 +114,8 @@ public struct LoadedCheckpoint: Sendable {
   public var problems: [Diagnostic]
   /// The config keys that were said to change nothing.
   public var inertKeys: [String] = []
+  /// What becomes of a floor of the step sizes.
+  public var stepFloor = StepFloor.config
 
   /// The bound model, which must be sound.
   ///
@@ -118,6 +124,14 @@ public struct LoadedCheckpoint: Sendable {
     guard let bound, !problems.contains(where: { $0.severity == .error }) else {
       throw Problems(problems.filter { $0.severity == .error })
     }
-    return bound
+    return asAsked(bound)
+  }
+
+  /// The model without a floor of the step sizes, where none was asked for.
+  func asAsked(_ bound: MatchedLayout) -> MatchedLayout {
+    guard stepFloor == .none, let spec = bound.spec.withoutStepFloor else { return bound }
+    var free = bound
+    free.spec = spec
+    return free
   }
 }

@@ -272,8 +272,8 @@ struct GGUFTests {
       ("gla-base/fla", "convert.no-such-mixer", "gla"),
       ("retnet-base/fla", "convert.no-such-mixer", "retention"),
       ("retnet-torchscale/torchscale", "convert.no-such-mixer", "retention"),
-      ("samba-fla/fla", "convert.no-such-mixer", "mamba"),
-      ("lit-samba/lit_gpt", "convert.no-such-mixer", "mamba"),
+      ("samba-fla/fla", "convert.inexpressible", "attention.window"),
+      ("lit-samba/lit_gpt", "convert.inexpressible", "attention.window"),
       ("mamba-bias-untied/hf", "convert.no-place", "in_proj.bias"),
       ("lit-llama-mqa-bf16/lit_gpt", "convert.inexpressible", "attention.window"),
     ])

@@ -15,7 +15,9 @@ private func tiedNames(_ fixture: ModelFixture) -> (embedding: String, head: Str
     ("transformer.wte.weight", "lm_head.weight")
   case "phi4flash-hf": ("model.embed_tokens.weight", "lm_head.weight")
   case "retnet-torchscale": ("embed_tokens.weight", "output_projection.weight")
-  case "mamba-ssm": ("backbone.embedding.weight", "lm_head.weight")
+  case "mamba-ssm", "mamba2-ssm": ("backbone.embedding.weight", "lm_head.weight")
+  case "bamba-hf", "granitemoehybrid-hf", "falcon_h1-hf", "zamba2-hf", "jamba-hf":
+    ("model.embed_tokens.weight", "lm_head.weight")
   case "gla-fla", "retnet-fla": ("model.embeddings.weight", "lm_head.weight")
   default: ("backbone.embeddings.weight", "lm_head.weight")
   }
@@ -81,7 +83,8 @@ struct WrapperTests {
       let notes = hop.result.problems.filter { $0.code == "layout.prefix-stripped" }
       #expect(notes.map(\.severity) == [.note], "\(wrapper): \(hop.result.problems)")
       #expect(notes.first?.subject == wrapper)
-      #expect(hop.result.problems.allSatisfy { $0.severity == .note })
+      #expect(
+        hop.result.problems.allSatisfy { $0.severity == .note || $0.code == "config.float-object" })
     }
   }
 
@@ -165,7 +168,8 @@ struct TiedNameTests {
 
   @Test("a tied base model is read as its head class reads it", arguments: withBase)
   func tied(fixture: ModelFixture) throws {
-    guard fixture.framework != "berlino" else { return }
+    // berlino and Nemotron-H never tie the head.
+    guard fixture.framework != "berlino", fixture.layout != "nemotron_h-hf" else { return }
     let (embedding, head) = tiedNames(fixture)
     for wrapper in ["", "net.", "model."] where wrapper.isEmpty || embedding.first == "b" {
       let directory = TemporaryDirectory()
@@ -181,7 +185,8 @@ struct TiedNameTests {
       #expect(hop.result.plan.exactness == .bitwise)
       let notes = hop.result.problems.filter { $0.code == "layout.base-prefix" }
       #expect(notes.map(\.subject) == [embedding.prefix { $0 != "." } + "."])
-      #expect(hop.result.problems.allSatisfy { $0.severity == .note })
+      #expect(
+        hop.result.problems.allSatisfy { $0.severity == .note || $0.code == "config.float-object" })
     }
   }
 
@@ -206,7 +211,8 @@ struct TiedNameTests {
   }
 
   static let tieable = ModelFixture.all.filter {
-    $0.framework != "berlino" && (!["lit_gpt", "archscale"].contains($0.framework) || $0.tied)
+    $0.framework != "berlino" && $0.layout != "nemotron_h-hf"
+      && (!["lit_gpt", "archscale"].contains($0.framework) || $0.tied)
   }
 
   @Test("a head alone stands for a tied embedding, in every layout", arguments: tieable)
@@ -393,7 +399,7 @@ struct ForeignFormTests {
   @Test(
     "an architecture that nobody knows is one error, whatever its names look like",
     arguments: [
-      "bamba", "falcon_h1", "qwen2", "phi3", "jamba", "zamba2", "nemotron_h", "gemma",
+      "zamba", "plamo2", "qwen2", "phi3", "granite", "phimoe", "bitnet", "gemma",
       "mixtral", "rwkv6", "gpt_neox", "recurrent_gemma", "hgrn2", "anything",
     ])
   func architecture(type: String) throws {
@@ -409,7 +415,7 @@ struct ForeignFormTests {
         let inspection = try weighbridge.inspect(input)
         #expect(inspection.problems.map(\.code) == ["config.architecture"])
         #expect(inspection.problems.first?.message.contains("model_type \"\(type)\"") == true)
-        #expect(inspection.problems.first?.message.contains("falcon_mamba, gla, llama") == true)
+        #expect(inspection.problems.first?.message.contains("falcon_mamba, gla, granite") == true)
         #expect(!inspection.tensors.isEmpty && inspection.spec == nil)
       }
     }
@@ -514,7 +520,7 @@ struct ForeignFormTests {
     return all
   }
 
-  @Test("Mamba-2 with attention is one refusal, and no stack is made up for it")
+  @Test("Mamba-2 with attention that is not causal is one refusal, and no stack is made up for it")
   func mamba2WithAttention() throws {
     let directory = TemporaryDirectory()
     var config: JSONObject = [
@@ -531,14 +537,14 @@ struct ForeignFormTests {
     let inspection = try weighbridge.inspect(input)
     #expect(
       inspection.problems.map { "\($0.code) \($0.subject)" }
-        == ["config.unsupported attn_layer_idx"])
+        == ["config.unsupported attn_cfg.causal"])
     #expect(inspection.spec == nil && inspection.tensors.count == mamba2(attention: true).count)
     for target in ["fla", "hf", "mamba_ssm"] {
       let refused = try refusal {
         _ = try weighbridge.convert(
           ConversionRequest(input: input, destination: directory.file("out"), to: target))
       }
-      #expect(refused.map(\.subject) == ["attn_layer_idx"])
+      #expect(refused.map(\.subject) == ["attn_cfg.causal"])
     }
     #expect(!Files.exists(directory.file("out")))
   }

@@ -43,13 +43,36 @@ struct RefusedCase: Sendable, CustomStringConvertible {
     RefusedCase(
       source: "samba-fla/fla", to: "mamba_ssm", reasons: ["convert.inexpressible attention.window"]),
     RefusedCase(
-      source: "samba-fla/fla", to: "hf", reasons: ["convert.no-such-mixer layer 0 (mamba)"]),
+      source: "samba-fla/fla", to: "hf", reasons: ["convert.inexpressible attention.window"]),
     RefusedCase(
       source: "lit-llama-mqa-bf16/lit_gpt", to: "hf",
       reasons: ["convert.inexpressible attention.window"], words: ["full_per_layer"]),
     RefusedCase(
       source: "lit-mamba-swa-mlp/lit_gpt", to: "mamba_ssm",
       reasons: ["convert.stack the stack of sub-layers"]),
+    RefusedCase(
+      source: "hy-falcon-h1/hf", to: "mamba_ssm",
+      reasons: ["convert.parallel layer 0 (attention)"], words: ["same norm"]),
+    RefusedCase(
+      source: "hy-zamba2/hf", to: "mamba_ssm",
+      reasons: ["convert.no-such-mixer layer 1 (shared_block)"]),
+    RefusedCase(
+      source: "hy-jamba/hf", to: "mamba_ssm", reasons: ["convert.no-such-mixer layer 1 (moe)"],
+      words: ["num_experts"]),
+    RefusedCase(
+      source: "hy-granite-moe/hf", to: "mamba_ssm",
+      reasons: ["convert.no-such-mixer layer 0 (moe)"]),
+    RefusedCase(
+      source: "hy-nemotron-h/hf", to: "mamba_ssm",
+      reasons: [
+        "convert.no-such-mixer layer 1 (ffn)", "convert.no-such-mixer layer 3 (moe)",
+      ], words: ["layers_block_type"]),
+    RefusedCase(
+      source: "hy-mamba2attn/mamba_ssm", to: "hf",
+      reasons: ["convert.inexpressible attention.d_conv"], words: ["attn_cfg"]),
+    RefusedCase(
+      source: "hy-bamba/hf", to: "mamba_ssm", change: ["rms_norm_eps": 1e-6],
+      reasons: ["convert.inexpressible mamba2.gated_norm_eps"]),
     RefusedCase(
       source: "mamba-bias-untied/hf", to: "lit_gpt",
       reasons: [

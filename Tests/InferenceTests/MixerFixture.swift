@@ -6,8 +6,8 @@ import TestSupport
 import Tensors
 import Testing
 
-/// A file of `Fixtures/mixers`: one residual sub-layer with what enters and what leaves it; where it
-/// reads what an earlier one leaves, the two of them.
+/// A file of `Fixtures/mixers`: one residual sub-layer, or two of which the second reads what the first
+/// leaves beside the stream, with what enters and what leaves it.
 struct MixerFixture: Sendable, CustomTestStringConvertible {
   let name: String
   let spec: ModelSpec
@@ -48,7 +48,8 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
           role.hasPrefix("model.")
           ? PieceID(nil, String(role.dropFirst(6)))
           : role.hasPrefix("before.")
-            ? PieceID(0, String(role.dropFirst(7))) : PieceID(last, role)
+            ? PieceID(0, String(role.dropFirst(7)))
+            : role.hasPrefix("then.") ? PieceID(1, String(role.dropFirst(5))) : PieceID(last, role)
         entries[id] = entry
       }
     }
@@ -66,6 +67,10 @@ struct MixerFixture: Sendable, CustomTestStringConvertible {
         reader.metadata["before_attributes"] ?? "", file: name)
       spec.sublayers.insert(
         ModelSpec.Sublayer(layer: 0, kind: before, attributes: attributes.object ?? [:]), at: 0)
+    }
+    if let kind = reader.metadata["then_kind"] {
+      let own = try JSONParser.parse(reader.metadata["then_attributes"] ?? "", file: name)
+      spec.sublayers.append(.init(layer: 0, kind: kind, attributes: own.object ?? [:]))
     }
     self.spec = spec
     let extend = try JSONParser.parse(reader.metadata["self_extend"] ?? "", file: name)

@@ -136,12 +136,12 @@ struct RefusalTests {
   private static let wrong: [(String, String, JSONValue)] = [
     ("attention__full", "rope_scaling", ["rope_type": "dynamic", "factor": 2.0]),
     ("attention__full", "rope_scaling", ["rope_type": "llama3", "factor": 2.0]),
-    ("attention__full", "rope_dim", 3), ("attention__full", "n_kv_heads", 4),
+    ("attention__full", "rope_dim", 9), ("attention__full", "n_kv_heads", 4),
     ("attention__full", "attention_sink", true), ("attention__full", "window", -1),
     ("attention__full", "norm", "shared"), ("attention__full", "norm", "group"),
     ("gla__plain", "feature_map", "elu"), ("gla__plain", "gate_min", "low"),
     ("retention__plain", "feature_map", "hedgehog"), ("gla__plain", "group_norm", "batch"),
-    ("mlp__silu", "activation", "relu"), ("mlp__silu", "d_ff", nil),
+    ("mlp__silu", "activation", "tanh"), ("mlp__silu", "d_ff", nil),
     ("mamba2__grouped", "n_groups", 4), ("mamba2__grouped", "gated_norm", "layer"),
     ("mamba__plain", "d_state", 0),
   ]

@@ -35,9 +35,13 @@ struct BindingTests {
     #expect(bound.spec.family == fixture.family)
     #expect(bound.spec.sublayers.map(\.kind) == fixture.kinds)
     #expect(bound.spec["tied"].bool == fixture.tied)
-    #expect(bound.tensors.count + bound.ignored.count == bound.inventory.infos.count)
+    // A block that several sub-layers share is in the file once.
+    let numbers = Set(bound.tensors.map(\.number))
+    #expect(numbers.count + bound.ignored.count == bound.inventory.infos.count)
+    var counted: Set<RowRun> = []
     let parameters = bound.pieces.reduce(0) { sum, piece in
-      sum + (piece.key.role.hasPrefix("rotary.") ? 0 : piece.value.shape.elementCount ?? 0)
+      guard counted.insert(piece.value.runs[0]).inserted else { return sum }
+      return sum + (piece.key.role.hasPrefix("rotary.") ? 0 : piece.value.shape.elementCount ?? 0)
     }
     #expect(parameters == fixture.parameters)
   }
@@ -48,7 +52,9 @@ struct BindingTests {
   func cover(fixture: ModelFixture) throws {
     let bound = try Self.bind(fixture)
     var used: [Int: Set<Int>] = [:]
+    var shared: Set<RowRun> = []
     for (id, location) in bound.pieces {
+      if !shared.insert(location.runs[0]).inserted, fixture.name == "hy-zamba2" { continue }
       let rows = location.runs.flatMap { $0.pieceRow..<$0.pieceRow + $0.count }
       #expect(rows == Array(0..<rows.count), "\(id)")
       #expect(rows.count == location.shape.dims.first ?? 1, "\(id)")
@@ -61,7 +67,9 @@ struct BindingTests {
     for (expected, number) in bound.tensors {
       // The second of two tied tensors, and the copies in torchscale's angle, hold no piece.
       if expected.tied != nil, fixture.tied { continue }
-      let rows = expected.name == "retnet_rel_pos.angle" ? expected.shape[0] / 2 : expected.shape[0]
+      // Experts that stand in one tensor have their rows behind its first axis.
+      let all = expected.segments.reduce(0) { $0 + $1.count }
+      let rows = expected.name == "retnet_rel_pos.angle" ? all / 2 : all
       #expect(used[number]?.count == rows, "\(expected.name)")
     }
   }

@@ -44,6 +44,39 @@ struct GlueTests {
     #expect(try Self.rows(glue, ["q": 8]) == ["q0", "q2", "q1", "q3", "q4", "q6", "q5", "q7"])
   }
 
+  @Test("of rotary pairs that are a part of a head, the rest stays behind them")
+  func partialRotaryPairs() throws {
+    let glue = Glue.rotaryPairs(.piece("q"), heads: Self.number(2), width: Self.number(4))
+    #expect(
+      try Self.rows(glue, ["q": 10]) == [
+        "q0", "q2", "q1", "q3", "q4", "q5", "q7", "q6", "q8", "q9",
+      ])
+    for width in [3, 6, -2] {
+      let glue = Glue.rotaryPairs(.piece("q"), heads: Self.number(2), width: Self.number(width))
+      #expect(throws: Diagnostic.self) { try Self.rows(glue, ["q": 10]) }
+    }
+  }
+
+  @Test("a stack has the part of each numbered piece in turn")
+  func stack() throws {
+    let part = Glue.concat([.piece("experts.{e}.gate"), .piece("experts.{e}.up")])
+    let glue = Glue.stack(part, count: Self.number(2))
+    #expect(glue.roles == ["experts.{e}.gate", "experts.{e}.up"])
+    let counts = [
+      "experts.0.gate": 1, "experts.0.up": 2, "experts.1.gate": 1, "experts.1.up": 2,
+    ]
+    #expect(
+      try Self.rows(glue, counts) == [
+        "experts.0.gate0", "experts.0.up0", "experts.0.up1", "experts.1.gate0", "experts.1.up0",
+        "experts.1.up1",
+      ])
+    for count in [-1, 1 << 40] {
+      #expect(throws: Diagnostic.self) {
+        try Self.rows(.stack(part, count: Self.number(count)), counts)
+      }
+    }
+  }
+
   @Test("a duplicated row stands several times in a row")
   func duplicate() throws {
     let glue = Glue.duplicate(.piece("a"), times: Self.number(2))

@@ -4,7 +4,7 @@ import Tensors
 import TestSupport
 import WeighbridgeKit
 
-/// A copy of `models/samba-fla/fla` in which something was changed by hand.
+/// A copy of a fixture, `models/samba-fla/fla` unless it is said, in which something was changed by hand.
 struct Altered {
   /// The directory of the copy.
   let path: String
@@ -12,12 +12,12 @@ struct Altered {
 
   /// Copies the fixture; `change` may exchange tensors, `config` replaces texts in the config.
   init(
-    config replacements: [(String, String)] = [],
+    of model: String = "samba-fla/fla", config replacements: [(String, String)] = [],
     _ change: (inout Weights) -> Void = { _ in }
   ) throws {
     directory = TemporaryDirectory()
     path = directory.path
-    let source = Fixtures.path("models/samba-fla/fla")
+    let source = Fixtures.path("models/\(model)")
     var weights = try Weights(source + "/model.safetensors")
     change(&weights)
     Files.write(weights.file, to: path + "/model.safetensors")

@@ -23,7 +23,8 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
   public var kinds: [String] {
     let names: [Character: String] = [
       "M": "mamba", "A": "attention", "G": "gla", "R": "retention", "F": "mlp", "S": "mega",
-      "C": "cross_attention", "U": "gmu", "2": "mamba2",
+      "C": "cross_attention", "U": "gmu", "2": "mamba2", "P": "ffn", "E": "moe",
+      "B": "shared_block",
     ]
     return stack.map { names[$0]! }
   }
@@ -70,6 +71,19 @@ public struct ModelFixture: Sendable, CustomStringConvertible {
     model("gla-base", "fla", "gla-fla", "gla", 122496, "GFGFGF", tied: false),
     model("gla-conv-gqa-clamp", "fla", "gla-fla", "gla", 73472, "GFGF", tied: true),
     model("gla-berlino", "berlino", "gla-berlino", "gla", 245760, "GFGF", tied: false),
+    model("hy-bamba", "hf", "bamba-hf", "bamba", 16848, "AFAFAF2F", tied: false),
+    model("hy-falcon-h1", "hf", "falcon_h1-hf", "falcon_h1", 10518, "2AF2AF2AF", tied: false),
+    model(
+      "hy-granite-dense", "hf", "granitemoehybrid-hf", "granitemoehybrid", 21846, "2FAF2F",
+      tied: true),
+    model(
+      "hy-granite-moe", "hf", "granitemoehybrid-hf", "granitemoehybrid", 6196, "2EAE2EAE",
+      tied: false),
+    model("hy-jamba", "hf", "jamba-hf", "jamba", 19413, "MFAEMFME", tied: true),
+    model("hy-mamba2attn", "mamba_ssm", "mamba2-ssm", "mamba", 2472, "2A2", tied: true),
+    model("hy-mamba2attn-mlp", "mamba_ssm", "mamba2-ssm", "mamba", 45612, "2FAF", tied: false),
+    model("hy-nemotron-h", "hf", "nemotron_h-hf", "nemotron_h", 19790, "2P2EA2", tied: false),
+    model("hy-zamba2", "hf", "zamba2-hf", "zamba2", 20704, "2B22B2B2B2", tied: true),
     model("lit-llama-full", "lit_gpt", "lit_gpt", "llama", 108992, "AFAFAF", tied: false),
     model("lit-llama-mqa-bf16", "lit_gpt", "lit_gpt", "llama", 131648, "AFAFAFAF", tied: false),
     model("lit-mamba-only", "lit_gpt", "lit_gpt", "mamba", 106368, "MMM", tied: true),

@@ -35,13 +35,21 @@ struct InputOptions: ParsableArguments {
     ))
   var key: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Whether Nemotron-H's and Zamba2's step sizes are raised to time_step_min, as transformers does (config), or not (none).",
+      valueName: "config|none"))
+  var dtFloor: StepFloor = .config
+
   @Flag(help: "Read safetensors as laxly as its reference implementation does.")
   var compat = false
 
   func input(_ path: String, framework: String? = nil) -> CheckpointInput {
-    CheckpointInput(
+    var input = CheckpointInput(
       path: path, configPath: config, preset: preset, framework: framework, compat: compat,
       key: key, inertKeys: inert)
+    input.stepFloor = dtFloor
+    return input
   }
 
   func weighbridge() throws -> Weighbridge { try Weighbridge(layoutFiles: layoutFile) }

@@ -34,6 +34,8 @@ struct GroupAndWindow: ExpressibleByArgument {
 
 extension Precision: ExpressibleByArgument {}
 
+extension StepFloor: ExpressibleByArgument {}
+
 /// How the Samba paper's evaluations choose tokens.
 enum SamplingPreset {
   static func sampling(_ name: String, seed: UInt64) -> Sampling? {

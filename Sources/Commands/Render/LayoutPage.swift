@@ -184,7 +184,8 @@ struct LayoutPage {
     case .image: glue.roles.first.flatMap { kind?.piece($0)?.shape.first?.text } ?? "?"
     case .piece(let role): kind?.piece(role)?.shape.first?.text ?? "?"
     case .concat(let parts), .interleave(let parts, _): sum(parts.map { height($0, kind) })
-    case .rotaryPairs(let part, _): height(part, kind)
+    case .rotaryPairs(let part, _, _): height(part, kind)
+    case .stack(let part, let count): "(\(count.text)) * (\(height(part, kind)))"
     case .duplicate(let part, let times): "(\(times.text)) * (\(height(part, kind)))"
     }
   }

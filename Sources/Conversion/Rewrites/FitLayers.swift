@@ -16,9 +16,11 @@ extension Rewrite {
     var layer = 0
     var filled: OrderedDictionary<String, Int> = [:]
     while place < result.spec.sublayers.count {
+      let start = place
       for (slot, rule) in pattern.slots.enumerated() {
         let here = place < result.spec.sublayers.count ? result.spec.sublayers[place] : nil
         if here.map({ rule.kinds.contains($0.kind) }) != true {
+          if rule.isOptional { continue }
           guard rule.fill, let zero = zero(rule, in: result, context.vocabulary) else {
             return nil
           }
@@ -29,6 +31,7 @@ extension Rewrite {
         result.slots.append(slot)
         place += 1
       }
+      guard place > start else { return nil }
       layer += 1
     }
     result.spec.layerCount = layer
@@ -83,6 +86,16 @@ enum PatternRefusal {
           code: "convert.no-such-mixer", subject: "layer \(sublayer.layer) (\(sublayer.kind))",
           message:
             "\(target.title) has no \(sublayer.kind)\(provenance.clause(kind: sublayer.kind)); its layers are made of \(kinds.sorted().joined(separator: ", "))",
+          help: "another target may have it: `weighbridge layouts` lists what converts to what"))
+    }
+    if problems.isEmpty,
+      let parallel = model.spec.sublayers.first(where: { $0["norm"] == "parallel" })
+    {
+      problems.append(
+        Diagnostic(
+          code: "convert.parallel", subject: "layer \(parallel.layer) (\(parallel.kind))",
+          message:
+            "reads the same norm as the mixer before it, and both are added to one stream; in \(target.title) each mixer reads the stream that the one before it leaves",
           help: "another target may have it: `weighbridge layouts` lists what converts to what"))
     }
     if problems.isEmpty {

@@ -20,7 +20,11 @@ extension Rewrite {
     }
     model.pieces[embed] = .scaled(value, scale / wanted)
     model.spec.attributes["embed_scale"] = .double(wanted)
-    reasons.append(Reason(.exact, "the embedding is multiplied by its scale \(scale / wanted)"))
+    let isPower = abs((scale / wanted).significand) == 1
+    reasons.append(
+      Reason(
+        isPower ? .exact : .rounding,
+        "the embedding is multiplied by its scale \(scale / wanted)"))
     return reasons
   }
 }

@@ -36,7 +36,8 @@ struct Rewrite: Sendable {
   /// Every rewrite, in the order in which those of one need are done that no layout names.
   static let all = [
     resizeVocabulary, dropZeroSublayers, fitLayers, padWidths, foldEmbedScale, expandKVHeads,
-    foldGroupNorm, scaleKeys, centerValues, foldMultipliers, dropIdlePieces, untieHead,
+    foldGroupNorm, scaleKeys, centerValues, foldBranches, foldMultipliers, fixStepFloor,
+    dropIdlePieces, untieHead,
   ]
 
   /// Those that a layout may name, by name.

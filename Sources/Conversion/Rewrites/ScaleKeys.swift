@@ -17,7 +17,9 @@ extension Rewrite {
         own["d_conv"] == .null, own["feature_map"] == .null
       else { continue }
       model.pieces[id] = .scaled(value, scale / wanted)
-      model.spec.sublayers[i].attributes["k_scale"] = .double(wanted)
+      let bias = PieceID(i, "k.bias")
+      if let value = model.pieces[bias] { model.pieces[bias] = .scaled(value, scale / wanted) }
+      model.spec.sublayers[i].attributes["k_scale"] = other["k_scale"]
       reasons.append(Reason(.exact, "the keys' factor \(scale / wanted) is folded into k_proj"))
     }
     return reasons.isEmpty ? nil : reasons

@@ -238,6 +238,13 @@ private struct Evaluator {
       }
       return values[place]
     case (.object(let object), .string(let key)): return object[key] ?? .null
+    case (.string(let text), .int(let i)):
+      let count = text.utf8.count
+      let place = i < 0 ? i + count : i
+      guard (0..<count).contains(place), text.utf8.allSatisfy({ $0 < 128 }) else {
+        throw error("index \(i) is outside a text of \(count) letters")
+      }
+      return .string(String(text[text.utf8.index(text.startIndex, offsetBy: place)]))
     case (.null, _): return .null
     default: throw error("\(base.brief) has no element \(index.brief)")
     }

@@ -1,7 +1,8 @@
 import Hub
 
 /// What sub-layers of a pass leave for those behind them, besides the residual stream: the memory of
-/// gated memory units, and keys and values that cross attention shares.
+/// gated memory units, keys and values that cross attention shares, what a parallel sub-layer reads,
+/// and what a shared block puts before the next norm.
 ///
 /// It belongs to one pass. What outlasts the pass, the cache of the shared keys, belongs to the state
 /// of the sub-layer that fills it.
@@ -10,6 +11,12 @@ final class Crossing<T: Real> {
   var memory: Buffer<T>?
   /// The keys and values that the last sub-layer with `shares_kv` left.
   var keys: KeySource<T>?
+  /// What the sub-layer before read, for one that stands parallel to it: [batch, tokens, d_model].
+  var normed: Buffer<T>?
+  /// What is added to the stream for the next sub-layer's norm alone: [batch, tokens, d_model].
+  var injection: Buffer<T>?
+  /// The stream before the first sub-layer, where one reads it: [batch, tokens, d_model].
+  var origin: Buffer<T>?
 
   init() {}
 
@@ -18,7 +25,9 @@ final class Crossing<T: Real> {
     func doubles(_ buffer: Buffer<T>) -> [Double] {
       (0..<buffer.count).map { Double(buffer.pointer[$0]) }
     }
-    return CrossedValues(memory: memory.map(doubles), keys: keys?.planes.map(doubles) ?? [])
+    return CrossedValues(
+      memory: memory.map(doubles), keys: keys?.planes.map(doubles) ?? [],
+      normed: normed.map(doubles), injection: injection.map(doubles), origin: origin.map(doubles))
   }
 
   /// Takes in what another pass over the same tokens has left.
@@ -37,6 +46,16 @@ final class Crossing<T: Real> {
       guard let memory = values.memory, memory.count == rows * width else { return false }
       self.memory = buffer(memory)
     }
+    func take(_ values: [Double]?, _ width: Int?, _ place: inout Buffer<T>?) -> Bool {
+      guard let width else { return true }
+      guard let values, values.count == rows * width else { return false }
+      place = buffer(values)
+      return true
+    }
+    guard take(values.normed, expected.normed, &normed),
+      take(values.injection, expected.injection, &injection),
+      take(values.origin, expected.origin, &origin)
+    else { return false }
     if let width = expected.keys {
       guard values.keys.count >= 2, values.keys.allSatisfy({ $0.count == rows * width }) else {
         return false
@@ -65,11 +84,23 @@ public struct CrossedValues: Sendable, Equatable {
   public var memory: [Double]?
   /// Shared keys, then values, each [batch, tokens, width]; empty when there are none.
   public var keys: [[Double]]
+  /// What the sub-layer before read, where the next stands parallel to it; [batch, tokens, width].
+  public var normed: [Double]?
+  /// What is added to the stream for the next sub-layer's norm alone; [batch, tokens, width].
+  public var injection: [Double]?
+  /// The stream before the first sub-layer, where one reads it; [batch, tokens, width].
+  public var origin: [Double]?
 
   /// These values.
-  public init(memory: [Double]? = nil, keys: [[Double]] = []) {
+  public init(
+    memory: [Double]? = nil, keys: [[Double]] = [], normed: [Double]? = nil,
+    injection: [Double]? = nil, origin: [Double]? = nil
+  ) {
     self.memory = memory
     self.keys = keys
+    self.normed = normed
+    self.injection = injection
+    self.origin = origin
   }
 }
 
@@ -77,6 +108,9 @@ public struct CrossedValues: Sendable, Equatable {
 struct CrossingWidths: Equatable {
   var memory: Int?
   var keys: Int?
+  var normed: Int?
+  var injection: Int?
+  var origin: Int?
 }
 
 extension ModelSpec {
@@ -101,17 +135,48 @@ extension Model {
   /// What sub-layer `index` reads of those before it.
   func crossingWidths(before index: Int) -> CrossingWidths {
     let sublayer = spec.sublayers[index]
+    var widths = CrossingWidths()
     switch sublayer.kind {
-    case MixerKind.gmu.name: return CrossingWidths(memory: sublayer["d_memory"].int)
+    case MixerKind.gmu.name: widths.memory = sublayer["d_memory"].int
     case MixerKind.crossAttention.name:
       let (groups, dim) = (sublayer["n_kv_heads"].int ?? 0, sublayer["head_dim"].int ?? 0)
-      return CrossingWidths(keys: groups * dim)
-    default: return CrossingWidths()
+      widths.keys = groups * dim
+    case MixerKind.sharedBlock.name: widths.origin = width
+    default: break
     }
+    if sublayer["norm"] == "parallel" { widths.normed = width }
+    if index > 0, spec.sublayers[index - 1].kind == MixerKind.sharedBlock.name {
+      widths.injection = width
+    }
+    return widths
   }
 }
 
 extension PieceLoader {
+  /// Checks that the sub-layer before reads a norm of its own, which this one can read too.
+  func requireNormBefore() {
+    guard let index, index > 0 else {
+      return refuse("model.attribute", "norm parallel: there is no sub-layer before it")
+    }
+    let before = spec.sublayers[index - 1]
+    if before.layer != spec.sublayers[index].layer
+      || !["rms", "layer", "scale", "parallel"].contains(before["norm"])
+    {
+      refuse("model.attribute", "norm parallel: the sub-layer before it has no norm to be shared")
+    }
+  }
+
+  /// Checks that a sub-layer with a norm comes next, which takes in what this one gives.
+  func requireNormBehind() {
+    guard let index, index + 1 < spec.sublayers.count,
+      spec.sublayers[index + 1].layer == spec.sublayers[index].layer,
+      ["rms", "layer", "scale"].contains(spec.sublayers[index + 1]["norm"])
+    else {
+      return refuse(
+        "model.attribute", "no sub-layer with a norm of its own comes next in the layer")
+    }
+  }
+
   /// Checks that an earlier sub-layer leaves a memory of this width.
   func requireMemory(width: Int) {
     guard let index, let source = spec.memorySource(before: index) else {

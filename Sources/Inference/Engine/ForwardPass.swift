@@ -138,15 +138,17 @@ public final class ForwardPass<Scalar: Real> {
     let index = next
     precondition(index < model.spec.sublayers.count, "there is no sub-layer left")
     let block = try model.block(index)
-    let normed: Buffer<Scalar>
-    if let norm = block.norm {
-      normed = run.activation(model.width)
-      norm(stream.read, rows, model.width, run, into: normed.pointer)
-    } else {
-      normed = stream
+    if index == 0, model.readsOrigin { run.crossing.origin = run.copy(stream) }
+    let normed = normed(block, index)
+    var read = normed
+    if block.inputScale != 1 {
+      read = run.copy(normed)
+      scale(read.pointer, read.count, by: Scalar(block.inputScale))
     }
-    let input = MixerInput(normed: normed.read, residual: stream.read)
+    let input = MixerInput(normed: read.read, residual: stream.read)
     let change = block.mixer(input, run, state?.mixers[index])
+    withExtendedLifetime((normed, read)) {}
+    if !block.loader.problems.isEmpty { throw Problems(block.loader.problems) }
     let factor = Scalar(block.scale)
     run.forEachElement(of: stream.count) { range in
       let own = change.pointer + range.lowerBound
@@ -162,6 +164,28 @@ public final class ForwardPass<Scalar: Real> {
     }
     model.evict(of: index)
     next += 1
+  }
+
+  // What sub-layer `index` reads: the norm of the stream, or what the one before it read.
+  private func normed(_ block: Block<Scalar>, _ index: Int) -> Buffer<Scalar> {
+    let sublayers = model.spec.sublayers
+    var source = stream
+    var normed: Buffer<Scalar>?
+    if block.isParallel {
+      normed = run.crossing.normed
+    } else if let injection = run.crossing.injection {
+      source = run.copy(stream)
+      add(injection.pointer, injection.count, to: source.pointer)
+      run.crossing.injection = nil
+    }
+    if normed == nil, let norm = block.norm {
+      let room = run.activation(model.width)
+      norm(source.read, rows, model.width, run, into: room.pointer)
+      normed = room
+    }
+    let isReadAgain = index + 1 < sublayers.count && sublayers[index + 1]["norm"] == "parallel"
+    run.crossing.normed = isReadAgain ? normed : nil
+    return normed ?? source
   }
 
   /// What the sub-layers before `next` have left for those behind it, besides the stream; of a pass

@@ -18,6 +18,8 @@ public final class Model<Scalar: Real> {
   public let width: Int
   /// Rows of the embedding and the head, padding included.
   public let vocabularyRows: Int
+  /// Whether some sub-layer reads the stream before the first.
+  let readsOrigin: Bool
   /// The threads that take part.
   public var threads: Int { workers.count }
 
@@ -44,6 +46,7 @@ public final class Model<Scalar: Real> {
     workers = Workers(options.threads)
     rotary = RotaryCache(isRough: options.isRough)
     keepsWeights = options.keepsWeights
+    readsOrigin = spec.sublayers.contains { $0.kind == MixerKind.sharedBlock.name }
     width = spec["d_model"].int ?? 0
     vocabularyRows = spec["vocab_rows"].int ?? 0
     // A dry run over everything: shapes and attributes, no bytes.
@@ -63,16 +66,19 @@ public final class Model<Scalar: Real> {
   func loader(_ index: Int?, isDry: Bool) -> PieceLoader<Scalar> {
     PieceLoader(
       weights, spec: spec, sublayer: index, selfExtend: options.selfExtend, workspace: workspace,
-      isDry: isDry)
+      keepsWeights: keepsWeights, isDry: isDry)
   }
 
   /// What a pass has no more use for may leave memory, unless it is kept: the weights of sub-layer
   /// `index`, or of what stands around them all.
   func evict(of index: Int?) {
     if keepsWeights { return }
-    let kind = index.map { spec.sublayers[$0].kind }
-    let declared = kind.map { Vocabulary.standard.kinds[$0] } ?? Vocabulary.standard.model
-    for piece in declared?.pieces ?? [] { weights.evict(PieceID(index, piece.role)) }
+    let sublayer = index.map { spec.sublayers[$0] }
+    let declared =
+      sublayer.map { Vocabulary.standard.kinds[$0.kind] } ?? Vocabulary.standard.model
+    for role in declared?.roles(sublayer?.attributes ?? [:]) ?? [] {
+      weights.evict(PieceID(index, role))
+    }
   }
 
   private func checkWeights() throws(Problems) {
@@ -124,12 +130,21 @@ public final class Model<Scalar: Real> {
 /// A residual sub-layer: a norm and a mixer, and how what it gives joins the residual stream.
 struct Block<T: Real> {
   let norm: Norm<T>?
+  /// Whether it reads what the sub-layer before it read.
+  let isParallel: Bool
+  /// The factor on what it reads.
+  let inputScale: Double
   let scale: Double
   let skips: Bool
   let mixer: any Mixer<T>
+  /// What mixers that read weights as they need them read them with.
+  let loader: PieceLoader<T>
 
   init(_ loader: PieceLoader<T>) {
+    self.loader = loader
     norm = Norm(loader, "norm", eps: "norm_eps")
+    isParallel = loader.attribute("norm") == "parallel"
+    inputScale = loader.optionalNumber("input_scale") ?? 1
     scale = loader.optionalNumber("residual_scale") ?? 1
     skips = loader.attribute("skip") == .null || loader.flag("skip")
     guard let mixer = MixerDefinition.make(loader) else {

@@ -23,6 +23,9 @@ struct Norm<T: Real> {
     case "layer": kind = .layer
     case "scale": kind = .scale
     case "none": return nil
+    case "parallel":
+      loader.requireNormBefore()
+      return nil
     case "shared":
       // lit_gpt's own forward raises here: the block asks for a norm_2 that it does not have.
       loader.refuse("model.attribute", "\(name): a shared norm cannot be run")

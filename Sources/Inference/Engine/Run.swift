@@ -75,6 +75,14 @@ struct Run<T: Real> {
     }
   }
 
+  /// y += x, activations of one width
+  func add(_ x: Buffer<T>, to y: Buffer<T>) {
+    forEachElement(of: y.count) { range in
+      Inference.add(
+        x.pointer + range.lowerBound, range.count, to: y.pointer + range.lowerBound)
+    }
+  }
+
   /// A copy of x [batch, tokens, width].
   func copy(_ x: Buffer<T>) -> Buffer<T> {
     let y: Buffer<T> = workspace.buffer(x.count)

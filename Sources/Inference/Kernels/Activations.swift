@@ -16,6 +16,8 @@ package enum Activation: String, Sendable, CaseIterable {
   case logSigmoid = "logsigmoid"
   /// gelu with tanh and fla's rounded constants (`fla/modules/activations.py`, `gelu_fwd`).
   case tanhGELU = "gelu_tanh"
+  /// gelu with tanh and √(2/π) in full, as PyTorch has it.
+  case exactTanhGELU = "gelu_new"
 }
 
 /// 1 / (1 + e^-x); right at both ends.
@@ -51,6 +53,12 @@ package func tanhGELU<T: Real>(_ x: T) -> T {
   x * 0.5 * (1 + T.tanh(0.797_884_56 * x * (1 + 0.044715 * x * x)))
 }
 
+/// gelu with tanh: x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2.
+@inline(__always)
+package func exactTanhGELU<T: Real>(_ x: T) -> T {
+  x * 0.5 * (1 + T.tanh(T((2 / Double.pi).squareRoot()) * (x + 0.044715 * x * x * x)))
+}
+
 /// x[i] = f(x[i]), i in 0..<n
 @specialized(where T == Float)
 @specialized(where T == Double)
@@ -63,6 +71,7 @@ package func activate<T: Real>(_ x: UnsafeMutablePointer<T>, _ n: Int, _ f: Acti
   case .sigmoid: for i in 0..<n { x[i] = sigmoid(x[i]) }
   case .logSigmoid: for i in 0..<n { x[i] = logSigmoid(x[i]) }
   case .tanhGELU: for i in 0..<n { x[i] = tanhGELU(x[i]) }
+  case .exactTanhGELU: for i in 0..<n { x[i] = exactTanhGELU(x[i]) }
   }
 }
 
@@ -80,6 +89,7 @@ package func gate<T: Real>(
   case .sigmoid: for i in 0..<n { y[i] = sigmoid(x[i]) * y[i] }
   case .logSigmoid: for i in 0..<n { y[i] = logSigmoid(x[i]) * y[i] }
   case .tanhGELU: for i in 0..<n { y[i] = tanhGELU(x[i]) * y[i] }
+  case .exactTanhGELU: for i in 0..<n { y[i] = exactTanhGELU(x[i]) * y[i] }
   }
 }
 

@@ -11,12 +11,14 @@ struct Projection<T: Real> {
   }
 }
 
-/// A depthwise causal convolution followed by SiLU; its weight [width, channels].
+/// A depthwise causal convolution, followed by SiLU unless it says otherwise; its weight [width,
+/// channels].
 struct Convolution<T: Real> {
   var weight: [T]
   var bias: [T]?
   var channels: Int
   var width: Int
+  var isActivated = true
 
   /// The rows before the first, [batch, width - 1, channels]: zeros.
   func makeTail(batch: Int, workspace: Workspace) -> Buffer<T> {
@@ -38,7 +40,8 @@ struct Convolution<T: Real> {
           let first = b * run.tokens * channels
           causalConvolution(
             x + first, run.tokens, c0..<min(channels, c0 + grain), channels, weight, bias, width,
-            tail: tail.pointer + b * max(0, width - 1) * channels, into: y.pointer + first)
+            isActivated: isActivated, tail: tail.pointer + b * max(0, width - 1) * channels,
+            into: y.pointer + first)
         }
       }
     }

@@ -28,9 +28,9 @@ package struct RotaryKind: Hashable, Sendable {
   /// The rounding.
   var table = Table.exact
 
-  /// base^(-2i/dim), i in 0..<dim/2; in float32 where lit_gpt computes so
+  /// base^(-2i/dim), i in 0..<dim/2, of an odd dim one more; in float32 where lit_gpt computes so
   package init(base: Double, dim: Int, positionFactor: Double = 1, table: Table = .exact) {
-    frequencies = (0..<dim / 2).map { i in
+    frequencies = (0..<(dim + 1) / 2).map { i in
       switch table {
       case .exact: 1 / pow(base, Double(2 * i) / Double(dim))
       case .bfloat16: Double(1 / Float(pow(Double(Float(base)), Double(Float(2 * i) / Float(dim)))))

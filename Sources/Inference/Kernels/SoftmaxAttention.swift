@@ -337,7 +337,8 @@ extension PieceLoader {
     let scaling = attribute("rope_scaling")
     let rotating = optionalSize("rope_dim") ?? dim
     guard let base = optionalNumber("rope_base") else { return nil }
-    if rotating > dim || rotating % 2 != 0 {
+    // Of an odd number the last pair takes in one channel more.
+    if rotating > dim || (rotating + 1) / 2 * 2 > dim || rotating % 2 != 0 && scaling != .null {
       refuse("model.attribute", "rope_dim \(rotating) should be even and at most \(dim)")
       return nil
     }

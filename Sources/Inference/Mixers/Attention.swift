@@ -14,6 +14,13 @@ extension MixerKind {
       Attribute(
         "d_conv", default: JSONValue.null,
         "width of the short convolutions on q, k and v; null for none"),
+      Attribute(
+        "conv_activation", default: JSONValue.null,
+        "false where no SiLU follows these convolutions; null for SiLU"),
+      Attribute(
+        "k_scale", default: JSONValue.null, "factor on the keys before the rotation; null for 1"),
+      Attribute(
+        "input_scale", default: JSONValue.null, "factor on what the mixer reads; null for 1"),
     ] + MixerKind.headAttributes + [
       Attribute(
         "out_norm", default: JSONValue.null,
@@ -39,8 +46,11 @@ extension MixerKind {
       Piece("v.weight", ["n_kv_heads * head_dim", "d_model"], "value projection"),
       Piece("v.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
       Piece("q_conv.weight", ["n_heads * head_dim", "d_conv"], "short causal convolution of q"),
+      Piece("q_conv.bias", ["n_heads * head_dim"], identity: .zero, "its bias"),
       Piece("k_conv.weight", ["n_kv_heads * head_dim", "d_conv"], "short causal convolution of k"),
+      Piece("k_conv.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
       Piece("v_conv.weight", ["n_kv_heads * head_dim", "d_conv"], "short causal convolution of v"),
+      Piece("v_conv.bias", ["n_kv_heads * head_dim"], identity: .zero, "its bias"),
       Piece("q_norm.weight", ["head_dim"], identity: .one, "weight of the norm of q"),
       Piece("k_norm.weight", ["head_dim"], identity: .one, "weight of the norm of k"),
     ] + MixerKind.headPieces + [
@@ -129,6 +139,7 @@ struct AttentionMixer<T: Real>: Mixer {
   /// How many keys the cache keeps; more than the window where others read it.
   let kept: Int?
   let sharesKeys: Bool
+  let keyScale: T
 
   init(_ loader: PieceLoader<T>) {
     attention = SoftmaxAttention(loader)
@@ -140,10 +151,13 @@ struct AttentionMixer<T: Real>: Mixer {
     v = loader.projection("v", narrow, d)
     output = AttentionOutput(loader, heads: heads, dim: dim, isCross: false)
     if let width = loader.optionalSize("d_conv") {
-      convolutions = [
-        loader.convolution("q_conv", wide, width), loader.convolution("k_conv", narrow, width),
-        loader.convolution("v_conv", narrow, width),
-      ]
+      let isActivated = loader.attribute("conv_activation") == .null
+      if !isActivated, loader.flag("conv_activation") {
+        loader.refuse("model.attribute", "conv_activation should be null or false")
+      }
+      convolutions = [("q_conv", wide), ("k_conv", narrow), ("v_conv", narrow)].map {
+        loader.convolution($0.0, $0.1, width, isActivated: isActivated)
+      }
     } else {
       convolutions = []
     }
@@ -153,6 +167,7 @@ struct AttentionMixer<T: Real>: Mixer {
         loader.optionalValues("k_norm.weight", [dim])
       )
     }
+    keyScale = T(loader.optionalNumber("k_scale") ?? 1)
     sharesKeys = loader.isOn("shares_kv")
     kept = loader.keptKeys(own: attention.window)
   }
@@ -178,6 +193,7 @@ struct AttentionMixer<T: Real>: Mixer {
     let state = state as? State
     let (heads, groups, dim) = (attention.heads, attention.groups, attention.dim)
     var (q, k, v) = (q(input.normed, run), k(input.normed, run), v(input.normed, run))
+    if keyScale != 1 { scale(k.pointer, k.count, by: keyScale) }
     if !convolutions.isEmpty {
       let tails = state?.tails ?? makeTails(batch: run.batch, workspace: run.workspace)
       q = convolutions[0](q.read, run, tail: tails[0])

@@ -9,7 +9,12 @@ extension MixerKind {
     source: "Shazeer 2020, arXiv 2002.05202",
     attributes: [
       Attribute("d_ff", "inner width"),
-      Attribute("activation", default: "silu", "silu or gelu (the exact one, with erf)"),
+      Attribute(
+        "activation", default: "silu",
+        "silu, gelu (the exact one, with erf), gelu_tanh, relu or relu2 (its square)"),
+      Attribute(
+        "gate_scale", default: JSONValue.null,
+        "factor on the gate before its activation; null for 1"),
       Attribute(
         "inner_norm", default: JSONValue.null,
         "norm before the output projection: rms, layer or scale; null for none"),
@@ -31,6 +36,7 @@ extension MixerKind {
 /// Runs a gated MLP.
 struct GatedMLPMixer<T: Real>: Mixer {
   let activation: Activation
+  let gateScale: T
   let gate: Projection<T>
   let up: Projection<T>
   let down: Projection<T>
@@ -39,7 +45,8 @@ struct GatedMLPMixer<T: Real>: Mixer {
 
   init(_ loader: PieceLoader<T>) {
     let (d, f) = (loader.dModel, loader.size("d_ff"))
-    activation = loader.word("activation", ["silu", "gelu"]) == "gelu" ? .gelu : .silu
+    activation = loader.activation("activation")
+    gateScale = T(loader.optionalNumber("gate_scale") ?? 1)
     gate = loader.projection("gate", f, d)
     up = loader.projection("up", f, d)
     down = loader.projection("down", d, f)
@@ -54,6 +61,7 @@ struct GatedMLPMixer<T: Real>: Mixer {
   ) -> Buffer<T> {
     let gated = gate(input.normed, run)
     let inner = up(input.normed, run)
+    if gateScale != 1 { scale(gated.pointer, gated.count, by: gateScale) }
     if savesMemory { run.crossing.memory = run.copy(inner) }
     run.gate(gated.read, inner.count, activation, times: inner.pointer)
     norm?(inner.read, run, into: inner.pointer)

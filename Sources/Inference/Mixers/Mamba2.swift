@@ -20,7 +20,16 @@ extension MixerKind {
         "d_has_hdim", default: false, "whether D has a value for each channel, not each head"),
       Attribute("dt_min", default: 0.0, "lower limit of the step size"),
       Attribute("dt_max", default: JSONValue.null, "upper limit of the step size; null for none"),
+      Attribute(
+        "dt_floor", default: JSONValue.null,
+        "lower limit of the step size that transformers' class applies and the model's own code, llama.cpp, vLLM and mlx-lm do not; null for none"
+      ),
       Attribute("gated_norm_eps", "epsilon of the gated norm"),
+      Attribute(
+        "input_scale", default: JSONValue.null, "factor on what the mixer reads; null for 1"),
+      Attribute(
+        "in_scales", default: JSONValue.null,
+        "factors on z, x, B, C and dt as the input projection gives them; null for ones"),
     ],
     pieces: [
       Piece("in_z.weight", ["d_inner", "d_model"], "projection to the gate"),
@@ -80,6 +89,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
   let normsFirst: Bool
   let out: Projection<T>
   let savesMemory: Bool
+  let scales: [T]?  // of z, x, B, C and dt
 
   init(_ loader: PieceLoader<T>) {
     let (d, e) = (loader.dModel, loader.size("d_inner"))
@@ -104,7 +114,8 @@ struct Mamba2Mixer<T: Real>: Mixer {
     ]
     stepBias = loader.values("dt.bias", [heads])
     stepLimits = (
-      T(loader.number("dt_min")), loader.optionalNumber("dt_max").map(T.init) ?? .infinity
+      T(max(loader.number("dt_min"), loader.optionalNumber("dt_floor") ?? 0)),
+      loader.optionalNumber("dt_max").map(T.init) ?? .infinity
     )
     rates = loader.rates([heads])
     if loader.flag("d_has_hdim") {
@@ -119,6 +130,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
     normsFirst = loader.flag("norm_before_gate")
     out = loader.projection("out", d, e)
     savesMemory = loader.isOn("saves_memory")
+    scales = loader.factors("in_scales", 5)
     (self.heads, self.dim, self.groups) = (heads, dim, groups)
   }
 
@@ -134,10 +146,11 @@ struct Mamba2Mixer<T: Real>: Mixer {
     let kept = state ?? makeState(batch: run.batch, workspace: run.workspace)
     guard let state = kept as? State else { preconditionFailure("a state of another mixer") }
     let parts = inputs.indices.map { i in
-      convolutions[i](inputs[i](input.normed, run).read, run, tail: state.tails[i])
+      convolutions[i](
+        scaled(inputs[i](input.normed, run), i + 1).read, run, tail: state.tails[i])
     }
     let (x, b, c) = (parts[0], parts[1], parts[2])
-    let steps = inStep(input.normed, run)
+    let steps = scaled(inStep(input.normed, run), 4)
     // Of each head, by time: the log decay; and the values of linear attention, dt x.
     let decay: Buffer<Double> = run.workspace.buffer(run.rows * heads)
     let values = run.activation(heads * dim)
@@ -170,7 +183,7 @@ struct Mamba2Mixer<T: Real>: Mixer {
         }
       }
     }
-    let z = inZ(input.normed, run)
+    let z = scaled(inZ(input.normed, run), 0)
     run.workers.forEachRun(of: run.rows, grain: 64) { rows in
       addProduct(x.read, skip, rows: rows, width: heads * dim, to: y.pointer)
     }
@@ -186,6 +199,12 @@ struct Mamba2Mixer<T: Real>: Mixer {
       if normsFirst { run.gate(z.read, z.count, .silu, times: y.pointer) }
     }
     return out(y.read, run)
+  }
+
+  // A part of the input projection times its factor.
+  private func scaled(_ part: Buffer<T>, _ number: Int) -> Buffer<T> {
+    if let scales, scales[number] != 1 { scale(part.pointer, part.count, by: scales[number]) }
+    return part
   }
 }
 

@@ -26,6 +26,9 @@ struct MixerDefinition: Sendable {
     MixerDefinition(.retention, RetentionMixer<Float>.self, RetentionMixer<Double>.self),
     MixerDefinition(.mlp, GatedMLPMixer<Float>.self, GatedMLPMixer<Double>.self),
     MixerDefinition(.mega, MegaMixer<Float>.self, MegaMixer<Double>.self),
+    MixerDefinition(.ffn, PlainMLPMixer<Float>.self, PlainMLPMixer<Double>.self),
+    MixerDefinition(.moe, MixtureMixer<Float>.self, MixtureMixer<Double>.self),
+    MixerDefinition(.sharedBlock, SharedBlockMixer<Float>.self, SharedBlockMixer<Double>.self),
   ]
 
   private static let named = [String: MixerDefinition](

@@ -66,6 +66,30 @@ extension PieceLoader {
     return value
   }
 
+  /// The function that the attribute `name` says.
+  func activation(_ name: String) -> Activation {
+    switch word(name, ["silu", "gelu", "gelu_tanh", "relu", "relu2"]) {
+    case "gelu": .gelu
+    case "gelu_tanh": .exactTanhGELU
+    case "relu": .relu
+    case "relu2": .squaredReLU
+    default: .silu
+    }
+  }
+
+  /// A list of so many numbers, or `nil` for null.
+  func factors(_ name: String, _ count: Int) -> [T]? {
+    guard attribute(name) != .null else { return nil }
+    let numbers = attribute(name).array?.compactMap(\.double).filter(\.isFinite) ?? []
+    guard numbers.count == count, attribute(name).array?.count == count else {
+      refuse(
+        "model.attribute",
+        "\(name) should be \(count) numbers, found \(attribute(name).text())")
+      return nil
+    }
+    return numbers.map { T($0) }
+  }
+
   /// Takes note of a multiple that does not come out even.
   func requireMultiple(_ name: String, _ value: Int, of divisorName: String, _ divisor: Int) {
     if value % divisor != 0 {
@@ -109,9 +133,12 @@ extension PieceLoader {
   }
 
   /// The depthwise convolution `name.weight` [channels, width] with its bias, if it has one.
-  func convolution(_ name: String, _ channels: Int, _ width: Int) -> Convolution<T> {
+  func convolution(
+    _ name: String, _ channels: Int, _ width: Int, isActivated: Bool = true
+  ) -> Convolution<T> {
     Convolution(
       weight: transposed(values("\(name).weight", [channels, width]), channels, width),
-      bias: optionalValues("\(name).bias", [channels]), channels: channels, width: width)
+      bias: optionalValues("\(name).bias", [channels]), channels: channels, width: width,
+      isActivated: isActivated)
   }
 }

@@ -13,12 +13,15 @@ final class PieceLoader<T: Real> {
   private let workspace: Workspace
   /// Whether only shapes are checked; pieces are then empty and must not be run.
   let isDry: Bool
+  /// Whether weights stay in memory once used.
+  let keepsWeights: Bool
   private(set) var problems: [Diagnostic] = []
 
   init(
     _ source: any WeightSource, spec: ModelSpec, sublayer index: Int?, selfExtend: SelfExtend?,
-    workspace: Workspace, isDry: Bool
+    workspace: Workspace, keepsWeights: Bool = false, isDry: Bool
   ) {
+    self.keepsWeights = keepsWeights
     self.selfExtend = selfExtend
     self.source = source
     self.spec = spec
@@ -43,8 +46,13 @@ final class PieceLoader<T: Real> {
     source.info(PieceID(ofModel ? nil : index, role)) != nil
   }
 
-  /// The matrix `role` [rows, columns].
-  func matrix(_ role: String, _ rows: Int, _ columns: Int) -> Weight {
+  /// Lets the bytes of a piece leave memory, unless weights are kept.
+  func evict(_ role: String) {
+    if !keepsWeights { source.evict(PieceID(index, role)) }
+  }
+
+  /// The matrix `role` [rows, columns]; `room` takes its bytes where they must be read.
+  func matrix(_ role: String, _ rows: Int, _ columns: Int, room: WeightRoom? = nil) -> Weight {
     let piece = PieceID(index, role)
     guard let dtype = check(piece, [rows, columns]), !isDry else {
       return Weight(
@@ -55,7 +63,7 @@ final class PieceLoader<T: Real> {
         rows: rows, columns: columns, dtype: dtype, bytes: address, owner: source as AnyObject)
     }
     let size = rows * columns * dtype.bitWidth / 8
-    let buffer: Buffer<UInt8> = workspace.buffer(size)
+    let buffer = room?.buffer(size, workspace) ?? workspace.buffer(size)
     read(piece, rows, UnsafeMutableRawBufferPointer(start: buffer.pointer, count: size))
     return Weight(
       rows: rows, columns: columns, dtype: dtype, bytes: UnsafeRawPointer(buffer.pointer),
@@ -111,5 +119,19 @@ final class PieceLoader<T: Real> {
   // A pointer that is never read.
   private static var nothing: UnsafeRawPointer {
     UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
+  }
+}
+
+/// Room for the bytes of a weight, used again for the next one.
+final class WeightRoom {
+  private var held: Buffer<UInt8>?
+
+  init() {}
+
+  func buffer(_ size: Int, _ workspace: Workspace) -> Buffer<UInt8> {
+    if let held, held.count >= size { return held }
+    let buffer: Buffer<UInt8> = workspace.buffer(size)
+    held = buffer
+    return buffer
   }
 }

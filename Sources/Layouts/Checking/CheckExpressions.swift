@@ -122,9 +122,10 @@ extension LayoutCheck {
 
   private mutating func check(_ tensor: Layout.Tensor, _ path: String, _ names: Names) {
     let path = YAMLCursor.join(path, tensor.name.text)
-    check(tensor.name, path, names)
+    check(tensor.name, path, tensor.each == nil ? names : names.with(["e"]))
     for (part, expressions) in [
       ("when", [tensor.when].compactMap(\.self)), ("shape", tensor.shape ?? []),
+      ("each", [tensor.each].compactMap(\.self)),
       ("or", tensor.alternative ?? []), ("glue", tensor.glue.expressions),
     ] {
       for expression in expressions { check(expression, "\(path).\(part)", names) }

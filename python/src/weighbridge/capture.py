@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 FRAMEWORKS = ("hf", "fla", "mamba_ssm", "lit_gpt", "archscale", "torchscale", "berlino")
-PRENORMS = ("norm_m", "norm_attn", "norm_1", "norm_2", "attn_norm", "mixer_norm", "mlp_norm", "ln_1", "ln_2", "input_layernorm", "post_attention_layernorm",
+PRENORMS = ("norm_m", "norm_attn", "norm_1", "norm_2", "attn_norm", "mixer_norm", "mlp_norm", "ln_1", "ln_2", "input_layernorm", "post_attention_layernorm", "pre_ff_layernorm",
             "retention_layer_norm", "final_layer_norm", "norm", "norm2")  # in the order in which a layer calls them
 
 
@@ -162,8 +162,11 @@ def auto(a, c):
             raise Unable(f"this flash-linear-attention has no class {name}", "config.json's architectures names the class")
     cls = getattr(source, name or ((c or {}).get("architectures") or [""])[0], transformers.AutoModelForCausalLM)
     transformers.utils.logging.disable_progress_bar()
+    more = {"config": a.config} if a.config else {}
+    if source is transformers and int(transformers.__version__.split(".")[0]) >= 5 and any("experts" in k for k in c or {}):
+        more["experts_implementation"] = "eager"  # the plain equations: grouped products want widths of whole vectors
     try:
-        m, info = cls.from_pretrained(a.model, dtype=dtype, output_loading_info=True, **({"config": a.config} if a.config else {}))
+        m, info = cls.from_pretrained(a.model, dtype=dtype, output_loading_info=True, **more)
     except (OSError, ValueError, KeyError) as e:
         raise Unable(f"{cls.__name__}.from_pretrained: {str(e).splitlines()[0]}") from None
     bad = {k: v for k, v in info.items() if v}
@@ -364,11 +367,13 @@ def forward(model, ids, device):
             lambda m, args, kwargs, i=i, names=names: keep(f"hidden_states.{i}", stream(args, kwargs, names)), with_kwargs=True))
         norms = [getattr(layer, n) for n in PRENORMS if isinstance(getattr(layer, n, None), torch.nn.Module)]
         count = len(norms) + (hasattr(getattr(layer, "attn", None), "move"))  # S6-Mega has its norm inside
+        # Two mixers over one norm (Falcon-H1) are two sub-layers, between which no norm sees the stream.
+        beside = all(isinstance(getattr(layer, n, None), torch.nn.Module) for n in ("mamba", "self_attn"))
         # A layer that adds later (x and residual side by side) has no norm that sees the stream.
         for j, norm in enumerate(norms[1:] if count == len(norms) else norms) if "residual" not in names else ():
             hooks.append(norm.register_forward_pre_hook(
-                lambda m, args, kwargs, k=sublayer + j, names=parameters(norm): keep(f"sublayer.{k}", stream(args, kwargs, names)), with_kwargs=True))
-        sublayer += count
+                lambda m, args, kwargs, k=sublayer + j + beside, names=parameters(norm): keep(f"sublayer.{k}", stream(args, kwargs, names)), with_kwargs=True))
+        sublayer += count + beside
 
     def leaving(m, args, kwargs, y):
         first, second = (y[0], y[1] if len(y) > 1 else None) if isinstance(y, tuple) else (y, None)
