@@ -26,7 +26,8 @@ extension Weighbridge {
   public func parity(
     _ a: CheckpointInput, _ b: CheckpointInput, tokens: TokenInput, _ request: ParityRequest
   ) throws -> ParityResult {
-    try parity(load(a), loadSecond(b), tokens: tokens, request)
+    let (first, second) = try loadPair(a, b)
+    return try parity(first, second, tokens: tokens, request)
   }
 
   func parity(

@@ -8,28 +8,30 @@ extension MixerKind {
     name: "cross_attention",
     summary: "causal softmax attention over the keys and values that an earlier attention shares",
     attributes: [
-      Attribute("n_heads", "query heads"),
-      Attribute("n_kv_heads", "key and value heads of the shared cache"),
-      Attribute("head_dim", "channels of a head"),
+      Attribute("n_heads", .size, "query heads"),
+      Attribute("n_kv_heads", .size, "key and value heads of the shared cache"),
+      Attribute("head_dim", .size, "channels of a head"),
       Attribute(
-        "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
+        "scale", .finite, default: JSONValue.null,
+        "factor on the scores; null for 1 / sqrt(head_dim)"),
       Attribute(
-        "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
+        "window", .size, default: JSONValue.null,
+        "keys that a query sees, itself included; null for all"),
       Attribute(
-        "rope_base", default: JSONValue.null,
+        "rope_base", .positive, default: JSONValue.null,
         "base of the rotary frequencies of the queries; null for no rotation"),
-      Attribute("rope_factor", default: 1.0, "positions are divided by it"),
+      Attribute("rope_factor", .positive, default: 1.0, "positions are divided by it"),
       Attribute(
-        "rope_scaling", default: JSONValue.null,
+        "rope_scaling", .rotaryScaling, default: JSONValue.null,
         "any other scaling of the frequencies, as the config has it"),
       Attribute(
-        "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
+        "rope_dim", .size, default: JSONValue.null, "channels that rotate; null for all of a head"),
       Attribute(
-        "rope_table", default: "float32",
+        "rope_table", .words("float32", "bfloat16"), default: "float32",
         "precision of the cosine and sine tables: float32 or bfloat16"),
     ] + MixerKind.headAttributes + [
       Attribute(
-        "unused_conv", default: JSONValue.null,
+        "unused_conv", .size, default: JSONValue.null,
         "width of convolutions that the file holds and nothing applies; null for none")
     ],
     pieces: [
@@ -55,7 +57,8 @@ extension MixerKind {
       Piece(
         "unused_out_norm.bias", ["n_heads * head_dim"],
         "a bias that is in the file and is not applied"),
-    ])
+    ],
+    rules: [Rule("n_heads % n_kv_heads == 0", "n_kv_heads", "a divisor of n_heads")])
 }
 
 /// Runs YOCO's cross attention; equations of ArchScale's `CausalSelfAttention` with `yoco_cross` and

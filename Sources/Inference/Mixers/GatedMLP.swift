@@ -8,12 +8,14 @@ extension MixerKind {
     summary: "gated MLP (SwiGLU)",
     source: "Shazeer 2020, arXiv 2002.05202",
     attributes: [
-      Attribute("d_ff", "inner width"),
-      Attribute("activation", default: "silu", "silu or gelu (the exact one, with erf)"),
+      Attribute("d_ff", .size, "inner width"),
       Attribute(
-        "inner_norm", default: JSONValue.null,
+        "activation", .words("silu", "gelu"), default: "silu",
+        "silu or gelu (the exact one, with erf)"),
+      Attribute(
+        "inner_norm", .words("rms", "layer"), default: JSONValue.null,
         "norm before the output projection: rms or layer; null for none"),
-      Attribute("inner_norm_eps", default: JSONValue.null, "epsilon of that norm"),
+      Attribute("inner_norm_eps", .notNegative, default: JSONValue.null, "epsilon of that norm"),
     ],
     pieces: [
       Piece("gate.weight", ["d_ff", "d_model"], "the activated projection"),
