@@ -29,15 +29,15 @@ config("samba-fla", "config.value__width-negative", samba, hidden_size=-64)
 # Sums of rows would overflow 64 bits.
 config("samba-fla", "config.value__width-2-to-the-61", samba, hidden_size=2**61)
 config("samba-fla", "config.value__rows-2-to-the-62", samba, vocab_size=2**62)
-config("samba-fla", "expression.value__width-of-5000-digits", samba, "9" * 5000, hidden_size="X")
-config("samba-fla", "expression.value__width-1e400", samba, "1e400", hidden_size="X")
-config("samba-fla", "expression.value__width-nan", samba, "NaN", hidden_size="X")
-config("samba-fla", "expression.value__layers-1e300", samba, num_hidden_layers=1e300)
+config("samba-fla", "config.value__width-of-5000-digits", samba, "9" * 5000, hidden_size="X")
+config("samba-fla", "config.value__width-1e400", samba, "1e400", hidden_size="X")
+config("samba-fla", "config.value__width-nan", samba, "NaN", hidden_size="X")
+config("samba-fla", "config.value__layers-1e300", samba, num_hidden_layers=1e300)
 config("samba-fla", "json.marks__in-a-key", samba, **{"a" + "\u0301\u0316" * 50: 1})
 config("samba-fla", "json.depth__a-thousand-lists", samba, "[" * 1000 + "]" * 1000, attn="X")
 # Found by checks/fuzz --libfuzzer config: rows were listed head by head before anything was compared.
 config("retnet-torchscale", "layout.glue__four-billion-heads", "retnet-torchscale/torchscale",
-       decoder_retention_heads=2**32, decoder_embed_dim=0, decoder_value_embed_dim=0)
+       decoder_retention_heads=2**32, decoder_embed_dim=2**33, decoder_value_embed_dim=2**33)
 config("retnet-torchscale", "layout.glue__rows-2-to-the-40", "retnet-torchscale/torchscale",
        decoder_retention_heads=1, decoder_embed_dim=2**40, decoder_value_embed_dim=2**40)
 

@@ -363,11 +363,21 @@ enum CheckpointSearch {
     look(in: directory, names, depth: 3, root: directory, &budget, &paths)
     if paths.count == 1 {
       var found = try find(in: paths[0])
-      found.notes.insert(
-        Diagnostic(
-          .note, code: "checkpoint.inside", subject: directory,
-          message: "holds no weights itself; \(shown(found.directory)), the only checkpoint in it, "
-            + "is read"), at: 0)
+      // An entry of a cache may hold several revisions, and says itself which one is read.
+      if let entry = found.notes.firstIndex(where: { $0.code == "checkpoint.inside" }) {
+        found.notes[entry].message =
+          "holds no weights itself; \(shown(paths[0])), the only model in it, "
+          + found.notes[entry].message
+      } else {
+        found.notes.insert(
+          Diagnostic(
+            .note, code: "checkpoint.inside", subject: directory,
+            message: "holds no weights itself; \(shown(found.directory)), the only checkpoint in "
+              + "it, is read"), at: 0)
+      }
+      if let entry = found.notes.firstIndex(where: { $0.code == "checkpoint.inside" }) {
+        found.notes[entry].subject = directory
+      }
       return found
     }
     guard paths.isEmpty else {

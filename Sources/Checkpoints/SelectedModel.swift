@@ -29,7 +29,8 @@ final class SelectedModel: TiledSource {
       info.name = name
       return info
     }
-    warnings = base.warnings + [said]
+    // What lies there is not one model.
+    warnings = base.warnings.filter { $0.code != "pytorch.state-dict-key" } + [said]
   }
 
   func read(

@@ -5,7 +5,9 @@ package enum Nearest {
     let wanted = Array(name.lowercased().utf8)
     let best = names.map { ($0, distance(wanted, Array($0.lowercased().utf8))) }
       .min { ($0.1, $0.0) < ($1.1, $1.0) }
-    guard let best, best.1 <= max(1, wanted.count / 3) else { return nil }
+    // Any letter is one slip from any other.
+    let most = wanted.count < 2 ? 0 : max(1, wanted.count / 3)
+    guard let best, !wanted.isEmpty, best.1 <= most else { return nil }
     return best.0
   }
 

@@ -23,16 +23,38 @@ public struct MixerKind: Sendable {
   public struct Attribute: Sendable {
     /// The name, as in papers: `d_state`, `n_kv_heads`, `rope_base`.
     public var name: String
+    /// Which values it may have, besides null where that is its default.
+    public var domain: Domain
     /// Its value where a layout does not speak of it; `nil` means that a layout must.
     public var initial: JSONValue?
     /// What it is, in a few words.
     public var summary: String
 
     /// An attribute.
-    public init(_ name: String, default initial: JSONValue? = nil, _ summary: String) {
+    public init(
+      _ name: String, _ domain: Domain, default initial: JSONValue? = nil, _ summary: String
+    ) {
       self.name = name
+      self.domain = domain
       self.initial = initial
       self.summary = summary
+    }
+
+    /// An attribute whose values are of the type of its default.
+    public init(_ name: String, default initial: JSONValue? = nil, _ summary: String) {
+      self.init(name, .like(initial), default: initial, summary)
+    }
+
+    /// A value in the form that the domain has: `6` for `6.0` where whole numbers belong.
+    package func normal(_ value: JSONValue) -> JSONValue {
+      guard domain.isWhole, case .double(let number) = value, let whole = Int(exactly: number)
+      else { return value }
+      return .int(whole)
+    }
+
+    /// Whether it may have this value.
+    public func allows(_ value: JSONValue) -> Bool {
+      value == .null && initial == .some(.null) || domain.allows(value)
     }
   }
 
@@ -145,6 +167,8 @@ public struct MixerKind: Sendable {
   public var memory: Expression?
   /// Whether its framework computes parts of it in float32 whatever type the model has.
   public var isFloat32Inside: Bool
+  /// What must hold between the attributes.
+  public var rules: [Rule]
 
   /// A kind of sub-layer; every kind also has `norm`, `norm_eps`, `norm.weight` and `norm.bias`,
   /// `residual_scale` and `skip`, and one with a `memory` has `saves_memory`.
@@ -155,8 +179,9 @@ public struct MixerKind: Sendable {
     name: String, summary: String, source: String = "", attributes: [Attribute],
     pieces: [Piece],
     outputPieces: [String]? = nil, blank: JSONObject = [:], hasNorm: Bool = true,
-    memory: String? = nil, isFloat32Inside: Bool = false
+    memory: String? = nil, isFloat32Inside: Bool = false, rules: [Rule] = []
   ) {
+    self.rules = rules
     self.name = name
     self.summary = summary
     self.source = source
@@ -210,23 +235,23 @@ public struct MixerKind: Sendable {
 
   private static let normAttributes: [Attribute] = [
     Attribute(
-      "norm", default: "rms",
+      "norm", .words("rms", "layer", "scale", "none", "shared", "parallel"), default: "rms",
       "norm before the mixer: rms, layer, scale (a factor for each channel, no norm), shared with the sub-layer before, or parallel (it reads what the sub-layer before it read, and adds beside it)"
     ),
-    Attribute("norm_eps", "epsilon of that norm"),
+    Attribute("norm_eps", .notNegative, "epsilon of that norm"),
   ]
 
   private static let residualAttributes: [Attribute] = [
     Attribute(
-      "residual_scale", default: JSONValue.null,
+      "residual_scale", .finite, default: JSONValue.null,
       "factor on what the sub-layer adds to the residual stream; null for 1"),
     Attribute(
-      "skip", default: JSONValue.null,
+      "skip", .flag, default: JSONValue.null,
       "false for a sub-layer that takes the residual stream's place; null for one that adds to it"),
   ]
 
   private static let savesMemory = Attribute(
-    "saves_memory", default: JSONValue.null,
+    "saves_memory", .flag, default: JSONValue.null,
     "true where gated memory units behind it read its values from before the output gate or projection"
   )
 

@@ -42,11 +42,11 @@ struct ConfigSizes {
   }
 
   /// One more than the largest number of a layer among the names; `nil` when none has one.
-  private static func layers(_ layout: Layout, _ inventory: Inventory) -> Int? {
+  static func layers(_ layout: Layout, _ inventory: Inventory) -> Int? {
     inventory.names.lazy.compactMap { layer(of: $0, layout) }.max().map { $0 + 1 }
   }
 
-  private static func layer(of name: String, _ layout: Layout) -> Int? {
+  static func layer(of name: String, _ layout: Layout) -> Int? {
     guard case .literal(let prefix)? = layout.layers.prefix.segments.first,
       name.utf8.starts(with: prefix.utf8)
     else { return nil }

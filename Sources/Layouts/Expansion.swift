@@ -86,11 +86,24 @@ public struct Expansion: Sendable {
   public var isComplete: Bool
   /// Whether the checkpoint is of an older form that the framework's present version does not load.
   public var isLegacy: Bool
+  /// Why the config could not be followed to its end, as it was met; `nil` where it could, or where
+  /// the layout itself is to blame.
+  var failure: ConfigFailure?
 
   /// Whether several sub-layers may hold one tensor.
   var hasSharedTensors: Bool {
     spec.sublayers.contains { $0.kind == "shared_block" }
   }
+}
+
+/// Where a config led to something that cannot be.
+struct ConfigFailure {
+  /// What was found there.
+  var problem: Diagnostic
+  /// The expression that led there.
+  var expression: Expression?
+  /// The values that the attribute may have, where it is one that has another.
+  var expected: String?
 }
 
 extension Layout {
@@ -109,10 +122,33 @@ extension Layout {
   ) -> Expansion {
     var builder = Expander(layout: self, vocabulary: vocabulary, inertKeys: inertKeys)
     builder.expand(raw, inventory)
-    return Expansion(
+    if let failure = builder.failure {
+      var blame = ConfigBlame(
+        layout: self, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
+      // Whether anything is unsupported cannot be told of values that cannot be.
+      builder.problems.removeAll { $0.code == "config.unsupported" }
+      builder.problems += blame.problems(of: failure, in: raw)
+    } else {
+      builder.problems += ConfigBlame.unusable(config, in: raw)
+    }
+    return expansion(builder)
+  }
+
+  /// As `expand`, without looking for the key that is to blame for a failure.
+  func tryOut(
+    config raw: JSONObject, vocabulary: Vocabulary, inventory: Inventory?, inertKeys: Set<String>
+  ) -> Expansion {
+    var builder = Expander(layout: self, vocabulary: vocabulary, inertKeys: inertKeys)
+    builder.expand(raw, inventory)
+    if let failure = builder.failure { builder.problems.append(failure.problem) }
+    return expansion(builder)
+  }
+
+  private func expansion(_ builder: Expander) -> Expansion {
+    Expansion(
       spec: builder.spec, tensors: builder.tensors, buffers: builder.buffers,
       problems: builder.problems, isComplete: builder.isComplete,
-      isLegacy: builder.isLegacy)
+      isLegacy: builder.isLegacy, failure: builder.failure)
   }
 }
 
@@ -142,6 +178,11 @@ private struct Expander {
   var problems: [Diagnostic] = []
   var isComplete = false
   var isLegacy = false
+  var failure: ConfigFailure?
+  /// The expression being evaluated.
+  var current: Expression?
+  /// The values that the attribute in hand may have.
+  var expected: String?
   /// Runs of rows of all tensors so far.
   var segmentCount = 0
   var knownForms: [OptionPlace: KnownForms] = [:]
@@ -157,9 +198,10 @@ private struct Expander {
     do throws(Diagnostic) {
       guard var scope = try readConfig(raw, inventory) else { return }
       for binding in layout.lets {
-        scope.values[binding.name] = try binding.value.value(in: scope)
+        scope.values[binding.name] = try value(of: binding.value, in: scope)
       }
       for requirement in layout.config.requirements {
+        current = requirement.that
         if try !requirement.that.bool(in: scope) {
           let found = found(requirement.key, raw, scope)
           problems.append(
@@ -169,7 +211,7 @@ private struct Expander {
               help: "this changes the mathematics; no layout here expresses it"))
         }
       }
-      spec.family = try layout.family.value(in: scope).string ?? ""
+      spec.family = try value(of: layout.family, in: scope).string ?? ""
       try expandModel(&scope, inventory)
       try expandLayers(scope)
       try expandBuffers(scope)
@@ -177,8 +219,20 @@ private struct Expander {
       isComplete = true
     } catch {
       // What follows from a key that is not supported is no other mistake.
-      if !problems.contains(where: { $0.code == "config.unsupported" }) { problems.append(error) }
+      if problems.contains(where: { $0.code == "config.unsupported" }) { return }
+      guard ["expression.value", "config.value"].contains(error.code) else {
+        problems.append(error)
+        return
+      }
+      failure = ConfigFailure(problem: error, expression: current, expected: expected)
     }
+  }
+
+  private mutating func value(
+    of expression: Expression, in scope: Scope
+  ) throws(Diagnostic) -> JSONValue {
+    current = expression
+    return try expression.value(in: scope)
   }
 
   /// What a config says for a key, `ssm_cfg.layer` of a mapping, or what stands for it.
@@ -250,12 +304,32 @@ private struct Expander {
           message: "is \(value.brief); as --inert says, it changes nothing"))
       return
     }
+    if let neutral = layout.config.neutral.first(where: { Glob($0.glob).matches(key) })?.value,
+      value != .null
+    {
+      guard !Self.isNeutral(value, neutral) else { return }
+      problems.append(
+        Diagnostic(
+          code: "config.unsupported", subject: key,
+          message: "is \(value.brief): \(layout.name) does not compute with this factor; only "
+            + "\(neutral.brief) would change nothing",
+          help: "this changes the mathematics; no layout here expresses it"))
+      return
+    }
     problems.append(
       Diagnostic(
         isOff ? .warning : .error, code: "config.unknown-key", subject: key,
         message: "is \(value.brief), and \(layout.name) does not know this key",
         help: isOff
           ? nil : "if it changes nothing in the forward pass, say --inert \(key)"))
+  }
+
+  /// Whether a factor, or each of a list of factors, has the value that changes nothing.
+  private static func isNeutral(_ value: JSONValue, _ neutral: JSONValue) -> Bool {
+    if let list = value.array, neutral.array == nil {
+      return list.allSatisfy { $0.isSame(as: neutral) }
+    }
+    return value.isSame(as: neutral)
   }
 
   private mutating func notInert(_ key: String) {
@@ -343,6 +417,7 @@ private struct Expander {
   private mutating func expandModel(_ scope: inout Scope, _ inventory: Inventory?)
     throws(Diagnostic)
   {
+    current = layout.model.layerCount
     let count = try layout.model.layerCount.int(in: scope)
     let most = inventory.map { max(Expander.mostLayersUnseen, $0.infos.count) } ?? .max
     guard (0...min(most, Expander.mostLayers)).contains(count) else {
@@ -354,15 +429,17 @@ private struct Expander {
     spec.layerCount = count
     scope.values["n_layer"] = .int(count)
     // Null: no config says it, and either can be written.
-    let tied = try layout.model.tied.value(in: scope)
+    let tied = try value(of: layout.model.tied, in: scope)
     var attributes: JSONObject = [
       "tied": tied == .null ? .null : .bool(try layout.model.tied.bool(in: scope))
     ]
     for binding in layout.model.attributes {
-      attributes[binding.name] = try binding.value.value(in: scope)
+      attributes[binding.name] = try value(of: binding.value, in: scope)
     }
     spec.attributes = try complete(attributes, vocabulary.model)
+    try check(spec.attributes, of: vocabulary.model, layout.model.attributes, in: scope)
     let inner = self.scope(for: [:], in: scope)
+    current = nil
     for form in try forms(layout.model.tensors, vocabulary.model, inner) {
       try add(form, name: try form.name.expand(in: inner), sublayer: nil)
     }
@@ -374,10 +451,11 @@ private struct Expander {
       var scope = shared
       scope.values["i"] = .int(i)
       for binding in layout.layers.lets {
-        scope.values[binding.name] = try binding.value.value(in: scope)
+        scope.values[binding.name] = try value(of: binding.value, in: scope)
       }
       let prefix = try layout.layers.prefix.expand(in: scope)
       for (number, slot) in layout.layers.slots.enumerated() {
+        current = slot.when
         if let when = slot.when, try !when.bool(in: scope) { continue }
         guard let option = try choose(slot, scope) else {
           throw Diagnostic(
@@ -391,9 +469,10 @@ private struct Expander {
     }
   }
 
-  private func choose(_ slot: Layout.Slot, _ scope: Scope) throws(Diagnostic) -> Int? {
+  private mutating func choose(_ slot: Layout.Slot, _ scope: Scope) throws(Diagnostic) -> Int? {
     for (number, option) in slot.options.enumerated() {
       guard let when = option.when else { return number }
+      current = when
       if try when.bool(in: scope) { return number }
     }
     return nil
@@ -473,10 +552,14 @@ private struct Expander {
         message: "mixer '\(option.mixer)' is of the unknown kind '\(mixer.kind)'")
     }
     var attributes: JSONObject = [:]
-    for binding in layout.layers.attributes + mixer.attributes + option.attributes {
-      attributes[binding.name] = try binding.value.value(in: scope)
+    let bindings = layout.layers.attributes + mixer.attributes + option.attributes
+    for binding in bindings {
+      expected = kind.attributes.first { $0.name == binding.name }?.domain.expected
+      attributes[binding.name] = try value(of: binding.value, in: scope)
     }
     attributes = try complete(attributes, kind)
+    try check(attributes, of: kind, bindings, in: scope)
+    current = nil
     let inner = self.scope(for: attributes, in: scope)
     let form = SublayerForm(
       kind: mixer.kind, attributes: attributes,
@@ -522,7 +605,7 @@ private struct Expander {
           code: "layout.schema", subject: layout.name,
           message: "says nothing of \(kind.name)'s \(attribute.name)")
       }
-      all[attribute.name] = value
+      all[attribute.name] = attribute.normal(value)
     }
     if let stray = attributes.keys.first(where: { all[$0] == nil }) {
       throw Diagnostic(
@@ -530,6 +613,34 @@ private struct Expander {
         message: "speaks of \(kind.name)'s '\(stray)', which it does not have")
     }
     return all
+  }
+
+  /// Looks at every attribute's domain, and at what must hold between them.
+  ///
+  /// - Throws: `config.value`.
+  private mutating func check(
+    _ attributes: JSONObject, of kind: MixerKind, _ bindings: [Layout.Binding], in scope: Scope
+  ) throws(Diagnostic) {
+    func binding(_ name: String) -> Expression? { bindings.last { $0.name == name }?.value }
+    for attribute in kind.attributes {
+      let value = attributes[attribute.name] ?? .null
+      guard !attribute.allows(value) else { continue }
+      current = binding(attribute.name)
+      expected = attribute.domain.expected
+      throw ConfigFailure.problem(kind.name, attribute.name, value, attribute.domain.expected)
+    }
+    expected = nil
+    guard !kind.rules.isEmpty else { return }
+    let inner = self.scope(for: attributes, in: scope)
+    for rule in kind.rules {
+      current = binding(rule.attribute)
+      expected = rule.expected
+      if try !rule.that.bool(in: inner) {
+        throw ConfigFailure.problem(
+          kind.name, rule.attribute, attributes[rule.attribute] ?? .null, rule.expected)
+      }
+    }
+    expected = nil
   }
 
   // MARK: Tensors
@@ -703,11 +814,6 @@ private struct Expander {
       }
     }
   }
-}
-
-extension MixerKind {
-  /// No tensor is longer in one direction; sums of a few of these do not overflow.
-  static let mostExtent = 1 << 40
 }
 
 extension MixerKind.Piece {

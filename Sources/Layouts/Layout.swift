@@ -137,6 +137,9 @@ public struct Layout: Sendable {
     public var keys: [Key]
     /// Globs of keys that change nothing in the forward pass.
     public var inert: [String]
+    /// Factors that other architectures have, by a glob of their names, with the value under which
+    /// each changes nothing.
+    public var neutral: [(glob: String, value: JSONValue)]
     /// Facts that must hold.
     public var requirements: [Requirement]
   }

@@ -47,7 +47,7 @@ extension Layout {
       (c) throws(Diagnostic) in try Files(c)
     }
     detect = need("detect", or: Detect()) { (c) throws(Diagnostic) in try Detect(c) }
-    config = need("config", or: Config(keys: [], inert: [], requirements: [])) {
+    config = need("config", or: Config(keys: [], inert: [], neutral: [], requirements: [])) {
       (c) throws(Diagnostic) in try Config(c, inertGroups)
     }
     lets = optional("let", or: []) { (c) throws(Diagnostic) in try c.lets() }
@@ -151,7 +151,13 @@ extension Layout.Config {
           "did you mean @\($0)?"
         } ?? "groups: \(inertGroups.keys.sorted().map { "@\($0)" }.joined(separator: ", "))")
     }
-    self.inert = inert.flatMap(\.self)
+    self.inert = inert.flatMap(\.self) + (inertGroups["everywhere"] ?? [])
+    neutral = (inertGroups["neutral"] ?? []).compactMap { entry in
+      let parts = entry.split(separator: "=", maxSplits: 1).map(String.init)
+      guard parts.count == 2, let value = try? JSONParser.parse(parts[1], file: "inert-keys.yaml")
+      else { return nil }
+      return (parts[0], value)
+    }
     requirements = YAMLCursor.attempt(each: try fields["require"]?.elements() ?? []) {
       (element) throws(Diagnostic) in
       let parts = try element.fields(["that", "key", "why"])

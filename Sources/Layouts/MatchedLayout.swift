@@ -42,20 +42,26 @@ extension Layout {
     let inventory = whole.stripping(detect.strip)
     let expansion = expand(
       config: config, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
-    var binder = Binder(layout: self, inventory: inventory, expansion: expansion)
+    var binder = Binder(
+      layout: self, inventory: inventory, expansion: expansion,
+      config: ConfigFit(
+        layout: self, inventory: inventory, raw: config, vocabulary: vocabulary,
+        inertKeys: inertKeys))
     binder.bind()
     return MatchedLayout(
       layout: self, config: config, spec: binder.spec, inventory: inventory,
       pieces: binder.pieces, tensors: binder.matched, ignored: binder.ignored, ties: binder.ties,
-      isLegacy: expansion.isLegacy, isOfOtherModel: binder.isOfOtherModel,
+      isLegacy: binder.expansion.isLegacy, isOfOtherModel: binder.isOfOtherModel,
       problems: binder.problems)
   }
 }
 
-private struct Binder {
+struct Binder {
   let layout: Layout
   let inventory: Inventory
-  let expansion: Expansion
+  private(set) var expansion: Expansion
+  /// For the keys that the tensors contradict; `nil` while another config is tried.
+  let config: ConfigFit?
   var spec: ModelSpec
   var pieces: PieceTable
   var matched: [(expected: Expansion.ExpectedTensor, number: Int)] = []
@@ -71,11 +77,23 @@ private struct Binder {
   private var misshapen = 0
   /// Tensors in another shape of the same elements.
   private var reshaped: [Int] = []
+  /// The extents of those of another shape, as the config asks for them and as they are.
+  private(set) var extents: [(name: String, asked: Shape, found: Shape)] = []
 
-  init(layout: Layout, inventory: Inventory, expansion: Expansion) {
+  /// How many tensors do not fit.
+  var misfitCount: Int { misfits.count }
+  /// The names of some that do not, as the file has them.
+  var someMisfits: [String] { misfits.prefix(3).map(\.subject) }
+  /// The layers in which some do not.
+  var misfitLayers: Set<Int> {
+    Set(misfitNames.compactMap { ConfigSizes.layer(of: $0, layout) })
+  }
+
+  init(layout: Layout, inventory: Inventory, expansion: Expansion, config: ConfigFit? = nil) {
     self.layout = layout
     self.inventory = inventory
     self.expansion = expansion
+    self.config = config
     spec = expansion.spec
     pieces = PieceTable(sublayers: expansion.spec.sublayers.count)
     problems = expansion.problems
@@ -83,7 +101,10 @@ private struct Binder {
 
   mutating func bind() {
     // Without the whole list every tensor would look out of place.
-    guard expansion.isComplete else { return }
+    guard expansion.isComplete else {
+      isOfOtherModel = true
+      return
+    }
     var used = [Bool](repeating: false, count: inventory.infos.count)
     matched.reserveCapacity(expansion.tensors.count)
     var headIsThere = false
@@ -98,6 +119,7 @@ private struct Binder {
       guard shape == expected.shape || shape == expected.form.alternative else {
         let info = inventory.infos[number]
         misshapen += 1
+        extents.append((expected.name, expected.shape, shape))
         misfit(
           expected.name,
           Diagnostic(
@@ -115,6 +137,14 @@ private struct Binder {
       add(expected, number)
     }
     findStrays(used)
+    if let config, !misfits.isEmpty, let fit = config.fit(of: self) {
+      // What the tensors say is the better word for the model.
+      let told = fit.binder
+      self = Binder(layout: layout, inventory: inventory, expansion: told.expansion)
+      bind()
+      problems.insert(fit.problem, at: 0)
+      return
+    }
     if let cause = misfitsCause() {
       // Problems that follow from this one would blame the wrong thing.
       isOfOtherModel = true
@@ -140,6 +170,9 @@ private struct Binder {
     return number
   }
 
+  /// The sizes that the config asks for beside the tensors'.
+  var sizes: ConfigSizes { ConfigSizes(expansion, layout, inventory) }
+
   /// Why the tensors do not fit, when that is plain: the config asks for what is not supported, or
   /// its sizes are not those of the tensors.
   private func misfitsCause() -> [Diagnostic]? {
@@ -149,7 +182,7 @@ private struct Binder {
     }) {
       return []
     }
-    let sizes = ConfigSizes(expansion, layout, inventory)
+    let sizes = self.sizes
     // One odd tensor is a fault of its own: most of them have to be of another size, or two agree on
     // another width, or all that does not fit be layers that the other side does not have.
     guard sizes.differ,

@@ -111,6 +111,7 @@ package struct PairCheck {
       report.firstDivergence = report.firstDivergence ?? found.divergence
       pair.problems.append(found.problem)
     }
+    pair.problems += try pair.underflows(weights.all)
     pair.problems += Findings.notFiniteWeights(
       [("A", pair.a), ("B", pair.b)],
       [

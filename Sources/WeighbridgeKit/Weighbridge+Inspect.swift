@@ -70,7 +70,7 @@ extension Weighbridge {
     var loaded = try load(input)
     // What it is goes by the names all the same; that a model cannot be used is for others to say.
     for (number, problem) in loaded.problems.enumerated()
-    where ["layout.unknown", "config.missing"].contains(problem.code) {
+    where ["layout.unknown", "config.missing", "checkpoint.one-shard"].contains(problem.code) {
       loaded.problems[number].severity = .warning
     }
     // A config of another model says nothing of what these tensors are.

@@ -13,6 +13,13 @@ extension Weighbridge {
   ///
   /// - Throws: when the files themselves cannot be read.
   public func load(_ given: CheckpointInput) throws(Problems) -> LoadedCheckpoint {
+    guard !given.path.isEmpty else {
+      throw Problems([
+        Diagnostic(
+          code: "checkpoint.not-found", subject: "''", message: "is no path",
+          help: "give a checkpoint file, or the directory that holds one")
+      ])
+    }
     var input = given
     let location: CheckpointLocation
     do throws(Diagnostic) { location = try CheckpointLocation(finding: input.path) } catch {
@@ -45,6 +52,23 @@ extension Weighbridge {
       loaded.problems = loaded.problems.map { Self.advisedForSecond($0) }
       return loaded
     } catch { throw Problems(error.diagnostics.map { Self.advisedForSecond($0) }) }
+  }
+
+  /// Opens two checkpoints for which the same keys were given with `--inert`: it is enough if one of
+  /// the configs has a key.
+  ///
+  /// - Throws: as `load`.
+  func loadPair(
+    _ a: CheckpointInput, _ b: CheckpointInput
+  ) throws(Problems) -> (LoadedCheckpoint, LoadedCheckpoint) {
+    var (first, second) = (try load(a), try loadSecond(b))
+    func unused(_ loaded: LoadedCheckpoint) -> Set<String> {
+      Set(loaded.problems.filter { $0.code == "config.inert-unused" }.map(\.subject))
+    }
+    let both = unused(first).intersection(unused(second))
+    first.problems.removeAll { $0.code == "config.inert-unused" && !both.contains($0.subject) }
+    second.problems.removeAll { $0.code == "config.inert-unused" }
+    return (first, second)
   }
 
   private static func advisedForSecond(_ problem: Diagnostic) -> Diagnostic {
@@ -97,7 +121,13 @@ extension Weighbridge {
         return loaded
       }
     }
+    // What a shard alone lacks is not the model's fault.
+    let shard = loaded.problems.firstIndex { $0.code == "checkpoint.one-shard" }
     guard let first = fitting.first else {
+      if let shard {
+        loaded.problems[shard].severity = .error
+        return loaded
+      }
       loaded.closest = Array(
         library.candidates(for: inventory, config: config, framework: input.framework).prefix(3))
       loaded.problems.append(
@@ -110,13 +140,7 @@ extension Weighbridge {
       loaded.closest = fitting
       loaded.problems.append(
         ForeignForms.diagnosis(of: inventory, config: nil, path: input.path)
-          ?? Diagnostic(
-            code: "config.missing", subject: input.path,
-            message:
-              "has no config beside it; as its names go it is \(fitting.map(\.layout.name).joined(separator: " or "))",
-            help: first.layout.framework == "lit_gpt"
-              ? "give one with --config, or name one of microsoft/Samba's with --preset (weighbridge layouts lists them)"
-              : "give one with --config"))
+          ?? withoutConfig(input, fitting, first))
       return loaded
     }
     let bounds = fitting.prefix(while: { $0.matches == first.matches }).map {
@@ -125,6 +149,11 @@ extension Weighbridge {
     }
     // Where names fit several layouts, the one whose every tensor fits.
     let bound = bounds.first(where: \.isSound) ?? bounds[0]
+    if !bound.isSound, let shard {
+      loaded.closest = fitting
+      loaded.problems[shard].severity = .error
+      return loaded
+    }
     // What does not fit may be another tool's form, or another framework's config: told as that, and
     // not by its hundred consequences.
     if !bound.isSound,
@@ -136,6 +165,7 @@ extension Weighbridge {
       return loaded
     }
     loaded.bound = bound
+    loaded.problems += unusedInert(input.inertKeys, config, bound.layout)
     loaded.problems += renamed(bound) + bound.problems.map { explained($0, source.others) }
     if bound.layout.framework == "archscale", let run = ConfigFinder.archScaleRun(source) {
       loaded.problems += run.evaluationNotes(config)
@@ -145,6 +175,32 @@ extension Weighbridge {
           ?? "the config")
     }
     return loaded
+  }
+
+  /// A warning for each key of `--inert` that the config does not have.
+  private func unusedInert(
+    _ keys: [String], _ config: JSONObject, _ layout: Layout
+  ) -> [Diagnostic] {
+    func members(_ key: String) -> [JSONObject] {
+      (config[key]?.array ?? [config[key] ?? .null]).compactMap(\.object)
+    }
+    return Set(keys).sorted().filter { key in
+      guard config[key] == nil else { return false }
+      guard let dot = key.firstIndex(of: ".") else { return true }
+      return !members(String(key[..<dot])).contains {
+        $0[String(key[key.index(after: dot)...])] != nil
+      }
+    }.map { key in
+      let names =
+        Array(config.keys)
+        + config.keys.flatMap { outer in
+          members(outer).flatMap { $0.keys.map { "\(outer).\($0)" } }
+        }
+      return Diagnostic(
+        .warning, code: "config.inert-unused", subject: key,
+        message: "was given with --inert, and the config has no such key",
+        help: Suggestion.nearest(key, names).map { "did you mean \($0)?" })
+    }
   }
 
   /// A missing tensor in whose place something else stands.

@@ -55,7 +55,8 @@ extension Weighbridge {
   public func parity(
     _ a: CheckpointInput, _ b: CheckpointInput, tokens: TokenInput, _ request: ParityRequest
   ) throws -> ParityResult {
-    try parity(load(a), loadSecond(b), tokens: tokens, request)
+    let (first, second) = try loadPair(a, b)
+    return try parity(first, second, tokens: tokens, request)
   }
 
   /// Runs two checkpoints that are open side by side.

@@ -273,7 +273,10 @@ struct InertKeyTests {
     let change: (inout JSONObject) -> Void = { $0["colour"] = "red" }
     let error = ["config.unknown-key"]
     #expect(try problems("mamba-tied/hf", change).map(\.code) == error)
-    #expect(try problems("mamba-tied/hf", change, inert: ["color"]).map(\.code) == error)
+    // A slip is told, with the key that was meant.
+    let slip = try problems("mamba-tied/hf", change, inert: ["color"])
+    #expect(slip.map(\.code).sorted() == (error + ["config.inert-unused"]).sorted())
+    #expect(slip.contains { $0.help == "did you mean colour?" })
     #expect(
       try problems("mamba-tied/hf", change, inert: ["colour"]).map(\.code) == ["config.inert-key"])
     // A key that counts cannot be waved away.

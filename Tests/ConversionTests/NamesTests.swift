@@ -446,7 +446,9 @@ struct ForeignFormTests {
       let path = try changedConfig(fixture, in: directory, change)
       let input = CheckpointInput(path: fixture.path, configPath: path)
       let inspection = try weighbridge.inspect(input)
-      #expect(inspection.spec == nil && inspection.layoutName == "mamba-hf")
+      #expect(inspection.layoutName == "mamba-hf")
+      // What the tensors are is told where one key alone is wrong.
+      #expect((inspection.spec?.layerCount ?? 3) == 3)
       let found = failure {
         _ = try weighbridge.convert(
           ConversionRequest(input: input, destination: directory.file("out"), to: "fla"))
@@ -467,11 +469,14 @@ struct ForeignFormTests {
         + "d_model 48 and 3 layers"
     )
     let fewer = try errors { $0["num_hidden_layers"] = 2 }
-    #expect(
-      fewer.map(\.message)
-        == ["is not of this checkpoint: it asks for 2 layers; the tensors have 3 layers"])
+    #expect(fewer.map(\.subject) == ["num_hidden_layers"])
+    #expect(fewer.map(\.message) == ["is 2, but the tensors are those of 3"])
     // Ten tensors of the layer that the config does not know.
-    #expect(fewer.first?.notes.first?.hasPrefix("so 10 tensors do not fit") == true)
+    #expect(fewer.first?.notes.first?.contains("10 tensors do not fit") == true)
+    let more = try errors { $0["num_hidden_layers"] = 4 }
+    #expect(
+      more.map(\.message)
+        == ["is not of this checkpoint: it asks for 4 layers; the tensors have 3 layers"])
   }
 
   @Test(

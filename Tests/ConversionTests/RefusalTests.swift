@@ -180,10 +180,9 @@ struct RefusalTests {
       input: CheckpointInput(path: fixture.path, configPath: config),
       destination: directory.file("out"), to: "fla")
     let found = failure { _ = try weighbridge.convert(request) }
-    #expect(
-      found.map { "\($0.code) \($0.subject)" }.contains(
-        "layout.missing-tensor transformer.h.1.attn.q_conv1d.weight"))
-    #expect(found.count == 6)
+    #expect(found.map { "\($0.code) \($0.subject)" } == ["config.mismatch sc_attn"])
+    #expect(found.first?.message == "is true, but the tensors are those of false")
+    #expect(found.first?.notes.first?.contains("6 tensors do not fit") == true)
     #expect(!Files.exists(directory.file("out")))
   }
 

@@ -51,6 +51,10 @@ struct StateDict {
     if resolved == nil {
       state.notes += copies(in: graph, decoder, search, beside: choice.candidate, state, subject)
     }
+    // What was left out says what was read.
+    if state.notes.contains(where: { $0.code == "checkpoint.other-model" }) {
+      state.notes.removeAll { $0.code == "pytorch.state-dict-key" }
+    }
     if let key { state.keyRest = resolved == nil ? key : resolved?.rest }
     state.models = search.candidates(under: graph.root).map(\.key).filter { !$0.isEmpty }
     return state

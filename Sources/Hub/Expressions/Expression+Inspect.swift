@@ -102,6 +102,23 @@ extension Expression {
     return value == variable && lists.contains(list)
   }
 
+  /// The name and members that it hands on as they are, if it does no more than turn their value into
+  /// another type or give a default for null: `["ssm_cfg", "d_state"]` of `ssm_cfg.d_state ?? 128`.
+  package var source: [String]? {
+    func path(_ node: Node) -> [String]? {
+      switch node {
+      case .name(let name): [name]
+      case .member(let base, let name): path(base).map { $0 + [name] }
+      case .call(let name, let nodes)
+      where nodes.count == 1 && ["float", "int", "number", "float32"].contains(name):
+        path(nodes[0])
+      case .binary("??", let node, _): path(node)
+      default: nil
+      }
+    }
+    return path(node)
+  }
+
   /// The value, where it is a constant.
   package var constant: JSONValue? {
     if case .literal(let value) = node { value } else { nil }

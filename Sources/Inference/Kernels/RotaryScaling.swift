@@ -9,6 +9,23 @@ import Tensors
   import Glibc
 #endif
 
+extension MixerKind.Domain {
+  /// A scaling of rotary frequencies, as a config has it.
+  static let rotaryScaling = MixerKind.Domain(
+    "a scaling that is known, with its numbers, finite and above 0"
+  ) { value in
+    guard let members = value.object else { return false }
+    // YaRN's own factor on the tables may be any number, and these three switch it off at 0.
+    let free: Set<String> = ["attention_factor", "mscale", "mscale_all_dim"]
+    for (name, member) in members {
+      guard let number = member.double else { continue }
+      guard number.isFinite, number > 0 || free.contains(name) else { return false }
+    }
+    var kind = RotaryKind(base: 10_000, dim: 64, positionFactor: 1, table: .exact)
+    return kind.apply(value, base: 10_000) == nil
+  }
+}
+
 extension RotaryKind {
   /// Changes the frequencies as a config's `rope_scaling` says (transformers'
   /// `modeling_rope_utils.py`): linear, llama3 and yarn; default is no change.

@@ -10,9 +10,10 @@ extension MixerKind {
     source: "lit_gpt/model.py, fla/layers/attn.py, transformers/models/llama/modeling_llama.py",
     attributes: MixerKind.scoreAttributes + [
       Attribute(
-        "qk_norm_eps", default: JSONValue.null, "epsilon of the RMSNorm on q and k; null for none"),
+        "qk_norm_eps", .notNegative, default: JSONValue.null,
+        "epsilon of the RMSNorm on q and k; null for none"),
       Attribute(
-        "d_conv", default: JSONValue.null,
+        "d_conv", .size, default: JSONValue.null,
         "width of the short convolutions on q, k and v; null for none"),
       Attribute(
         "conv_activation", default: JSONValue.null,
@@ -23,11 +24,11 @@ extension MixerKind {
         "input_scale", default: JSONValue.null, "factor on what the mixer reads; null for 1"),
     ] + MixerKind.headAttributes + [
       Attribute(
-        "out_norm", default: JSONValue.null,
+        "out_norm", .words("rms", "layer", "scale"), default: JSONValue.null,
         "norm of all heads before the output projection: rms, layer or scale; null for none"),
-      Attribute("out_norm_eps", default: JSONValue.null, "epsilon of that norm"),
+      Attribute("out_norm_eps", .notNegative, default: JSONValue.null, "epsilon of that norm"),
       Attribute(
-        "shares_kv", default: JSONValue.null,
+        "shares_kv", .flag, default: JSONValue.null,
         "true where cross attention behind it reads its keys and values"),
     ],
     pieces: [
@@ -60,43 +61,53 @@ extension MixerKind {
       Piece("out_norm.bias", ["n_heads * head_dim"], identity: .zero, "its bias (LayerNorm)"),
       Piece("o.weight", ["d_model", "n_heads * head_dim"], "output projection"),
       Piece("o.bias", ["d_model"], identity: .zero, "its bias"),
-    ], memory: "n_heads * head_dim")
+    ], memory: "n_heads * head_dim",
+    rules: [
+      Rule("n_heads % n_kv_heads == 0", "n_kv_heads", "a divisor of n_heads"),
+      Rule(
+        "rope_base == null or (rope_dim ?? head_dim) % 2 == 0", "head_dim",
+        "an even number: channels rotate in pairs"),
+      Rule(
+        "rope_base == null or (rope_dim ?? head_dim) <= head_dim", "rope_dim",
+        "at most a head's channels"),
+    ])
 
   /// What decides the scores of self-attention and of cross attention.
   static let scoreAttributes: [Attribute] = [
-    Attribute("n_heads", "query heads"),
-    Attribute("n_kv_heads", "key and value heads"),
-    Attribute("head_dim", "channels of a head"),
+    Attribute("n_heads", .size, "query heads"),
+    Attribute("n_kv_heads", .size, "key and value heads"),
+    Attribute("head_dim", .size, "channels of a head"),
     Attribute(
-      "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
+      "scale", .finite, default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
     Attribute(
-      "window", default: JSONValue.null, "keys that a query sees, itself included; null for all"),
+      "window", .size, default: JSONValue.null, "keys that a query sees, itself included; null for all"),
     Attribute(
-      "rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
+      "rope_base", .positive, default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
     ),
     Attribute(
-      "rope_factor", default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
+      "rope_factor", .positive, default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
     Attribute(
-      "rope_scaling", default: JSONValue.null,
+      "rope_scaling", .rotaryScaling, default: JSONValue.null,
       "any other scaling of the frequencies, as the config has it"),
     Attribute(
-      "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
+      "rope_dim", .size, default: JSONValue.null, "channels that rotate; null for all of a head"),
     Attribute(
-      "rope_table", default: "float32",
+      "rope_table", .words("float32", "bfloat16"), default: "float32",
       "precision of the cosine and sine tables: float32 or bfloat16"),
   ]
 
   /// What else the two have in common.
   static let headAttributes: [Attribute] = [
     Attribute(
-      "lambda_init", default: JSONValue.null,
+      "lambda_init", .finite, default: JSONValue.null,
       "differential attention over pairs of neighbouring heads: its initial lambda; null for plain attention"
     ),
     Attribute(
-      "pair_norm_eps", default: JSONValue.null,
+      "pair_norm_eps", .notNegative, default: JSONValue.null,
       "epsilon of the norm of each differential pair; null for 1e-5"),
     Attribute(
-      "head_gate", default: JSONValue.null, "true where a sigmoid gates the output of each head"),
+      "head_gate", .flag, default: JSONValue.null,
+      "true where a sigmoid gates the output of each head"),
   ]
 
   /// The pieces of these.

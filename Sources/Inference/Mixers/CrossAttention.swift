@@ -9,7 +9,7 @@ extension MixerKind {
     summary: "causal softmax attention over the keys and values that an earlier attention shares",
     attributes: MixerKind.scoreAttributes + MixerKind.headAttributes + [
       Attribute(
-        "unused_conv", default: JSONValue.null,
+        "unused_conv", .size, default: JSONValue.null,
         "width of convolutions that the file holds and nothing applies; null for none")
     ],
     pieces: [
@@ -35,7 +35,8 @@ extension MixerKind {
       Piece(
         "unused_out_norm.bias", ["n_heads * head_dim"],
         "a bias that is in the file and is not applied"),
-    ])
+    ],
+    rules: [Rule("n_heads % n_kv_heads == 0", "n_kv_heads", "a divisor of n_heads")])
 }
 
 /// Runs YOCO's cross attention; equations of ArchScale's `CausalSelfAttention` with `yoco_cross` and

@@ -8,25 +8,29 @@ extension MixerKind {
     summary: "gated linear attention",
     source: "Yang et al. 2023, arXiv 2312.06635; fla/layers/gla.py",
     attributes: [
-      Attribute("n_heads", "query heads"),
-      Attribute("n_kv_heads", "key, value and gate heads"),
-      Attribute("head_k_dim", "key channels of a head"),
-      Attribute("head_v_dim", "value channels of a head"),
-      Attribute("gate_rank", default: 16, "rank of the forget gate's projection"),
-      Attribute("gate_normalizer", default: 16.0, "the log-sigmoid of the gate is divided by it"),
+      Attribute("n_heads", .size, "query heads"),
+      Attribute("n_kv_heads", .size, "key, value and gate heads"),
+      Attribute("head_k_dim", .size, "key channels of a head"),
+      Attribute("head_v_dim", .size, "value channels of a head"),
+      Attribute("gate_rank", .size, default: 16, "rank of the forget gate's projection"),
       Attribute(
-        "gate_min", default: JSONValue.null,
+        "gate_normalizer", .finite, default: 16.0, "the log-sigmoid of the gate is divided by it"),
+      Attribute(
+        "gate_min", .finite, default: JSONValue.null,
         "lower limit of the log gate (clamp_min); null for none"),
-      Attribute("feature_map", default: JSONValue.null, "feature map of q and k; null for none"),
       Attribute(
-        "d_conv", default: JSONValue.null,
+        "feature_map", .text, default: JSONValue.null, "feature map of q and k; null for none"),
+      Attribute(
+        "d_conv", .size, default: JSONValue.null,
         "width of the short convolutions on q, k and v; null for none"),
-      Attribute("output_gate", default: true, "whether SiLU(g) gates the output"),
+      Attribute("output_gate", .flag, default: true, "whether SiLU(g) gates the output"),
       Attribute(
-        "group_norm", default: "rms", "norm of each head's output: rms, or layer (mean removed)"),
-      Attribute("group_norm_eps", "its epsilon"),
+        "group_norm", .words("rms", "layer"), default: "rms",
+        "norm of each head's output: rms, or layer (mean removed)"),
+      Attribute("group_norm_eps", .notNegative, "its epsilon"),
       Attribute(
-        "k_scale", default: 1.0, "factor on the keys besides head_k_dim^-0.5 on the queries"),
+        "k_scale", .finite, default: 1.0,
+        "factor on the keys besides head_k_dim^-0.5 on the queries"),
     ],
     pieces: [
       Piece("q.weight", ["n_heads * head_k_dim", "d_model"], "query projection"),
@@ -45,7 +49,8 @@ extension MixerKind {
       Piece(
         "g_norm.weight", ["head_v_dim"], identity: .one, "weight of the norm of each head's output"),
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
-    ])
+    ],
+    rules: [Rule("n_heads % n_kv_heads == 0", "n_kv_heads", "a divisor of n_heads")])
 }
 
 /// Runs gated linear attention; equations of `fla/layers/gla.py` and `fla/ops/gla/naive.py`.

@@ -8,17 +8,17 @@ extension MixerKind {
     summary: "gated MLP (SwiGLU)",
     source: "Shazeer 2020, arXiv 2002.05202",
     attributes: [
-      Attribute("d_ff", "inner width"),
+      Attribute("d_ff", .size, "inner width"),
       Attribute(
-        "activation", default: "silu",
+        "activation", .words("silu", "gelu", "gelu_tanh", "relu", "relu2"), default: "silu",
         "silu, gelu (the exact one, with erf), gelu_tanh, relu or relu2 (its square)"),
       Attribute(
-        "gate_scale", default: JSONValue.null,
+        "gate_scale", .finite, default: JSONValue.null,
         "factor on the gate before its activation; null for 1"),
       Attribute(
-        "inner_norm", default: JSONValue.null,
+        "inner_norm", .words("rms", "layer", "scale"), default: JSONValue.null,
         "norm before the output projection: rms, layer or scale; null for none"),
-      Attribute("inner_norm_eps", default: JSONValue.null, "epsilon of that norm"),
+      Attribute("inner_norm_eps", .notNegative, default: JSONValue.null, "epsilon of that norm"),
     ],
     pieces: [
       Piece("gate.weight", ["d_ff", "d_model"], "the activated projection"),

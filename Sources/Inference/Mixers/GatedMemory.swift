@@ -8,9 +8,9 @@ extension MixerKind {
     name: "gmu",
     summary: "gated memory unit over the values that an earlier sub-layer saves",
     attributes: [
-      Attribute("d_memory", "channels of the memory"),
+      Attribute("d_memory", .size, "channels of the memory"),
       Attribute(
-        "memory_norm_eps", default: JSONValue.null,
+        "memory_norm_eps", .notNegative, default: JSONValue.null,
         "epsilon of the RMSNorm of the gated memory; null for none"),
     ],
     pieces: [

@@ -8,12 +8,12 @@ extension MixerKind {
     summary: "Mamba-1 selective scan",
     source: "Gu and Dao 2023, arXiv 2312.00752; mamba_ssm/modules/mamba_simple.py",
     attributes: [
-      Attribute("d_inner", "width inside the mixer (expand * d_model)"),
-      Attribute("d_state", "state size N of each channel"),
-      Attribute("d_conv", "width of the causal convolution"),
-      Attribute("dt_rank", "rank of the step-size projection"),
+      Attribute("d_inner", .size, "width inside the mixer (expand * d_model)"),
+      Attribute("d_state", .size, "state size N of each channel"),
+      Attribute("d_conv", .size, "width of the causal convolution"),
+      Attribute("dt_rank", .size, "rank of the step-size projection"),
       Attribute(
-        "bcdt_norm_eps", default: JSONValue.null,
+        "bcdt_norm_eps", .notNegative, default: JSONValue.null,
         "RMSNorm on dt, B and C (falcon_mamba, Jamba): its epsilon"),
     ],
     pieces: [

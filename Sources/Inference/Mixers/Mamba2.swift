@@ -8,25 +8,27 @@ extension MixerKind {
     summary: "Mamba-2 scan with scalar decay per head",
     source: "Dao and Gu 2024, arXiv 2405.21060; mamba_ssm/modules/mamba2.py",
     attributes: [
-      Attribute("d_inner", "width inside the mixer (n_heads * head_dim)"),
-      Attribute("d_state", "state size N"),
-      Attribute("d_conv", "width of the causal convolution"),
-      Attribute("n_heads", "number of heads"),
-      Attribute("head_dim", "channels of a head"),
-      Attribute("n_groups", "groups of heads that share B and C"),
-      Attribute("gated_norm", default: "rms", "norm behind the gate: rms or none"),
-      Attribute("norm_before_gate", default: false, "whether the norm comes before the gate"),
+      Attribute("d_inner", .size, "width inside the mixer (n_heads * head_dim)"),
+      Attribute("d_state", .size, "state size N"),
+      Attribute("d_conv", .size, "width of the causal convolution"),
+      Attribute("n_heads", .size, "number of heads"),
+      Attribute("head_dim", .size, "channels of a head"),
+      Attribute("n_groups", .size, "groups of heads that share B and C"),
       Attribute(
-        "d_has_hdim", default: false, "whether D has a value for each channel, not each head"),
-      Attribute("dt_min", default: 0.0, "lower limit of the step size"),
-      Attribute("dt_max", default: JSONValue.null, "upper limit of the step size; null for none"),
+        "gated_norm", .words("rms", "none"), default: "rms", "norm behind the gate: rms or none"),
       Attribute(
-        "dt_floor", default: JSONValue.null,
+        "norm_before_gate", .flag, default: false, "whether the norm comes before the gate"),
+      Attribute(
+        "d_has_hdim", .flag, default: false, "whether D has a value for each channel, not each head"),
+      Attribute("dt_min", .notNegative, default: 0.0, "lower limit of the step size"),
+      Attribute("dt_max", .positive, default: JSONValue.null, "upper limit of the step size; null for none"),
+      Attribute(
+        "dt_floor", .notNegative, default: JSONValue.null,
         "lower limit of the step size that transformers' class applies and the model's own code, llama.cpp, vLLM and mlx-lm do not; null for none"
       ),
-      Attribute("gated_norm_eps", "epsilon of the gated norm"),
+      Attribute("gated_norm_eps", .notNegative, "epsilon of the gated norm"),
       Attribute(
-        "input_scale", default: JSONValue.null, "factor on what the mixer reads; null for 1"),
+        "input_scale", .finite, default: JSONValue.null, "factor on what the mixer reads; null for 1"),
       Attribute(
         "in_scales", default: JSONValue.null,
         "factors on z, x, B, C and dt as the input projection gives them; null for ones"),
@@ -57,7 +59,12 @@ extension MixerKind {
       Piece("gated_norm.weight", ["d_inner"], identity: .one, "weight of the gated norm"),
       Piece("out.weight", ["d_model", "d_inner"], "output projection"),
       Piece("out.bias", ["d_model"], identity: .zero, "its bias"),
-    ], memory: "d_inner")
+    ], memory: "d_inner",
+    rules: [
+      Rule("d_inner == n_heads * head_dim", "n_heads", "d_inner / head_dim"),
+      Rule("n_heads % n_groups == 0", "n_groups", "a divisor of n_heads"),
+      Rule("dt_max == null or dt_min <= dt_max", "dt_max", "at least dt_min"),
+    ])
 }
 
 /// Runs a Mamba-2 sub-layer; equations of `mamba_ssm/modules/mamba2.py` and transformers'

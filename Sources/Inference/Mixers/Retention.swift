@@ -10,15 +10,16 @@ extension MixerKind {
     source: "Sun et al. 2023, arXiv 2307.08621; fla/layers/multiscale_retention.py, "
       + "torchscale/component/multiscale_retention.py",
     attributes: [
-      Attribute("n_heads", "query heads"),
-      Attribute("n_kv_heads", "key and value heads"),
-      Attribute("head_k_dim", "key channels of a head"),
-      Attribute("head_v_dim", "value channels of a head"),
-      Attribute("feature_map", default: JSONValue.null, "feature map of q and k; null for none"),
-      Attribute("output_gate", default: true, "whether SiLU(g) gates the output"),
-      Attribute("group_norm_eps", "epsilon of the RMSNorm of each head's output"),
+      Attribute("n_heads", .size, "query heads"),
+      Attribute("n_kv_heads", .size, "key and value heads"),
+      Attribute("head_k_dim", .size, "key channels of a head"),
+      Attribute("head_v_dim", .size, "value channels of a head"),
       Attribute(
-        "score_norm", default: false,
+        "feature_map", .text, default: JSONValue.null, "feature map of q and k; null for none"),
+      Attribute("output_gate", .flag, default: true, "whether SiLU(g) gates the output"),
+      Attribute("group_norm_eps", .notNegative, "epsilon of the RMSNorm of each head's output"),
+      Attribute(
+        "score_norm", .flag, default: false,
         "torchscale's normalisation of the scores before the group norm"),
     ],
     pieces: [
@@ -31,7 +32,8 @@ extension MixerKind {
       Piece(
         "g_norm.weight", ["head_v_dim"], identity: .one, "weight of the norm of each head's output"),
       Piece("o.weight", ["d_model", "n_heads * head_v_dim"], "output projection"),
-    ])
+    ],
+    rules: [Rule("n_heads % n_kv_heads == 0", "n_kv_heads", "a divisor of n_heads")])
 }
 
 /// Runs multi-scale retention; equations of `fla/layers/multiscale_retention.py`,

@@ -9,11 +9,11 @@ extension MixerKind {
     summary: "S6 gated attention (S6-Mega)",
     source: "lit_gpt/mega.py, lit_gpt/s6.py",
     attributes: [
-      Attribute("d_state", "state size N of the scan"),
-      Attribute("d_conv", "width of the causal convolution"),
-      Attribute("dt_rank", "rank of the step-size projection"),
-      Attribute("d_qk", default: 128, "width of queries and keys"),
-      Attribute("chunk", default: 2048, "attention stays inside chunks of this length"),
+      Attribute("d_state", .size, "state size N of the scan"),
+      Attribute("d_conv", .size, "width of the causal convolution"),
+      Attribute("dt_rank", .size, "rank of the step-size projection"),
+      Attribute("d_qk", .size, default: 128, "width of queries and keys"),
+      Attribute("chunk", .size, default: 2048, "attention stays inside chunks of this length"),
     ],
     pieces: [
       Piece("conv.weight", ["d_model", "d_conv"], "depthwise causal convolution"),
