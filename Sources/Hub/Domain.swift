@@ -29,6 +29,15 @@ extension MixerKind {
       domain.isWhole = true
       return domain
     }()
+    /// The number of something in a row that starts at 0.
+    public static let index: Domain = {
+      var domain = Domain("a whole number from 0 on") {
+        guard let number = $0.int ?? $0.double.flatMap({ Int(exactly: $0) }) else { return false }
+        return (0...MixerKind.mostExtent).contains(number)
+      }
+      domain.isWhole = true
+      return domain
+    }()
     /// A finite number above 0.
     public static let positive = Domain("a finite number above 0") {
       $0.double.map { $0.isFinite && $0 > 0 } ?? false

@@ -85,9 +85,9 @@ extension Weighbridge {
       }
       var counts = [Int](repeating: 0, count: bound.spec.sublayers.count + 1)
       // A block that several sub-layers share counts once.
-      var counted: Set<RowRun> = []
+      var counted: Set<PieceLocation> = []
       for (id, location) in bound.pieces {
-        if let run = location.runs.first, !counted.insert(run).inserted { continue }
+        guard counted.insert(location).inserted else { continue }
         // torchscale's tables are buffers: they are computed, not learnt.
         if id.sublayer == nil, id.role.hasPrefix("rotary.") { continue }
         counts[id.sublayer ?? counts.count - 1] += location.shape.elementCount ?? 0

@@ -38,9 +38,9 @@ struct BindingTests {
     // A block that several sub-layers share is in the file once.
     let numbers = Set(bound.tensors.map(\.number))
     #expect(numbers.count + bound.ignored.count == bound.inventory.infos.count)
-    var counted: Set<RowRun> = []
+    var counted: Set<PieceLocation> = []
     let parameters = bound.pieces.reduce(0) { sum, piece in
-      guard counted.insert(piece.value.runs[0]).inserted else { return sum }
+      guard counted.insert(piece.value).inserted else { return sum }
       return sum + (piece.key.role.hasPrefix("rotary.") ? 0 : piece.value.shape.elementCount ?? 0)
     }
     #expect(parameters == fixture.parameters)

@@ -6,7 +6,8 @@ import Testing
 @testable import Remote
 
 /// Models of a hub.
-@Suite("The hub")
+// One at a time: opened places are known to the whole process, and all these have one name.
+@Suite("The hub", .serialized)
 struct HubTests {
   typealias Answer = HTTPServer.Answer
 

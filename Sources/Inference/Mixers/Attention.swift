@@ -78,14 +78,18 @@ extension MixerKind {
     Attribute("n_kv_heads", .size, "key and value heads"),
     Attribute("head_dim", .size, "channels of a head"),
     Attribute(
-      "scale", .finite, default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
-    Attribute(
-      "window", .size, default: JSONValue.null, "keys that a query sees, itself included; null for all"),
-    Attribute(
-      "rope_base", .positive, default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
+      "scale", .finite, default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"
     ),
     Attribute(
-      "rope_factor", .positive, default: 1.0, "positions are divided by it (linear scaling, condense_ratio)"),
+      "window", .size, default: JSONValue.null,
+      "keys that a query sees, itself included; null for all"),
+    Attribute(
+      "rope_base", .positive, default: JSONValue.null,
+      "base of the rotary frequencies; null for no rotation"
+    ),
+    Attribute(
+      "rope_factor", .positive, default: 1.0,
+      "positions are divided by it (linear scaling, condense_ratio)"),
     Attribute(
       "rope_scaling", .rotaryScaling, default: JSONValue.null,
       "any other scaling of the frequencies, as the config has it"),

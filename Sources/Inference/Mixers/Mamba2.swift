@@ -19,16 +19,19 @@ extension MixerKind {
       Attribute(
         "norm_before_gate", .flag, default: false, "whether the norm comes before the gate"),
       Attribute(
-        "d_has_hdim", .flag, default: false, "whether D has a value for each channel, not each head"),
+        "d_has_hdim", .flag, default: false, "whether D has a value for each channel, not each head"
+      ),
       Attribute("dt_min", .notNegative, default: 0.0, "lower limit of the step size"),
-      Attribute("dt_max", .positive, default: JSONValue.null, "upper limit of the step size; null for none"),
+      Attribute(
+        "dt_max", .positive, default: JSONValue.null, "upper limit of the step size; null for none"),
       Attribute(
         "dt_floor", .notNegative, default: JSONValue.null,
         "lower limit of the step size that transformers' class applies and the model's own code, llama.cpp, vLLM and mlx-lm do not; null for none"
       ),
       Attribute("gated_norm_eps", .notNegative, "epsilon of the gated norm"),
       Attribute(
-        "input_scale", .finite, default: JSONValue.null, "factor on what the mixer reads; null for 1"),
+        "input_scale", .finite, default: JSONValue.null,
+        "factor on what the mixer reads; null for 1"),
       Attribute(
         "in_scales", default: JSONValue.null,
         "factors on z, x, B, C and dt as the input projection gives them; null for ones"),

@@ -11,30 +11,32 @@ extension MixerKind {
     source:
       "Shazeer et al. 2017, arXiv 1701.06538; transformers' models jamba, granitemoehybrid, nemotron_h",
     attributes: [
-      Attribute("n_experts", "experts"),
-      Attribute("n_active", "experts that a token goes through"),
-      Attribute("d_ff", "inner width of an expert"),
-      Attribute("gated", default: true, "whether the MLPs have a gate"),
+      Attribute("n_experts", .size, "experts"),
+      Attribute("n_active", .size, "experts that a token goes through"),
+      Attribute("d_ff", .size, "inner width of an expert"),
+      Attribute("gated", .flag, default: true, "whether the MLPs have a gate"),
       Attribute(
-        "activation", default: "silu",
+        "activation", .words("silu", "gelu", "gelu_tanh", "relu", "relu2"), default: "silu",
         "silu, gelu (with erf), gelu_tanh, relu or relu2 (its square)"
       ),
       Attribute(
-        "router_scores", default: "softmax", "weights from scores: softmax (over all) or sigmoid"),
+        "router_scores", .words("softmax", "sigmoid"), default: "softmax",
+        "weights from scores: softmax (over all) or sigmoid"),
       Attribute(
-        "router_normalizes", default: false,
+        "router_normalizes", .flag, default: false,
         "whether the weights of a token's experts are divided by their sum"),
-      Attribute("router_scale", default: 1.0, "factor on these weights"),
-      Attribute("router_groups", default: 1, "groups of neighbouring experts"),
+      Attribute("router_scale", .finite, default: 1.0, "factor on these weights"),
+      Attribute("router_groups", .size, default: 1, "groups of neighbouring experts"),
       Attribute(
-        "router_kept_groups", default: 1,
+        "router_kept_groups", .size, default: 1,
         "groups that a token's experts are chosen from: those with the largest sum of their two best"
       ),
       Attribute(
-        "d_latent", default: JSONValue.null,
+        "d_latent", .size, default: JSONValue.null,
         "width between projections around the experts; null for none"),
       Attribute(
-        "d_shared", default: JSONValue.null, "inner width of the shared expert; null for none"),
+        "d_shared", .size, default: JSONValue.null,
+        "inner width of the shared expert; null for none"),
     ],
     pieces: [
       Piece("router.weight", ["n_experts", "d_model"], "a row of scores for each expert"),
@@ -60,6 +62,11 @@ extension MixerKind {
       Piece("shared.up.bias", ["d_shared"], identity: .zero, "its bias"),
       Piece("shared.down.weight", ["d_model", "d_shared"], "its output projection"),
       Piece("shared.down.bias", ["d_model"], identity: .zero, "its bias"),
+    ],
+    rules: [
+      Rule("n_active <= n_experts", "n_active", "at most n_experts"),
+      Rule("n_experts % router_groups == 0", "router_groups", "a divisor of n_experts"),
+      Rule("router_kept_groups <= router_groups", "router_kept_groups", "at most router_groups"),
     ])
 }
 

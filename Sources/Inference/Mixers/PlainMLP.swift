@@ -10,9 +10,9 @@ extension MixerKind {
     source:
       "So et al. 2021, arXiv 2109.08668; transformers/models/nemotron_h/modeling_nemotron_h.py",
     attributes: [
-      Attribute("d_ff", "inner width"),
+      Attribute("d_ff", .size, "inner width"),
       Attribute(
-        "activation", default: "relu2",
+        "activation", .words("silu", "gelu", "gelu_tanh", "relu", "relu2"), default: "relu2",
         "relu2 (the square of ReLU), relu, silu, gelu (the exact one, with erf) or gelu_tanh"),
     ],
     pieces: [

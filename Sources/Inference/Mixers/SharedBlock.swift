@@ -12,34 +12,37 @@ extension MixerKind {
       "transformer block shared by several layers, over the stream and the embeddings, read by the next norm alone",
     source: "Glorioso et al. 2024, arXiv 2411.15242; transformers/models/zamba2/modeling_zamba2.py",
     attributes: [
-      Attribute("norm", default: "none", "none: the norm before it is in_norm"),
-      Attribute("norm_eps", "epsilon of its norms"),
-      Attribute("n_heads", "query heads"),
-      Attribute("n_kv_heads", "key and value heads"),
-      Attribute("head_dim", "channels of a head"),
+      Attribute("norm", .words("none"), default: "none", "none: the norm before it is in_norm"),
+      Attribute("norm_eps", .notNegative, "epsilon of its norms"),
+      Attribute("n_heads", .size, "query heads"),
+      Attribute("n_kv_heads", .size, "key and value heads"),
+      Attribute("head_dim", .size, "channels of a head"),
       Attribute(
-        "scale", default: JSONValue.null, "factor on the scores; null for 1 / sqrt(head_dim)"),
+        "scale", .finite, default: JSONValue.null,
+        "factor on the scores; null for 1 / sqrt(head_dim)"),
       Attribute(
-        "rope_base", default: JSONValue.null, "base of the rotary frequencies; null for no rotation"
+        "rope_base", .positive, default: JSONValue.null,
+        "base of the rotary frequencies; null for no rotation"
       ),
-      Attribute("rope_factor", default: 1.0, "positions are divided by it"),
+      Attribute("rope_factor", .positive, default: 1.0, "positions are divided by it"),
       Attribute(
-        "rope_scaling", default: JSONValue.null,
+        "rope_scaling", .rotaryScaling, default: JSONValue.null,
         "any other scaling of the frequencies, as the config has it"),
       Attribute(
-        "rope_dim", default: JSONValue.null, "channels that rotate; null for all of a head"),
+        "rope_dim", .size, default: JSONValue.null, "channels that rotate; null for all of a head"),
       Attribute(
-        "rope_table", default: "float32",
+        "rope_table", .words("float32", "bfloat16"), default: "float32",
         "precision of the cosine and sine tables: float32 or bfloat16"),
-      Attribute("d_ff", "inner width of the MLP"),
+      Attribute("d_ff", .size, "inner width of the MLP"),
       Attribute(
-        "activation", default: "gelu",
+        "activation", .words("silu", "gelu", "gelu_tanh", "relu", "relu2"), default: "gelu",
         "silu, gelu (with erf), gelu_tanh, relu or relu2 (its square)"
       ),
-      Attribute("adapter_rank", "rank of the updates"),
+      Attribute("adapter_rank", .size, "rank of the updates"),
       Attribute(
-        "block", default: 0, "which of the shared blocks it is; what shares one has its pieces"),
-      Attribute("attention_adapters", default: false, "whether q, k and v are updated too"),
+        "block", .index, default: 0,
+        "which of the shared blocks it is; what shares one has its pieces"),
+      Attribute("attention_adapters", .flag, default: false, "whether q, k and v are updated too"),
     ],
     pieces: [
       Piece(
