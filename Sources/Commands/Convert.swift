@@ -310,7 +310,8 @@ struct Convert: Command {
         ])
       }
       lines += [
-        "", table.text(width: Standard.tableWidth), "", JSONValue.object(plan.config).text(indent: 2),
+        "", table.text(width: Standard.tableWidth), "",
+        JSONValue.object(plan.config).text(indent: 2),
       ]
     }
     return lines.joined(separator: "\n")

@@ -7,7 +7,8 @@ import Tensors
 /// A conversion that keeps the layout: another container, other shards, another type.
 enum SameLayoutPlan {
   static func make(
-    _ bound: MatchedLayout, _ resized: HubModel, _ vocabulary: Vocabulary, options: ConversionOptions
+    _ bound: MatchedLayout, _ resized: HubModel, _ vocabulary: Vocabulary,
+    options: ConversionOptions
   ) -> ConversionPlan {
     var model = resized
     var tensors: [ConversionPlan.Tensor] = []

@@ -219,9 +219,8 @@ private struct Expander {
       isComplete = true
     } catch {
       // What follows from a key that is not supported is no other mistake.
-      if problems.contains(where: { $0.code == "config.unsupported" }) { return }
       guard ["expression.value", "config.value"].contains(error.code) else {
-        problems.append(error)
+        if !problems.contains(where: { $0.code == "config.unsupported" }) { problems.append(error) }
         return
       }
       failure = ConfigFailure(problem: error, expression: current, expected: expected)

@@ -118,7 +118,7 @@ struct FieldTests {
       codes: ["checkpoint.adapter"], said: ["LoRA matrices that are not merged", "merge"]),
     Row(
       folder: "k06c-mlx", command: "convert in out --to mamba_ssm", status: 0,
-      codes: ["layout.reshaped"], said: ["bitwise"], values: ("model.safetensors", hfToSSM)),
+      codes: [], said: ["bitwise"], values: ("model.safetensors", hfToSSM)),
     Row(
       folder: "k06e-zero3-placeholders", command: "convert in out --to mamba_ssm", status: 2,
       codes: ["pytorch.zero3-placeholders"], said: ["zero_to_fp32.py"]),
@@ -126,14 +126,14 @@ struct FieldTests {
       folder: "k06e-zero3-placeholders", command: "inspect in", status: 2,
       codes: ["pytorch.zero3-placeholders"], said: ["ZeRO-3"]),
     Row(
-      folder: "k06g-other-architectures", command: "inspect in", status: 2,
-      codes: ["config.architecture"], said: ["bamba"]),
+      folder: "k06g-other-architectures", command: "inspect in", status: 0,
+      codes: [], said: ["bamba-hf"]),
     Row(
       folder: "k06i-mamba2-with-attention", command: "convert in out --to fla", status: 1,
-      codes: ["config.unsupported"], said: ["attn_layer_idx"]),
+      codes: ["convert.no-such-mixer"], said: ["attention"]),
     Row(
-      folder: "k06i-mamba2-with-attention", command: "inspect in", status: 2,
-      codes: ["config.unsupported"], said: ["attn_layer_idx"]),
+      folder: "k06i-mamba2-with-attention", command: "inspect in", status: 0,
+      codes: [], said: ["mamba2, attention"]),
     // K7
     Row(
       folder: "k07a-two-models-in-one-file-48-layers", command: "convert in/ema.pt out --to hf",

@@ -35,7 +35,9 @@ struct InspectionText {
         inspection.config.filter { $0.value != .null }.map { "\($0.key)=\($0.value.text())" }
           .joined(separator: " "))
     }
-    for (name, value) in inspection.metadata where value.utf8.count <= 200 {
+    // Every file of transformers says that its format is PyTorch's.
+    for (name, value) in inspection.metadata
+    where value.utf8.count <= 200 && (name, value) != ("format", "pt") {
       fact("metadata", "\(name)=\(value)")
     }
     for names in inspection.tied { fact("tied", names.joined(separator: " = ")) }
