@@ -10,7 +10,7 @@ struct ForeignFormTests {
     "one error from convert and parity alike",
     arguments: [
       ("lora", "checkpoint.adapter"), ("qweight", "checkpoint.quantized"),
-      ("bamba", "config.architecture"), ("size", "config.mismatch"),
+      ("plamo2", "config.architecture"), ("size", "config.mismatch"),
     ])
   func alike(form: String, code: String) throws {
     let fixture = ModelFixture.named("mamba-tied/hf")
@@ -27,7 +27,7 @@ struct ForeignFormTests {
         builder.add("backbone.layers.0.mixer.in_proj.lora_\(name).weight", [2], [1, 2])
       }
     case "qweight": builder.add("backbone.layers.0.mixer.in_proj.qweight", [2], [1, 2])
-    case "bamba": config["model_type"] = "bamba"
+    case "plamo2": config["model_type"] = "plamo2"
     default: config["num_hidden_layers"] = 48
     }
     Files.makeDirectory(directory.file("in"))
