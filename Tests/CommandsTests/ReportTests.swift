@@ -114,7 +114,9 @@ struct ReportTests {
     #expect(try run.document()["tensors"]?.array?.first?["std"] == nil)
     try Self.check(html)
     #expect(html.components(separatedBy: "<li class=\"block k-").count == fixture.kinds.count + 1)
-    #expect(html.contains("<h1>Sound: a \(fixture.family) model in the layout \(fixture.layout)"))
+    // One norm of this model was drawn with a spread unlike the others'.
+    let start = fixture.name == "as-sambaywdr-yarn" ? "A" : "Sound: a"
+    #expect(html.contains("<h1>\(start) \(fixture.family) model in the layout \(fixture.layout)"))
   }
 
   @Test("a broken tensor is named in the verdict and marked by a word")
