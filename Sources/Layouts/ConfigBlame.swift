@@ -22,6 +22,8 @@ struct ConfigBlame {
   let vocabulary: Vocabulary
   let inventory: Inventory?
   let inertKeys: Set<String>
+  /// Keys whose values the layout does not support: the failure may follow from one of them.
+  var unsupported: Set<String> = []
   private var replaced: Set<ConfigPath> = []
   /// Configs that may still be tried.
   private var trials = 0
@@ -85,11 +87,12 @@ struct ConfigBlame {
   private mutating func cause(of failure: ConfigFailure, in config: JSONObject) -> Cause? {
     let named = (failure.expression?.members.map(\.name) ?? []) + (failure.expression?.names ?? [])
     func rank(_ path: ConfigPath) -> Int {
-      (isOdd(path, path.value(in: config)) ? 0 : 2) + (named.contains(path.words.last!) ? 0 : 1)
+      let doubt = isOdd(path, path.value(in: config)) ? 0 : unsupported.contains(path.key) ? 1 : 2
+      return 2 * doubt + (named.contains(path.words.last!) ? 0 : 1)
     }
     let all = paths(of: failure, in: config).filter { !replaced.contains($0) }
       .map { (path: $0, rank: rank($0)) }
-    let ranked = (0..<4).flatMap { rank in all.filter { $0.rank == rank }.map(\.path) }
+    let ranked = (0..<6).flatMap { rank in all.filter { $0.rank == rank }.map(\.path) }
     var second: Cause?
     for path in ranked {
       let value = path.value(in: config)

@@ -126,6 +126,8 @@ extension Layout {
       var blame = ConfigBlame(
         layout: self, vocabulary: vocabulary, inventory: inventory, inertKeys: inertKeys)
       // Whether anything is unsupported cannot be told of values that cannot be.
+      blame.unsupported = Set(
+        builder.problems.filter { $0.code == "config.unsupported" }.map(\.subject))
       builder.problems.removeAll { $0.code == "config.unsupported" }
       builder.problems += blame.problems(of: failure, in: raw)
     } else {

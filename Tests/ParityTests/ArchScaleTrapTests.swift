@@ -204,16 +204,19 @@ struct ArchScaleTrapTests {
         .filter { $0.severity == .error }
     }
     // Taken for width / heads.
+    let unsaid = try problems("as-sambay/archscale", ["head_dim": .null])
     #expect(
-      try problems("as-sambay/archscale", ["head_dim": .null]).first?.subject
-        == "transformer.h.1.attn.q_proj.weight")
+      unsaid.contains {
+        $0.subject == "head_dim" || $0.subject == "transformer.h.1.attn.q_proj.weight"
+      }, "\(unsaid)")
     // Twice the heads of half the size: the lambda vectors tell, and the norms of q and k.
     let da = try problems(
       "as-sambay-da/archscale", ["n_head": 26, "n_query_groups": 2, "head_dim": 8])
     #expect(!da.isEmpty)
     let halved = try problems(
       "as-sambay-da/archscale", ["n_head": 4, "n_query_groups": 2, "head_dim": 8])
-    #expect(halved.contains { $0.subject.contains("attn.attn.weight") }, "\(halved)")
+    #expect(halved.map { "\($0.code) \($0.subject)" } == ["config.mismatch head_dim"])
+    #expect(halved.first?.notes.last?.contains("attn.attn.weight would be [64, 52]") == true)
     let norms = try problems(
       "as-norms-gates/archscale", ["n_head": 3, "n_query_groups": 1, "head_dim": 20])
     #expect(norms.contains { $0.subject.contains("attn.q_norm.weight") }, "\(norms)")

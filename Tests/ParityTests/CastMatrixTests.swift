@@ -10,6 +10,9 @@ import WeighbridgeKit
 /// Every conversion that the fixtures allow, and some that widen or repeat what they move.
 enum Convertible {
   static let targets: [String: [String]] = [
+    "as-norms-gates/archscale": ["archscale"], "as-sambaywdr-yarn/archscale": ["archscale"],
+    "as-sambayattn-nonorm/archscale": ["archscale"], "as-swayoco-mlp/archscale": ["archscale"],
+    "as-transformer-condensed/archscale": ["archscale"],
     "as-mamba/archscale": ["archscale", "fla", "gguf", "hf", "mamba_ssm"],
     "as-retnet/archscale": ["archscale", "fla", "lit_gpt"],
     "as-samba/archscale": ["archscale", "fla", "lit_gpt"],
