@@ -86,7 +86,9 @@ struct CastMatrixTests {
         // Of these random models the first takes other experts in bfloat16, and the second's logits are
         // far apart, as are the third's, which multiplies them: predictions differ by more, which is the
         // casts' doing.
-        let isRough = ["hy-jamba", "hy-zamba2", "as-sambaywdr-yarn"].contains { source.path.contains($0) }
+        let isRough = ["hy-jamba", "hy-zamba2", "as-sambaywdr-yarn"].contains {
+          source.path.contains($0)
+        }
         #expect(klMean < (isRough && dtype == .bf16 ? 2 : 1e-2))
         if exactness <= .exact { #expect(klMean < 1e-9) }
       }
