@@ -1,4 +1,4 @@
-import Hub
+package import Hub
 import Tensors
 
 /// A floor of Mamba-2's step sizes on which frameworks disagree: transformers' classes of Nemotron-H and
