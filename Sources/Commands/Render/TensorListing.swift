@@ -238,7 +238,8 @@ private struct NameTree {
     var open: [(node: Node, name: String, depth: Int)] = root.children.reversed().map {
       ($0.value, $0.key, 0)
     }
-    while var (node, name, depth) = open.popLast() {
+    while let (first, start, depth) = open.popLast() {
+      var (node, name) = (first, start)
       // A chain of single children is one line.
       while node.tensor == nil, node.children.count == 1, let only = node.children.elements.first {
         name += ".\(only.key)"
