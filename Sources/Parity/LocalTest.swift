@@ -182,9 +182,24 @@ public struct LocalTest {
     var parts = [pass.change.map { Double($0) }]
     // What it only passed on is not its own.
     if sublayer["saves_memory"] == true, let memory = pass.crossed.memory { parts.append(memory) }
-    if sublayer["shares_kv"] == true { parts += pass.crossed.keys }
+    if sublayer["shares_kv"] == true, let keys = pass.crossed.keys.first {
+      parts.append(idleShift(keys, sublayer))
+      parts += pass.crossed.keys.dropFirst()
+    }
     if let injection = pass.crossed.injection { parts.append(injection) }
     return parts
+  }
+
+  /// Shared keys as scores see them. Where nothing turns or norms them, what all keys of a channel have in
+  /// common (a bias) shifts all scores of a query alike, and the softmax does not see it.
+  private func idleShift(_ keys: [Double], _ sublayer: ModelSpec.Sublayer) -> [Double] {
+    let width = (sublayer["n_kv_heads"].int ?? 0) * (sublayer["head_dim"].int ?? 0)
+    guard width > 0, ["rope_base", "qk_norm_eps", "d_conv"].allSatisfy({ sublayer[$0] == .null })
+    else { return keys }
+    var means = [Double](repeating: 0, count: width)
+    for (i, key) in keys.enumerated() { means[i % width] += key }
+    let rows = Double(keys.count / width)
+    return keys.enumerated().map { $1 - means[$0 % width] / rows }
   }
 
   /// What sub-layer `index` gives for `input`; `nil` when its widths are others.
