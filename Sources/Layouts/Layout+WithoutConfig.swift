@@ -1,5 +1,5 @@
 package import Hub
-package import OrderedCollections
+import OrderedCollections
 package import Tensors
 
 /// What tensors say of a model whose config is not there.

@@ -1,4 +1,4 @@
-package import Tensors
+import Tensors
 
 #if canImport(Glibc)
   import Glibc

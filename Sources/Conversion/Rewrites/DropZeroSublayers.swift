@@ -1,6 +1,6 @@
-package import Hub
+import Hub
 import Layouts
-package import Tensors
+import Tensors
 
 extension Rewrite {
   /// Sub-layers of zeros that an earlier conversion put in come out again, where that gives the
